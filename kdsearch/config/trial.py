@@ -1,0 +1,122 @@
+"""What one trial is: data, teacher, student, distillation terms and training, typed and validated. No torch here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+Size = tuple[PositiveInt, PositiveInt]
+Scalar = bool | int | float | str
+
+
+class Strict(BaseModel):
+    """Base of every configuration: unknown keys are errors, values never change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Augment(Strict):
+    """Random views of the training images."""
+
+    scale: tuple[PositiveFloat, PositiveFloat] = Field((0.5, 2.0), description="range of the random zoom")
+    flip: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="probability of a horizontal flip")
+    jitter: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="strength of brightness, contrast and saturation jitter on RGB; brightness only on thermal"
+    )
+
+
+class DataConfig(Strict):
+    """The data set, and the size at which it is stored, trained and evaluated."""
+
+    name: str = Field(description="reader: mfnet, scenes, ...")
+    path: str | None = Field(None, description="folder of the data set; built-in sets have none")
+    size: Size = Field(description="height and width in pixels of stored images; evaluation size")
+    crop: Size | None = Field(None, description="height and width of the training view; size when not given")
+    options: dict[str, Scalar] = Field(default_factory=dict, description="keyword arguments of the reader")
+    augment: Augment = Augment()
+
+
+class TrainConfig(Strict):
+    """How a network is trained. The poly learning-rate schedule always spans all `epochs`."""
+
+    epochs: PositiveInt = 200
+    batch_size: PositiveInt = Field(8, description="images a step, over all ranks of the trial")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    lr: PositiveFloat = 6e-5
+    weight_decay: NonNegativeFloat = 1e-2
+    poly_power: PositiveFloat = 0.9
+    precision: Literal["fp32", "bf16"] = "fp32"
+    class_weights: Literal["none", "enet"] = Field(
+        "none", description="enet: 1/ln(1.02 + class frequency) in the task loss (ENet, 2016)"
+    )
+    detail_weight: NonNegativeFloat = Field(
+        1.0, description="weight of the supervised boundary and binary losses, for networks with detail heads"
+    )
+    edge_width: Literal[3, 5, 7] = Field(5, description="width in pixels of the boundary label")
+    terms_grad_clip: PositiveFloat = Field(15.0, description="gradient-norm limit of the terms' own parameters")
+    seed: NonNegativeInt = 0
+
+
+class CLNetConfig(Strict):
+    """CLNet (Guo et al., KBS 2024): two-stream RGB-thermal network with a detail-guided decoder."""
+
+    arch: Literal["clnet"]
+    encoder: Literal["mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5"] = "mit_b2"
+    encoder_weights: str | None = Field(None, description="file or folder of encoder weights; none: random")
+    shared_encoder: bool = Field(True, description="one Siamese encoder for both modalities (the student's form)")
+    width: PositiveInt = Field(64, description="channels of the fusion and the decoder")
+    steps: Literal[2, 3] = Field(3, description="decoder steps; 2 stops at stride 4")
+
+
+SmpArch = Literal[
+    "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet", "deeplabv3", "deeplabv3plus", "pan", "upernet",
+    "segformer",
+]  # fmt: skip
+
+
+class SmpConfig(Strict):
+    """A decoder of segmentation_models_pytorch on any of its encoders (`tu-NAME` takes a timm encoder)."""
+
+    arch: SmpArch
+    encoder: str
+    encoder_weights: str | None = Field(
+        None, description="file or folder of encoder weights, 'imagenet' for smp's own download, none: random"
+    )
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the smp constructor")
+
+
+class TeacherFields(Strict):
+    """What a teacher has beside its network."""
+
+    checkpoint: str | None = Field(None, description="trained weights (.safetensors or a state_dict); none: train one")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="how it is trained when it has no checkpoint")
+
+
+class CLNetTeacher(CLNetConfig, TeacherFields):
+    """CLNet as a teacher; the published one has two encoders (`shared_encoder: false`)."""
+
+
+class SmpTeacher(SmpConfig, TeacherFields):
+    """A segmentation_models_pytorch network as a teacher."""
+
+
+NetworkConfig = Annotated[CLNetConfig | SmpConfig, Field(discriminator="arch")]
+TeacherConfig = Annotated[CLNetTeacher | SmpTeacher, Field(discriminator="arch")]
+
+
+class TermConfig(Strict):
+    """Base of the hyper-parameters of every distillation term."""
+
+    weight: PositiveFloat = Field(1.0, description="factor of the mean-normalised term in the total loss")
+    warmup_epochs: NonNegativeInt = Field(0, description="epochs before the term counts")
+
+
+class TrialConfig(Strict):
+    """One trial. `distill` maps a term's name to its hyper-parameters; each is validated by that term's `Config`."""
+
+    data: DataConfig
+    teacher: TeacherConfig | None = Field(None, description="none: the student trains alone")
+    student: NetworkConfig
+    distill: dict[str, Any] = Field(default_factory=dict)
+    train: TrainConfig = TrainConfig()
