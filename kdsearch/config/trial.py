@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
+
+from kdsearch.config.strict import Strict, line_errors
+from kdsearch.config.terms import term_configs
+from kdsearch.errors import did_you_mean
 
 Size = tuple[PositiveInt, PositiveInt]
 Scalar = bool | int | float | str
-
-
-class Strict(BaseModel):
-    """Base of every configuration: unknown keys are errors, values never change after construction."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Augment(Strict):
@@ -96,9 +106,15 @@ class TeacherFields(Strict):
 class CLNetTeacher(CLNetConfig, TeacherFields):
     """CLNet as a teacher; the published one has two encoders (`shared_encoder: false`)."""
 
+    def network(self) -> CLNetConfig:
+        return CLNetConfig(**self.model_dump(include=set(CLNetConfig.model_fields)))
+
 
 class SmpTeacher(SmpConfig, TeacherFields):
     """A segmentation_models_pytorch network as a teacher."""
+
+    def network(self) -> SmpConfig:
+        return SmpConfig(**self.model_dump(include=set(SmpConfig.model_fields)))
 
 
 NetworkConfig = Annotated[CLNetConfig | SmpConfig, Field(discriminator="arch")]
@@ -118,5 +134,42 @@ class TrialConfig(Strict):
     data: DataConfig
     teacher: TeacherConfig | None = Field(None, description="none: the student trains alone")
     student: NetworkConfig
-    distill: dict[str, Any] = Field(default_factory=dict)
+    distill: dict[str, SerializeAsAny[TermConfig]] = Field(
+        default_factory=dict, description="terms of the loss beside the task loss, by name; none: plain training"
+    )
     train: TrainConfig = TrainConfig()
+
+    @field_validator("distill", mode="before")
+    @classmethod
+    def _read_terms(cls, value: Any) -> Any:
+        return _read_terms(value) if isinstance(value, Mapping) and value else value
+
+    @field_validator("distill")
+    @classmethod
+    def _need_a_teacher(cls, value: dict[str, TermConfig], info: ValidationInfo) -> dict[str, TermConfig]:
+        if value and info.data.get("teacher", ...) is None:
+            raise ValueError("distillation needs a teacher: add a `teacher` section, or remove the terms")
+        return value
+
+
+def _read_terms(terms: Mapping[str, Any]) -> dict[str, TermConfig]:
+    """Each term's hyper-parameters as that term's own `Config`; all errors of all terms in one `ValidationError`."""
+    known = term_configs()
+    read: dict[str, TermConfig] = {}
+    errors: list[InitErrorDetails] = []
+    for name, value in terms.items():
+        if name not in known:
+            message = f"unknown term.{did_you_mean(name, list(known))}"
+            unknown = PydanticCustomError("unknown_term", "{message}", {"message": message})
+            errors.append(InitErrorDetails(type=unknown, loc=(name,), input=value))
+        elif isinstance(value, known[name]):
+            read[name] = value
+        else:
+            try:
+                # Through JSON, where lists stand for tuples but text never stands for a number.
+                read[name] = known[name].model_validate_json(to_json(value), strict=True)
+            except ValidationError as error:
+                errors.extend(line_errors(error.errors(), prefix=(name,)))
+    if errors:
+        raise ValidationError.from_exception_data("distill", errors)
+    return read

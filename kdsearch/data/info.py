@@ -15,7 +15,8 @@ THERMAL_MEAN, THERMAL_STD = 0.449, 0.226
 class DatasetInfo:
     """Name, classes and input channels of a data set.
 
-    `channels` is 3 (RGB) or 4 (RGB and thermal). `mean` and `std` normalise images scaled to [0, 1], one value a channel.
+    `channels` is 3 (RGB) or 4 (RGB and thermal). `mean` and `std`, one value a channel, normalise images scaled to
+    [0, 1].
     `palette` has one RGB colour a class. `video` says whether samples carry a next frame and its flow.
     """
 

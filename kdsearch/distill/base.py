@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from kdsearch.config.trial import TermConfig
@@ -41,8 +43,11 @@ class Term(nn.Module):
 
     A subclass is built from its `Config`, the shapes of both networks' outputs and the data set, and may own adapters,
     generators or queues: these train with the student, are saved with the trial, and are never exported or counted in
-    FLOPs. `forward` returns one un-weighted, mean-normalised fp32 scalar; with no valid pixel it returns an exact 0
-    that has a graph. Teacher tensors are detached by the term. Losses run in fp32 whatever the autocast state.
+    FLOPs. It says in `needs` which taps it reads, and implements `loss`.
+
+    Calling a term returns one un-weighted, mean-normalised fp32 scalar; with no valid pixel an exact 0 that has a
+    graph. The call itself detaches the teacher's tensors, leaves autocast and raises half precision to fp32 (fp64
+    stays fp64), so `loss` need not.
     """
 
     name: ClassVar[str]
@@ -64,4 +69,31 @@ class Term(nn.Module):
     def forward(
         self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None = None
     ) -> Tensor:
+        taps = self.needs.taps
+        with torch.autocast(student.logits.device.type, enabled=False):
+            if frames is not None:
+                frames = FramePair(
+                    _full_precision(frames.student, taps),
+                    _detached(_full_precision(frames.teacher, taps)),
+                    promote(frames.flow_b2hw),
+                )
+            return self.loss(
+                _full_precision(student, taps), _detached(_full_precision(teacher, taps)), target_bhw, frames
+            )
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        """The term's value. Outputs hold the taps of `needs` only, in fp32 or fp64; the teacher's have no graph."""
         raise NotImplementedError
+
+
+def promote(tensor: Tensor) -> Tensor:
+    """fp16 and bf16 as fp32; every other type as it is."""
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+
+
+def _full_precision(output: SegOutput, taps: Iterable[str]) -> SegOutput:
+    return SegOutput(promote(output.logits), {name: promote(output.taps[name]) for name in taps})
+
+
+def _detached(output: SegOutput) -> SegOutput:
+    return SegOutput(output.logits.detach(), {name: tap.detach() for name, tap in output.taps.items()})

@@ -1,0 +1,33 @@
+# `make run` and `make test` are the whole set-up.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN_ARGS ?=
+
+.PHONY: run test lint setup clean
+
+run: setup
+	$(BIN)/python -m kdsearch.run clfd $(RUN_ARGS)
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not ray"
+	$(BIN)/python -m pytest -m "slow or ray"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: $(READY)
+
+# The order matters: torch first and alone, so that its pin is met by a CPU build where there is one, and no other
+# package's range can pull the default build with its CUDA packages.
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

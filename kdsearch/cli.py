@@ -1,0 +1,89 @@
+"""The `kdsearch` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from kdsearch.errors import UserError
+
+
+def main(argv: list[str] | None = None) -> int:
+    from kdsearch import run as run_module
+
+    parser = argparse.ArgumentParser(prog="kdsearch", description="Search for distilled segmentation networks.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    command = commands.add_parser(
+        "run", help="search a space: train, stop, keep the frontier", description=run_module.__doc__,
+        epilog=run_module.EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    run_module.add_arguments(command)
+    command.set_defaults(do=run_module.run)
+
+    command = commands.add_parser("train", help="train one trial from its YAML file, in this process, without Ray")
+    command.add_argument("trial", metavar="TRIAL.yaml", type=Path)
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the trained student")
+    command.add_argument("--storage", metavar="DIR", default="runs", help="folder of data stores and teachers")
+    command.set_defaults(do=_train)
+
+    command = commands.add_parser("spaces", help="the search spaces that come with kdsearch")
+    actions = command.add_subparsers(metavar="ACTION", required=True)
+    action = actions.add_parser("list", help="names, one line each")
+    action.set_defaults(do=_list_spaces)
+    action = actions.add_parser("show", help="a space with its profile laid over it")
+    action.add_argument("space", metavar="SPACE")
+    action.add_argument("--profile", metavar="P")
+    action.set_defaults(do=_show_space)
+    action = actions.add_parser("schema", help="JSON schema of the format, for editors")
+    action.set_defaults(do=_schema)
+
+    options = parser.parse_args(argv)
+    try:
+        status: int = options.do(options)
+    except UserError as error:
+        print(f"kdsearch: {error}", file=sys.stderr)
+        return 2
+    return status
+
+
+def _train(options: argparse.Namespace) -> int:
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    from kdsearch.config.trial_file import load_trial
+    from kdsearch.run_folder import RunFolder
+    from kdsearch.train.alone import train_alone
+
+    cache = RunFolder.at(options.storage, "alone")
+    train_alone(load_trial(options.trial), cache, options.out, say=lambda line: print(line, flush=True))
+    return 0
+
+
+def _list_spaces(options: argparse.Namespace) -> int:
+    from kdsearch.config.shipped import shipped_spaces
+    from kdsearch.config.space import load_space
+
+    for name in shipped_spaces():
+        print(f"{name:12} {load_space(name).description}")
+    return 0
+
+
+def _show_space(options: argparse.Namespace) -> int:
+    from kdsearch.config.space import load_space
+
+    print(load_space(options.space, profile=options.profile).to_yaml(), end="")
+    return 0
+
+
+def _schema(options: argparse.Namespace) -> int:
+    from kdsearch.config.schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

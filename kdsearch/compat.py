@@ -1,0 +1,49 @@
+"""Lets torchvision be imported beside a CPU-only torch.
+
+The Linux wheel of torchvision on PyPI is a CUDA build. Beside a CPU-only torch its C++ operators do not load, and the
+import stops at the fake kernels of two operators that are not there. Declaring their schemas is enough: nothing in
+kdsearch, smp or timm calls them. Call `ensure_torchvision()` before anything that imports torchvision.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_library: Any = None  # kept alive: the schemas go when the library object does
+
+
+def ensure_torchvision() -> None:
+    """Declare `torchvision::nms` and `torchvision::qnms` where torchvision's own operators cannot load."""
+    global _library
+    import sys
+
+    if _library is not None or "torchvision" in sys.modules:
+        return
+    import importlib.util
+
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None or torch.version.cuda is not None:
+        return
+    if _operators_load(spec.origin):
+        return
+    _library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+
+
+def _operators_load(torchvision_init: str) -> bool:
+    """Whether torchvision's C++ operators load into this process (and leave them loaded, as its import would)."""
+    from pathlib import Path
+
+    import torch
+
+    library = next(iter(Path(torchvision_init).parent.glob("_C*.so")), None)
+    if library is None:
+        return False
+    try:
+        torch.ops.load_library(str(library))
+    except OSError:
+        return False
+    return True

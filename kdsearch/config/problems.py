@@ -1,0 +1,74 @@
+"""What is wrong with a file: every problem found, each with its place, in one `UserError`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from kdsearch.config.nodes import OneOf, Section, join
+from kdsearch.config.ranges import RANGE_KEYS
+from kdsearch.config.yaml_tree import Origin
+from kdsearch.errors import UserError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One line of an error: `search_spaces/clfd.yaml:12: distill.clfd.tua: unknown key. Did you mean 'tau'?`"""
+
+    origin: Origin
+    name: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(filter(None, (self.origin, self.name, self.message)))
+
+
+def problems_error(problems: Iterable[Problem]) -> UserError:
+    """One error with each different problem on a line."""
+    return UserError("\n".join(dict.fromkeys(map(str, problems))))
+
+
+def locate(error: ValidationError, root: Section, origin: Origin, params: Mapping[str, Any]) -> list[Problem]:
+    """Pydantic's errors about a sample of `root`, at the keys that caused them.
+
+    `params` says which branches the sample took; `origin` is that of the whole tree.
+    """
+    return [Problem(*_place(detail, root, origin, params), _message(detail)) for detail in error.errors()]
+
+
+def _place(detail: ErrorDetails, root: Section, origin: Origin, params: Mapping[str, Any]) -> tuple[Origin, str]:
+    node: Any = root
+    name = ""
+    for key in _keys(detail):
+        while isinstance(node, OneOf):
+            name, node = node.branch(name, params[name])
+        if not isinstance(node, Section):
+            break
+        if key not in node.children and key == node.children.get("arch"):
+            continue  # pydantic names the member of a union that it took
+        name, origin, node = join(name, key), node.origins.get(key, origin), node.children.get(key)
+    return origin, name
+
+
+def _keys(detail: ErrorDetails) -> list[str]:
+    keys = [key for key in detail["loc"] if isinstance(key, str) and key != "[key]"]
+    return [*keys, "arch"] if detail["type"].startswith("union_tag") else keys
+
+
+def _message(detail: ErrorDetails) -> str:
+    kind, got = detail["type"], detail["input"]
+    if kind in ("missing", "union_tag_not_found"):
+        return "missing key"
+    if kind == "union_tag_invalid":
+        known = [tag.strip(" '") for tag in detail["ctx"]["expected_tags"].split(",")]
+        return f"unknown arch '{detail['ctx']['tag']}'.{did_you_mean(detail['ctx']['tag'], known)}"
+    if kind in ("extra_forbidden", "unknown_term", "value_error"):
+        return detail["msg"].removeprefix("Value error, ")
+    message = f"{detail['msg'].removeprefix('Input ')}, got {got!r}"
+    if isinstance(got, dict) and len(set(got) - {"default"}) == 1:
+        message += f". If this is meant as a range:{did_you_mean(*(set(got) - {'default'}), list(RANGE_KEYS))}"
+    return message

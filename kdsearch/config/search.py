@@ -1,0 +1,99 @@
+"""How a space is searched and its frontier confirmed: the `search` and `confirm` sections."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PlainSerializer,
+    PositiveInt,
+    WithJsonSchema,
+    field_validator,
+)
+
+from kdsearch.config.strict import Strict
+
+Direction = Literal["max", "min"]
+Cost = Literal["gflops", "params_m"]
+Metric = Literal["miou", "gflops", "params_m"]
+
+DIRECTIONS: dict[Metric, Direction] = {"miou": "max", "gflops": "min", "params_m": "min"}
+
+_CONSTRAINT = r"^\s*(<=|>=)\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A bound on a cost that is known before training, written `<= 60`."""
+
+    op: Literal["<=", ">="]
+    bound: float
+
+    @classmethod
+    def parse(cls, text: Any) -> Any:
+        """Read `"<= 60"`; what is already a constraint stays. Raises `ValueError`."""
+        if isinstance(text, Constraint):
+            return text
+        match = re.match(_CONSTRAINT, text) if isinstance(text, str) else None
+        if match is None:
+            raise ValueError("should be text such as '<= 60' or '>= 5'")
+        return cls("<=" if match[1] == "<=" else ">=", float(match[2]))
+
+    def violation(self, value: float) -> float:
+        """How far `value` is beyond the bound; at most 0 when it is kept."""
+        return value - self.bound if self.op == "<=" else self.bound - value
+
+    def __str__(self) -> str:
+        return f"{self.op} {self.bound:.12g}"
+
+
+ConstraintText = Annotated[
+    Constraint,
+    BeforeValidator(Constraint.parse),
+    PlainSerializer(str),
+    WithJsonSchema({"type": "string", "pattern": _CONSTRAINT}),
+]
+
+
+class SearchConfig(Strict):
+    """What is optimised, under which bounds, with which sampler, and when a trial stops early."""
+
+    trials: PositiveInt = 100
+    objectives: dict[Metric, Direction] = Field(
+        {"miou": "max", "gflops": "min"}, min_length=1, description="metrics of the frontier, with their direction"
+    )
+    constraints: dict[Cost, ConstraintText] = Field({}, description="a trial beyond a bound is never trained")
+    rungs: tuple[PositiveInt, ...] = Field((), description="epochs after which a trial may be stopped")
+    stop: Literal["pareto", "miou", "none"] = Field("pareto", description="what is compared at a rung")
+    sampler: Literal["tpe", "nsga2", "gp", "random", "qmc"] = "tpe"
+    seed: int = 0
+    reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in so many goes on at a rung")
+    max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
+
+    @field_validator("objectives")
+    @classmethod
+    def _natural_directions(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
+        for metric, direction in objectives.items():
+            if direction != DIRECTIONS[metric]:
+                raise ValueError(f"{metric} has only the direction {DIRECTIONS[metric]}, got {direction}")
+        return objectives
+
+    @field_validator("rungs")
+    @classmethod
+    def _increasing(cls, rungs: tuple[int, ...]) -> tuple[int, ...]:
+        if list(rungs) != sorted(set(rungs)):
+            raise ValueError(f"should increase strictly, got {list(rungs)}")
+        return rungs
+
+
+class ConfirmConfig(Strict):
+    """What is trained again after the search."""
+
+    seeds: NonNegativeInt = Field(
+        0, description="seeds with which each frontier member, and the same student without distillation, is trained"
+    )

@@ -1,0 +1,44 @@
+"""The base of every configuration model, and how errors of nested models keep their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from kdsearch.errors import did_you_mean
+
+
+class Strict(BaseModel):
+    """Base of every configuration: unknown keys are errors, values never change after construction."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _name_the_nearest_key(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            details = [_with_nearest_key(detail, list(cls.model_fields)) for detail in error.errors()]
+            raise ValidationError.from_exception_data(cls.__name__, list(line_errors(details))) from None
+
+
+def line_errors(details: list[ErrorDetails], prefix: tuple[int | str, ...] = ()) -> Iterator[InitErrorDetails]:
+    """The same errors, below `prefix`, in the form that makes a new `ValidationError`."""
+    for detail in details:
+        # A custom error, because pydantic makes its own kinds only with its own words.
+        error = PydanticCustomError(
+            detail["type"],  # type: ignore[arg-type]
+            "{message}",
+            {**detail.get("ctx", {}), "message": detail["msg"]},
+        )
+        yield InitErrorDetails(type=error, loc=(*prefix, *detail["loc"]), input=detail["input"])
+
+
+def _with_nearest_key(detail: ErrorDetails, known: list[str]) -> ErrorDetails:
+    if detail["type"] == "extra_forbidden" and len(detail["loc"]) == 1:
+        detail["msg"] = f"unknown key.{did_you_mean(str(detail['loc'][0]), known)}"
+    return detail

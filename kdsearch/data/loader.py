@@ -1,0 +1,132 @@
+"""Batches of a split, made on the training device.
+
+There are no loader processes: the store is memory-mapped and holds decoded images, so a batch is one indexed copy of
+bytes, and all arithmetic on them is batched on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kdsearch.config.trial import DataConfig
+from kdsearch.data.info import DatasetInfo
+from kdsearch.data.store import Split
+from kdsearch.data.views import flow_of_view, identity_views, photometric, random_views, warp_images, warp_labels
+from kdsearch.errors import UserError
+
+
+@dataclass
+class Batch:
+    """Images and labels of one step on one rank.
+
+    `image_bchw` is float32, normalised by the data set's mean and std; `label_bhw` int64 with `IGNORE_INDEX`; `index`
+    int64 `[B]` (on the CPU) is each sample's row in the split. `theta_b23` is the view that was taken, to warp cached
+    teacher maps with. With frames, `next_image_bchw` is the next frame through the same view and jitter, and
+    `flow_b2hw` the flow to it in pixels of the view.
+    """
+
+    image_bchw: Tensor
+    label_bhw: Tensor
+    index: Tensor
+    theta_b23: Tensor
+    next_image_bchw: Tensor | None = None
+    flow_b2hw: Tensor | None = None
+
+
+class Batches:
+    """The batches that one rank of a trial trains and validates on.
+
+    `batch_size` counts images a step over all ranks. The order of an epoch, its views and its jitter depend on
+    (seed, epoch) alone: any number of ranks sees the same global batches. `frames` adds the next frame of video sets.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        info: DatasetInfo,
+        config: DataConfig,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        frames: bool = False,
+    ) -> None:
+        if batch_size % world_size:
+            raise UserError(
+                f"batch size {batch_size} does not divide over {world_size} workers; "
+                f"use {batch_size // world_size * world_size or world_size}"
+            )
+        if frames and split.next_images is None:
+            raise UserError(f"data set '{info.name}' has single images, no next frames; use a video set such as scenes")
+        self.split, self.config, self.seed, self.frames = split, config, seed, frames
+        self.batch_size, self.local_size = batch_size, batch_size // world_size
+        self.rank, self.world_size = rank, world_size
+        self.device = torch.device(device)
+        self.mean_c11 = torch.tensor(info.mean, device=self.device)[:, None, None]
+        self.std_c11 = torch.tensor(info.std, device=self.device)[:, None, None]
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of a training epoch, the same on every rank."""
+        return max(1, len(self.split) // self.batch_size)
+
+    def train(self, epoch: int) -> Iterator[Batch]:
+        """Random views in the random order of `epoch`.
+
+        The last incomplete global batch is dropped; a split smaller than one batch repeats its images to fill it.
+        """
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.split))
+        order = np.resize(order, self.steps_per_epoch * self.batch_size)
+        for start in range(self.rank * self.local_size, len(order), self.batch_size):
+            yield self._train_batch(epoch, order[start : start + self.local_size])
+
+    def val(self) -> Iterator[Batch]:
+        """Whole images in order: over all ranks each exactly once, so ranks may differ in batches by one or more."""
+        own = np.array_split(np.arange(len(self.split)), self.world_size)[self.rank]
+        for start in range(0, len(own), self.local_size):
+            rows = own[start : start + self.local_size]
+            batch = Batch(
+                image_bchw=self._normalise(self._unit(self.split.images, rows)),
+                label_bhw=self._take(self.split.labels, rows).long(),
+                index=torch.from_numpy(rows),
+                theta_b23=identity_views(len(rows)).to(self.device),
+            )
+            if self.frames:
+                batch.next_image_bchw = self._normalise(self._unit(self.split.next_images, rows))
+                batch.flow_b2hw = self._take(self.split.flows, rows).permute(0, 3, 1, 2)
+            yield batch
+
+    def _train_batch(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
+        augment, size = self.config.augment, self.split.store.size
+        crop = self.config.crop or size
+        theta = random_views(self.seed, epoch, rows, size, crop, augment).to(self.device)
+
+        def view(images: NDArray[np.uint8] | None) -> Tensor:
+            jittered = photometric(self._unit(images, rows), self.seed, epoch, rows, augment.jitter)
+            return warp_images(self._normalise(jittered), theta, crop)
+
+        labels = warp_labels(self._take(self.split.labels, rows), theta, crop)
+        batch = Batch(view(self.split.images), labels.long(), torch.from_numpy(rows), theta)
+        if self.frames:
+            batch.next_image_bchw = view(self.split.next_images)
+            batch.flow_b2hw = flow_of_view(self._take(self.split.flows, rows).permute(0, 3, 1, 2), theta, crop)
+        return batch
+
+    def _take(self, column: NDArray[Any] | None, rows: NDArray[np.int64]) -> Tensor:
+        assert column is not None
+        return torch.from_numpy(column[rows]).to(self.device)
+
+    def _unit(self, images: NDArray[np.uint8] | None, rows: NDArray[np.int64]) -> Tensor:
+        """Images as float32 in [0, 1], `[B, C, H, W]`; bytes travel to the device, not floats."""
+        return self._take(images, rows).permute(0, 3, 1, 2).contiguous().float().div_(255)
+
+    def _normalise(self, image_bchw: Tensor) -> Tensor:
+        return (image_bchw - self.mean_c11) / self.std_c11

@@ -1,0 +1,151 @@
+"""Random views of training images: one 2x3 affine matrix a sample for geometry, factors a sample for colour.
+
+A matrix `theta` maps normalised coordinates of the view to those of the source, as `torch.nn.functional.affine_grid`
+with `align_corners=False` has it: (-1, -1) and (1, 1) are the outer corners of the corner pixels, so the same matrix
+warps the image and any map of it at another stride. Outside the source a view shows 0 in images, which is the mean
+colour once they are normalised, and `IGNORE_INDEX` in labels.
+
+All lots depend on (seed, epoch, index of the sample) alone, never on the batch or the process that draws them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from kdsearch.config.trial import Augment
+from kdsearch.data.info import IGNORE_INDEX
+
+Size = tuple[int, int]
+Indices = Sequence[int] | NDArray[np.int64]
+ZOOM, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, SATURATION, THERMAL = range(8)
+GREY = (0.2989, 0.587, 0.114)  # torchvision's luma
+
+
+def random_views(seed: int, epoch: int, indices: Indices, size: Size, crop: Size, augment: Augment) -> Tensor:
+    """Matrices `theta_b23` (float32, CPU) of random views of `crop` (height, width) pixels.
+
+    A view is what resizing the image of `size` by a factor from `augment.scale`, cropping at a random place and
+    flipping would show. An image smaller than the crop after resizing lies at a random place in it.
+    """
+    low, high = augment.scale
+    zoom = low + (high - low) * _uniform(seed, epoch, indices, ZOOM)
+    sign = np.where(_uniform(seed, epoch, indices, FLIP) < augment.flip, -1.0, 1.0)
+    theta = np.zeros((len(zoom), 2, 3))
+    for row, axis, lot, direction in ((0, 1, LEFT, sign), (1, 0, TOP, 1.0)):
+        resized = zoom * size[axis]
+        offset = (resized - crop[axis]) * _uniform(seed, epoch, indices, lot)
+        theta[:, row, row] = direction * crop[axis] / resized
+        theta[:, row, 2] = (crop[axis] + 2 * offset) / resized - 1
+    return torch.from_numpy(theta.astype(np.float32))
+
+
+def identity_views(count: int) -> Tensor:
+    """Matrices `theta_b23` of the whole image as it is."""
+    return torch.eye(2, 3).expand(count, 2, 3)
+
+
+def warp_images(image_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
+    """The views of normalised images, or of maps at any stride, bilinear, in `out_size`; 0 outside."""
+    grid = functional.affine_grid(theta_b23.to(image_bchw), [len(image_bchw), 1, *out_size], align_corners=False)
+    return functional.grid_sample(image_bchw, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def warp_labels(label_bhw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
+    """The views of labels of any integer type, nearest, in `out_size`; `IGNORE_INDEX` outside.
+
+    Coordinates are computed in float64 and labels gathered by index, so the result is the same on every device.
+    """
+    _, height, width = label_bhw.shape
+    theta = theta_b23.to(label_bhw.device, torch.float64)
+    v, u = (((2 * torch.arange(n, device=theta.device, dtype=torch.float64) + 1) / n - 1) for n in out_size)
+
+    def source(row: int, pixels: int) -> Tensor:
+        across, down, shift = theta[:, row, 0, None, None], theta[:, row, 1, None, None], theta[:, row, 2, None, None]
+        position_bhw = across * u + down * v[:, None] + shift
+        index_bhw: Tensor = ((position_bhw + 1) * (pixels / 2)).floor().long()
+        return index_bhw
+
+    x_bhw, y_bhw = source(0, width), source(1, height)
+    inside = (x_bhw >= 0) & (x_bhw < width) & (y_bhw >= 0) & (y_bhw < height)
+    index = (y_bhw.clamp(0, height - 1) * width + x_bhw.clamp(0, width - 1)).flatten(1)
+    warped = label_bhw.flatten(1).gather(1, index).view_as(x_bhw)
+    return warped.masked_fill(~inside, IGNORE_INDEX)
+
+
+def flow_between(theta_a: Tensor, theta_b: Tensor, size: Size) -> Tensor:
+    """Exact flow `[B, 2, h, w]` in pixels (x, y) between two views of the same images, both of `size` pixels.
+
+    View a shows at `p` what view b shows at `p + flow(p)`.
+    """
+    height, width = size
+    a, b = theta_a.double(), theta_b.double()
+    linear = torch.linalg.solve(b[:, :, :2], a[:, :, :2])
+    shift = torch.linalg.solve(b[:, :, :2], a[:, :, 2] - b[:, :, 2])
+    v, u = (((2 * torch.arange(n, device=a.device, dtype=torch.float64) + 1) / n - 1) for n in size)
+    here = torch.stack([u.expand(height, width), v[:, None].expand(height, width)])
+    there = torch.einsum("bij,jhw->bihw", linear, here) + shift[:, :, None, None]
+    pixels = torch.tensor([width / 2, height / 2], device=a.device, dtype=torch.float64)
+    flow_b2hw: Tensor = (there - here) * pixels[:, None, None]
+    return flow_b2hw.float()
+
+
+def flow_of_view(flow_b2hw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
+    """The flow between two frames as seen when both are shown through the same view: nearest, 0 outside the image."""
+    _, _, height, width = flow_b2hw.shape
+    grid = functional.affine_grid(theta_b23.to(flow_b2hw), [len(flow_b2hw), 1, *out_size], align_corners=False)
+    moved = functional.grid_sample(flow_b2hw, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    source_to_unit = torch.tensor([2 / width, 2 / height], device=moved.device)
+    unit_to_view = torch.tensor([out_size[1] / 2, out_size[0] / 2], device=moved.device)
+    inverse = torch.linalg.inv(theta_b23[:, :, :2].to(moved))
+    to_view = unit_to_view[:, None] * inverse * source_to_unit
+    return torch.einsum("bij,bjhw->bihw", to_view, moved)
+
+
+def photometric(image_bchw: Tensor, seed: int, epoch: int, indices: Indices, strength: float) -> Tensor:
+    """Jitter images in [0, 1]: brightness, contrast, saturation of RGB in this order; brightness alone of thermal.
+
+    Factors are uniform in [1 - strength, 1 + strength]. Equal to `torchvision.transforms.v2.functional.adjust_*` with
+    the factors of each image, for a whole batch at once.
+    """
+    if strength == 0:
+        return image_bchw
+
+    def factor(lot: int) -> Tensor:
+        factors = 1 + strength * (2 * _uniform(seed, epoch, indices, lot) - 1)
+        return torch.from_numpy(factors).to(image_bchw)[:, None, None, None]
+
+    rgb = (image_bchw[:, :3] * factor(BRIGHTNESS)).clamp(0, 1)
+    rgb = _blend(rgb, _grey(rgb).mean((1, 2, 3), keepdim=True), factor(CONTRAST))
+    rgb = _blend(rgb, _grey(rgb), factor(SATURATION))
+    thermal = (image_bchw[:, 3:] * factor(THERMAL)).clamp(0, 1)
+    return torch.cat([rgb, thermal], dim=1)
+
+
+def _grey(rgb_bchw: Tensor) -> Tensor:
+    weights = torch.tensor(GREY, device=rgb_bchw.device, dtype=rgb_bchw.dtype)
+    return (rgb_bchw * weights[:, None, None]).sum(1, keepdim=True)
+
+
+def _blend(image: Tensor, other: Tensor, factor: Tensor) -> Tensor:
+    return torch.lerp(other, image, factor).clamp(0, 1)
+
+
+def _uniform(seed: int, epoch: int, indices: Indices, lot: int) -> NDArray[np.float64]:
+    """One number in [0, 1) an index: a hash of (seed, epoch, index, lot) by rounds of splitmix64."""
+    state = np.zeros(len(indices), np.uint64)
+    for word in (seed, epoch, np.asarray(indices), lot):
+        state = _splitmix64(state ^ np.asarray(word, np.uint64))
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    state = state + np.uint64(0x9E3779B97F4A7C15)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return state ^ (state >> np.uint64(31))

@@ -1,0 +1,44 @@
+"""Labels at the size of a feature map, and what is averaged over them. Static shapes: no gathers by mask."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdsearch.data.info import IGNORE_INDEX
+
+
+def labels_at(target_bhw: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Labels at `size` (nearest: no class is invented) and which of them count.
+
+    Returns `label_bhw` (int64, 0 where ignored, so that it can index) and `valid_bhw` (bool).
+    """
+    if target_bhw.shape[-2:] != size:
+        target_bhw = F.interpolate(target_bhw[:, None].float(), size=size, mode="nearest")[:, 0].long()
+    valid_bhw = target_bhw != IGNORE_INDEX
+    return torch.where(valid_bhw, target_bhw, 0), valid_bhw
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where `mask`; an exact 0 with a graph where it is empty."""
+    return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
+
+
+def one_hot(label: Tensor, valid: Tensor, num_classes: int) -> Tensor:
+    """Bool `[..., K]`: the class of each label; all false where not `valid`."""
+    classes_k = torch.arange(num_classes, device=label.device)
+    return (label[..., None] == classes_k) & valid[..., None]
+
+
+def class_sums(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Per image and class: sum of the features `[B, K, C]` and number of pixels `[B, K]` (methods.md A.1)."""
+    member_bnk = one_hot(label_bhw, valid_bhw, num_classes).flatten(1, 2).to(feat_bchw.dtype)
+    return torch.einsum("bcn,bnk->bkc", feat_bchw.flatten(2), member_bnk), member_bnk.sum(1)
+
+
+def prototypes(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Mean feature of each class over the whole batch `[K, C]` (0 when absent), and which are present `[K]`."""
+    sums_bkc, count_bk = class_sums(feat_bchw, label_bhw, valid_bhw, num_classes)
+    count_k = count_bk.sum(0)
+    return sums_bkc.sum(0) / count_k.clamp_min(1)[:, None], count_k > 0

@@ -1,0 +1,89 @@
+"""What a network costs and gives at a size, exactly and without running it: all on the meta device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from kdsearch.config.trial import CLNetConfig, SmpConfig
+from kdsearch.data.info import DatasetInfo
+from kdsearch.errors import UserError
+from kdsearch.models.factory import meta_network
+from kdsearch.models.network import Network
+from kdsearch.models.output import SegOutput
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Cost of inference: `gflops` is 2 x MAC / 1e9 for one image, `params_m` millions of parameters.
+
+    Operations are those of convolutions, matrix products and attention, as `torch.utils.flop_counter` counts them. (On
+    the CPU that counter misses fused attention; on the meta device it does not.)
+    Detail heads serve training alone and do not count in `gflops`.
+    """
+
+    gflops: float
+    params_m: float
+
+
+def cost(config: CLNetConfig | SmpConfig, info: DatasetInfo, size: Size) -> Cost:
+    """Cost of the network of `config` for one image of `size` (height and width in pixels).
+
+    Raises `UserError` for a network that cannot be built and for a size that it cannot take, with one that it can.
+    """
+    network = meta_network(config, info)
+    with FlopCounterMode(display=False) as counter:
+        _run(network, info, size, details=False)
+    return Cost(counter.get_total_flops() / 1e9, sum(p.numel() for p in network.parameters()) / 1e6)
+
+
+def tap_shapes(config: CLNetConfig | SmpConfig, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
+    """Channels, height and width of `"logits"` and of every tap, detail heads too, for images of `size`.
+
+    Raises `UserError` as `cost` does.
+    """
+    output = _run(meta_network(config, info), info, size, details=True)
+    maps = {"logits": output.logits, **output.taps}
+    return {name: (feat.shape[1], feat.shape[2], feat.shape[3]) for name, feat in maps.items()}
+
+
+def _run(network: Network, info: DatasetInfo, size: Size, details: bool) -> SegOutput:
+    divisor = network.size_divisor
+    if size[0] % divisor or size[1] % divisor:
+        raise UserError(
+            f"This network takes heights and widths that are multiples of {divisor}, not {size[0]}x{size[1]}."
+            + _nearest(network, info, size)
+        )
+    try:
+        return _forward(network, info, size, details)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"This network does not run at {size[0]}x{size[1]} ({error})." + _nearest(network, info, size)
+        ) from error
+
+
+def _forward(network: Network, info: DatasetInfo, size: Size, details: bool) -> SegOutput:
+    network.detail_taps = details
+    with torch.no_grad():
+        output = network(torch.empty(1, info.channels, *size, device="meta"))
+    assert isinstance(output, SegOutput)
+    return output
+
+
+def _nearest(network: Network, info: DatasetInfo, size: Size) -> str:
+    """A sentence with the nearest size that runs: multiples of the divisor, the short side grown up to 256 pixels."""
+    divisor = network.size_divisor
+    height, width = (max(1, round(length / divisor)) * divisor for length in size)
+    shorter = min(height, width)
+    for least in range(shorter, max(shorter, 256) + 1, max(divisor, 16)):
+        candidate = (max(height, least), max(width, least))
+        try:
+            _forward(network, info, candidate, details=False)
+        except (RuntimeError, AssertionError):
+            continue
+        return f" The nearest size that it takes is {candidate[0]}x{candidate[1]}."
+    return ""

@@ -1,0 +1,177 @@
+"""Weights from files: of an encoder (ImageNet weights, in several spellings) or of a whole network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdsearch.errors import UserError
+from kdsearch.models.network import Network
+
+SUFFIXES = (".safetensors", ".pt", ".pth")
+_PREFIXES = ("module.", "model.", "encoder.", "backbone.", "state_dict.")
+_WRAPPERS = ("state_dict", "model", "model_state_dict")
+
+
+def load_encoders(network: Network, encoder: str, source: str) -> None:
+    """Fill the encoders of `network`, of the kind named `encoder`, from `source`.
+
+    `source` is a file (.safetensors, .pt, .pth), a folder that holds one named after the encoder
+    (`mobilenet_v2_imagenet.safetensors`), or "imagenet" for the weights that smp and timm download. Keys may be
+    those of torchvision, timm or smp, behind any of the prefixes `module.`, `model.`, `encoder.`, `backbone.`; what the
+    encoder does not have, such as a classifier, is left out. Three-channel weights extend to RGB and thermal: the
+    fourth filter is the mean of the others, and all are scaled by 3/4, so that equal channels give equal responses.
+
+    Raises `UserError` for a missing or unreadable file and, with counts and names, for weights that do not cover the
+    whole encoder.
+    """
+    if source == "imagenet":
+        state, origin = _download(encoder), f"the ImageNet weights of {encoder}"
+    else:
+        path = find_weights(source, encoder)
+        state, origin = read_state(path), str(path)
+    for module in network.encoders():
+        load_encoder(module, state, origin)
+
+
+def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Fill one encoder from `state`; `origin` names it in the `UserError` for keys that are missing or do not fit."""
+    given = {_canonical(key): tensor for key, tensor in state.items()}
+    wanted = encoder.state_dict()
+    missing, mismatched = [], []
+    found: dict[str, Tensor] = {}
+    for key, tensor in wanted.items():
+        value = given.get(_canonical(key))
+        if value is None:
+            if not key.endswith("num_batches_tracked"):
+                missing.append(key)
+            continue
+        value = _fit_channels(value, tensor)
+        if value.shape != tensor.shape:
+            mismatched.append(f"{key} {tuple(value.shape)} for {tuple(tensor.shape)}")
+        found[key] = value
+    if missing or mismatched:
+        raise UserError(
+            f"{origin} does not hold the weights of this encoder: of {len(wanted)} tensors "
+            f"{_some('missing', missing)}, {_some('of another shape', mismatched)}. Give the file of the same encoder."
+        )
+    nn.Module.load_state_dict(encoder, found, strict=False)  # some smp encoders narrow load_state_dict
+
+
+def load_network(network: nn.Module, path: str | Path) -> None:
+    """Fill a whole network, such as a teacher, from a checkpoint: .safetensors, or a state_dict in .pt or .pth.
+
+    Raises `UserError` for a missing or unreadable file and, with counts and names, unless the keys and shapes are those
+    of the network (up to a prefix `module.`, and modules that never run and so were left out of the network).
+    """
+    state = {key.removeprefix("module."): tensor for key, tensor in read_state(Path(path)).items()}
+    dropped = tuple(f"{name}." for name in getattr(network, "dropped", ()))
+    state = {key: tensor for key, tensor in state.items() if not key.startswith(dropped)}
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    mismatched = [
+        f"{key} {tuple(tensor.shape)} for {tuple(wanted[key].shape)}"
+        for key, tensor in state.items()
+        if key in wanted and tensor.shape != wanted[key].shape
+    ]
+    if missing or unexpected or mismatched:
+        raise UserError(
+            f"{path} is of another network: of {len(wanted)} tensors {_some('missing', missing)}, "
+            f"{_some('of another shape', mismatched)}, {_some('too many', unexpected)}. "
+            "Give the checkpoint of this configuration."
+        )
+    nn.Module.load_state_dict(network, state)
+
+
+def find_weights(source: str, encoder: str) -> Path:
+    """The file `source`, or the one in the folder `source` that is named after the encoder. Else `UserError`."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise UserError(f"There is no file or folder of encoder weights '{source}'. Correct encoder_weights.")
+    plain = encoder.removeprefix("tu-")
+    named = re.compile(rf"{re.escape(plain)}([._-].*)?")
+    files = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and named.fullmatch(file.stem))
+    files = [file for file in files if file.stem == plain] or files
+    if not files:
+        raise UserError(f"No file in '{source}' is named after {encoder}. Add {plain}.safetensors, or name a file.")
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files)
+        raise UserError(f"Several files in '{source}' are named after {encoder}: {names}. Name one as encoder_weights.")
+    return files[0]
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a state_dict in a .pt or .pth file; no other object is unpickled.
+
+    Raises `UserError` when the file is missing, cannot be read safely, or holds no tensors.
+    """
+    import pickle
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UserError(f"There is no file of weights '{path}'. Correct the path.")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"'{path}' ends with none of {', '.join(SUFFIXES)}. Convert the weights to safetensors.")
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0] or "empty file"
+        raise UserError(f"'{path}' cannot be read as plain weights ({reason}). Save the state_dict alone.") from error
+    state = _tensors(content)
+    if not state:
+        raise UserError(f"'{path}' holds no state_dict. Save the state_dict alone.")
+    return state
+
+
+def _tensors(content: Any) -> dict[str, Tensor]:
+    """The state_dict in `content`, which may be one or hold one under a usual name."""
+    if not isinstance(content, Mapping):
+        return {}
+    for wrapper in _WRAPPERS:
+        if isinstance(content.get(wrapper), Mapping):
+            return _tensors(content[wrapper])
+    return {str(key): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
+
+
+def _download(encoder: str) -> Mapping[str, Tensor]:
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    try:
+        pretrained = get_encoder(encoder, weights=True if encoder.startswith("tu-") else "imagenet")
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise UserError(
+            f"The ImageNet weights of {encoder} cannot be had ({error}). "
+            "Check the network, or name a file or folder as encoder_weights."
+        ) from error
+    state: Mapping[str, Tensor] = pretrained.state_dict()
+    return state
+
+
+def _canonical(key: str) -> str:
+    """A key without prefixes, and with `stages.0` for the `stages_0` of flattened timm encoders."""
+    while key.startswith(_PREFIXES):
+        key = key.split(".", 1)[1]
+    return re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", key)
+
+
+def _fit_channels(value: Tensor, wanted: Tensor) -> Tensor:
+    """Three-channel filters `[O, 3, k, k]` as four-channel ones when those are wanted."""
+    if value.ndim != 4 or value.shape[1] != 3 or tuple(wanted.shape[:2]) != (value.shape[0], 4):
+        return value
+    return torch.cat((value, value.mean(1, keepdim=True)), 1) * 0.75
+
+
+def _some(what: str, names: list[str]) -> str:
+    """`"2 missing (a, b)"`, with three names at most."""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names)} {what}" + (f" ({shown})" if names else "")

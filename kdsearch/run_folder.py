@@ -1,0 +1,125 @@
+"""The folder of one study: where each file lies, and writes that are whole or not there at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsearch.errors import UserError
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in `<storage>/<name>`; data stores and teachers lie in `<storage>/.cache` and serve all studies."""
+
+    path: Path
+
+    @property
+    def cache(self) -> Path:
+        return self.path.parent / ".cache"
+
+    @property
+    def space(self) -> Path:
+        return self.path / "space.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "study.journal"
+
+    @property
+    def rungs(self) -> Path:
+        return self.path / "rungs.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "run.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def students(self) -> Path:
+        return self.path / "students"
+
+    @property
+    def teachers(self) -> Path:
+        return self.cache / "teachers"
+
+    @property
+    def stores(self) -> Path:
+        return self.cache / "data"
+
+    def checkpoint(self, trial_id: str) -> Path:
+        """Full training state of a trial that is not over."""
+        return self.checkpoints / f"{trial_id}.pt"
+
+    def student(self, trial_id: str) -> Path:
+        return self.students / trial_id
+
+    @classmethod
+    def at(cls, storage: str, name: str) -> RunFolder:
+        """The run folder `name` under `storage`; local paths and `file://` only."""
+        if storage.startswith("file://"):
+            storage = storage.removeprefix("file://")
+        if "://" in storage:
+            raise UserError(f"--storage {storage}: only local (or mounted) folders can hold runs; give a path.")
+        if not name or Path(name).name != name or name.startswith("."):
+            raise UserError(f"--name {name!r}: a run's name is one plain folder name without '/' and no leading dot.")
+        return cls(Path(storage).expanduser().resolve() / name)
+
+    def create(self) -> None:
+        """Make the folder and its sub-folders; `UserError` where that is not possible."""
+        try:
+            for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):
+                folder.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise UserError(
+                f"The run folder {self.path} cannot be written ({error.strerror}); "
+                "give a folder that can be with --storage."
+            ) from error
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, sync it to disk, then put it in `path`'s place."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        write(partial)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=2) + "\n"
+    write_atomically(path, lambda partial: partial.write_text(text) and None)
+
+
+def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary folder beside `path`, then put it in `path`'s place."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        write(partial)
+        for file in partial.iterdir():
+            with file.open("rb+") as handle:
+                os.fsync(handle.fileno())
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

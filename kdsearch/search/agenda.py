@@ -1,0 +1,152 @@
+"""What a study trains next: the teacher, then the search, then repeats and controls of the frontier.
+
+No Ray here: the agenda hands out records and is told how they went; who trains them is somebody else's matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from kdsearch.config.space import SearchSpace, trial_key
+from kdsearch.config.trial import TrialConfig
+from kdsearch.search.frontier import costs, hypervolume, non_dominated
+from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.rungs import Rungs
+
+
+class Listener(Protocol):
+    """Whoever follows a study: the live view, MLflow, the tables in the run folder."""
+
+    def started(self, record: Record) -> None: ...
+    def epoch(self, record: Record) -> None: ...
+    def restarted(self, record: Record, reason: str) -> None: ...
+    def ended(self, record: Record) -> None: ...
+    def frontier(self, members: list[Record], volume: float) -> None: ...
+
+
+class Agenda:
+    """Decides what is trained, judges what comes back, and tells the record and all listeners.
+
+    `teacher` is the training of the teacher, or None when it exists already (or nothing is distilled). `reference` is
+    the corner, in costs, that bounds the hypervolume.
+    """
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        record: StudyRecord,
+        rungs: Rungs,
+        reference: dict[str, float],
+        teacher: Record | None,
+        confirm: bool,
+        listeners: list[Listener],
+    ) -> None:
+        self.space, self.record, self.rungs = space, record, rungs
+        self.reference = np.array([-0.0 if name == "miou" else reference[name] for name in space.search.objectives])
+        self.teacher = teacher
+        self.listeners = listeners
+        self.out: dict[str, Record] = {}
+        self.volume = 0.0
+        self._confirm = confirm and space.confirm.seeds > 0
+        self._left_over = list(record.running())
+        self._exhausted = False
+        self._announce_frontier()
+
+    # ---- handing out ---------------------------------------------------------------------------------------------
+
+    def next(self) -> Record | Literal["wait", "done"]:
+        """The next record to train; `"wait"` while that depends on what is out; `"done"` when nothing will follow."""
+        record = self._next()
+        if isinstance(record, Record):
+            self.out[record.id] = record
+            self._tell("started", record)
+        return record
+
+    def _next(self) -> Record | Literal["wait", "done"]:
+        if self.teacher is not None:
+            if self.teacher.state == "FAIL":
+                return "done"
+            return "wait" if self.teacher.id in self.out else self.teacher
+        if self._left_over:
+            return self._left_over.pop(0)
+        if not self._exhausted and self.record.searched() < self.space.search.trials:
+            record = self.record.ask()
+            if record is not None:
+                return record
+            self._exhausted = True
+        if self._confirm:
+            if any(record.stage == "search" for record in self.out.values()):
+                return "wait"
+            for stage, config, params in self._unconfirmed():
+                return self.record.add(stage, config, params)
+        return "done"
+
+    def _unconfirmed(self) -> Iterator[tuple[Literal["confirm", "control"], TrialConfig, dict[str, Any]]]:
+        """Repeats of each frontier member with other seeds, and the same students without distillation."""
+        known = {(r.stage, trial_key(r.config)) for r in self.record.all()}
+        for member in self.members():
+            for seed in range(1, self.space.confirm.seeds + 1):
+                train = member.config.train.model_copy(update={"seed": member.config.train.seed + seed})
+                repeat = member.config.model_copy(update={"train": train})
+                alone = repeat.model_copy(update={"teacher": None, "distill": {}})
+                if ("confirm", trial_key(repeat)) not in known:
+                    yield "confirm", repeat, {"of": member.id}
+                if ("control", trial_key(alone)) not in known:
+                    yield "control", alone, {"of": member.id}
+
+    # ---- what comes back -----------------------------------------------------------------------------------------
+
+    def heard(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
+        """An epoch is over. Whether the trial goes on: not at its end, and not when its rung stops it."""
+        record = self.out[trial_id]
+        record.epoch, record.metrics = epoch, metrics
+        record.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
+        self._tell("epoch", record)
+        if epoch >= record.config.train.epochs:
+            return False
+        return record.stage != "search" or self.rungs.keep(record.id, epoch, record.values())
+
+    def restarted(self, trial_id: str, reason: str) -> None:
+        """Its workers died; it goes on from its last epoch."""
+        self._tell_listeners("restarted", self.out[trial_id], reason)
+
+    def ended(self, trial_id: str, failure: str | None) -> None:
+        """A trial is over: trained to its end, stopped at a rung, or failed for the reason given."""
+        record = self.out.pop(trial_id)
+        if failure is not None:
+            state: Literal["COMPLETE", "PRUNED", "FAIL"] = "FAIL"
+        else:
+            state = "COMPLETE" if record.epoch >= record.config.train.epochs else "PRUNED"
+        if record is self.teacher:
+            record.state, record.reason = state, failure or ""
+            if state == "COMPLETE":
+                self.teacher = None
+        else:
+            self.record.tell(record, state, failure or "")
+        self._tell("ended", record)
+        if record.stage == "search" and state == "COMPLETE":
+            self._announce_frontier()
+
+    # ---- the frontier --------------------------------------------------------------------------------------------
+
+    def members(self) -> list[Record]:
+        """Complete trials of the search that no other dominates, cheapest first."""
+        complete = self.record.complete("search")
+        mask = non_dominated(costs([r.values() for r in complete], self.space.search.objectives))
+        return sorted((r for r, kept in zip(complete, mask, strict=True) if kept), key=lambda r: r.cost["gflops"])
+
+    def _announce_frontier(self) -> None:
+        members = self.members()
+        costs_nm = costs([r.values() for r in members], self.space.search.objectives)
+        self.volume = hypervolume(costs_nm, self.reference)
+        self._tell_listeners("frontier", members, self.volume)
+
+    def _tell(self, event: Literal["started", "epoch", "ended"], record: Record) -> None:
+        self._tell_listeners(event, record)
+
+    def _tell_listeners(self, event: str, *arguments: Any) -> None:
+        for listener in self.listeners:
+            getattr(listener, event)(*arguments)

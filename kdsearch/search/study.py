@@ -1,0 +1,249 @@
+"""A study from request to result: check everything, train, and leave the run folder in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kdsearch import models
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.trial import TrialConfig
+from kdsearch.data.reader import open_reader
+from kdsearch.data.store import Store, build_store
+from kdsearch.distill import build_terms
+from kdsearch.errors import UserError
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.agenda import Agenda
+from kdsearch.search.cluster import connected, place, slots
+from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.rungs import Rungs
+from kdsearch.search.workers import Job
+from kdsearch.tracking.live import LiveView
+from kdsearch.tracking.mlflow import Tracker
+from kdsearch.tracking.tables import Status, Tables
+from kdsearch.train.teacher import teacher_folder, teacher_trial
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; see `kdsearch run --help`."""
+
+    space: str
+    data: tuple[str, str] | None = None
+    profile: str | None = None
+    overrides: Sequence[str] = ()
+    trials: int | None = None
+    name: str | None = None
+    resume: bool = False
+    storage: str = "runs"
+    tracking_uri: str | None = None
+    address: str | None = None
+    workers_per_trial: int = 1
+    gpus_per_worker: float | None = None
+    max_concurrent: int | None = None
+    confirm: bool = True
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for a failed trial."""
+
+
+def run_study(request: Request) -> int:
+    """Carry a study out: 0 when it is done, 1 when it failed or was interrupted.
+
+    Raises `UserError` for a request that cannot be met.
+    """
+    run = _run_folder(request)
+    space = _space(request, run)
+    with ExitStack() as stack:
+        view = stack.enter_context(LiveView(space, run))
+        run.create()
+        tracker = stack.enter_context(Tracker(request.tracking_uri, space, run))
+        store = _store(space, run, view)
+        costs = _Costs(space, store)
+        costs.check()
+        record = StudyRecord(run.journal, space, costs)
+        stack.callback(record.close)
+        run.space.write_text(space.to_yaml())
+        view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
+        stack.enter_context(connected(request.address))
+        placement = place(request.workers_per_trial, request.gpus_per_worker)
+        capacity = slots(placement)
+        if request.max_concurrent is not None:
+            capacity = min(capacity, request.max_concurrent)
+        teacher = _Teacher(space, store, run)
+        tables = Tables(space, run, record)
+        agenda = Agenda(
+            space,
+            record,
+            Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction, run.rungs),
+            reference=costs.reference(),
+            teacher=teacher.training(),
+            confirm=request.confirm,
+            listeners=[tables, tracker, view],
+        )
+        view.begin(capacity)
+        from kdsearch.search.tune import train_all
+
+        def job_of(record: Record) -> Job:
+            is_teacher = record.stage == "teacher"
+            return Job(
+                id=record.id,
+                config=record.config.model_dump_json(),
+                store=str(store.path),
+                teacher_weights=None if record.config.teacher is None else str(teacher.weights),
+                checkpoint=str(run.checkpoint(record.id)),
+                output=str(teacher.folder if is_teacher else run.student(record.id)),
+                # The teacher is trained while nothing else is, so on a CPU it may have all of one machine.
+                threads=max(1, int(placement.cpus)) * (capacity if is_teacher else 1),
+            )
+
+        status: Status = "done"
+        failure = ""
+        try:
+            with _interruptible():
+                train_all(agenda, job_of, placement, capacity, space.search.max_failures)
+        except Interrupted:
+            status = "interrupted"
+        if agenda.teacher is not None and agenda.teacher.state == "FAIL":
+            status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
+        elif status == "done" and not agenda.members():
+            status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
+        tables.write(status)
+        tracker.finish(status)
+        view.finish(status, failure, agenda.members(), agenda.volume, tracker.how_to_look())
+    return 0 if status == "done" else 1
+
+
+class _Costs:
+    """Static cost of configurations, and what has to hold for any of them before a study starts."""
+
+    def __init__(self, space: SearchSpace, store: Store) -> None:
+        self.space, self.store = space, store
+
+    def __call__(self, config: TrialConfig) -> dict[str, float]:
+        cost = models.cost(config.student, self.store.info, config.data.size)
+        return {"gflops": cost.gflops, "params_m": cost.params_m}
+
+    def check(self) -> None:
+        """The default trial can be built: teacher, student and terms fit each other, the data and the size."""
+        import torch
+
+        config = self.space.default().trial
+        self(config)
+        info, size = self.store.info, config.data.crop or config.data.size
+        if config.teacher is None:
+            return
+        teacher = models.tap_shapes(config.teacher.network(), info, size)
+        with torch.device("meta"):
+            terms = build_terms(config.distill, models.tap_shapes(config.student, info, size), teacher, info)
+        for term in terms.terms.values():
+            if term.needs.video and not info.video:
+                raise UserError(
+                    f"distill.{term.name} needs video, but the data set {info.name} has single images; "
+                    "take the term out or choose a data set with sequences."
+                )
+
+    def reference(self) -> dict[str, float]:
+        """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""
+        config = self.space.default().trial
+        if config.teacher is None:
+            bounds = self(config)
+        else:
+            cost = models.cost(config.teacher.network(), self.store.info, config.data.size)
+            bounds = {"gflops": cost.gflops, "params_m": cost.params_m}
+        for name, constraint in self.space.search.constraints.items():
+            if constraint.op == "<=":
+                bounds[name] = constraint.bound
+        return bounds
+
+
+class _Teacher:
+    """Where the study's teacher lies, and its training where it is not there yet."""
+
+    def __init__(self, space: SearchSpace, store: Store, run: RunFolder) -> None:
+        self.config = space.default().trial
+        self.folder: Path | None = None
+        self.weights: Path | None = None
+        teacher = self.config.teacher
+        if teacher is None:
+            return
+        if teacher.checkpoint is not None:
+            self.weights = Path(teacher.checkpoint).expanduser().resolve()
+            network = models.build(teacher.network(), store.info)
+            models.load_network(network, self.weights)
+            return
+        self.folder = teacher_folder(self.config, store, run.teachers)
+        self.weights = self.folder / "model.safetensors"
+
+    def training(self) -> Record | None:
+        if self.weights is None or self.weights.exists():
+            return None
+        config = teacher_trial(self.config)
+        return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost={})
+
+
+def _run_folder(request: Request) -> RunFolder:
+    """The run folder asked for: a new one, or with `resume` the one named or the latest of this space."""
+    space_name = Path(request.space).stem
+    if request.resume and request.name is None:
+        folders = sorted(Path(request.storage).expanduser().glob(f"{space_name}-*/space.yaml"), key=os.path.getmtime)
+        if not folders:
+            raise UserError(f"There is no study of {space_name} to resume in {request.storage}; name it with --name.")
+        return RunFolder.at(request.storage, folders[-1].parent.name)
+    run = RunFolder.at(request.storage, request.name or time.strftime(f"{space_name}-%Y%m%d-%H%M%S"))
+    if request.resume and not run.space.exists():
+        raise UserError(f"There is no study to resume in {run.path}; check --storage and --name, or drop --resume.")
+    if not request.resume and run.journal.exists():
+        raise UserError(f"{run.path} holds a study already; add --resume to go on, or give another --name.")
+    return run
+
+
+def _space(request: Request, run: RunFolder) -> SearchSpace:
+    if not request.resume:
+        overrides = list(request.overrides)
+        if request.trials is not None:
+            overrides.append(f"search.trials={request.trials}")
+        return load_space(request.space, profile=request.profile, overrides=overrides, data=request.data)
+    if request.profile or request.overrides or request.data:
+        raise UserError("A resumed study keeps its space: leave --profile, --set and --data out (--trials may grow).")
+    overrides = [] if request.trials is None else [f"search.trials={request.trials}"]
+    return load_space(run.space, overrides=overrides)
+
+
+def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:
+    config = space.default().trial.data
+    open_reader(config)  # a wrong folder is an error before anything is shown
+    with view.progress(f"data {config.name}") as advance:
+        return build_store(config, run.stores, progress=advance)
+
+
+def _commonest_reason(record: StudyRecord) -> str:
+    reasons = Counter(r.reason for r in record.all() if r.reason)
+    return f"most often: {reasons.most_common(1)[0][0]}" if reasons else "every trial was stopped early"
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one ends the process at once."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        for name, handler in before.items():
+            signal.signal(name, handler)
+        raise Interrupted
+
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    for name in before:
+        signal.signal(name, interrupt)
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,116 @@
+"""A trained student on disk, and read back: `load_student(folder)`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from kdsearch import __version__, models
+from kdsearch.config.trial import NetworkConfig
+from kdsearch.data.info import DatasetInfo
+from kdsearch.errors import UserError
+from kdsearch.models.output import SegOutput
+from kdsearch.train.trial import upsampled_classes
+
+if TYPE_CHECKING:
+    from kdsearch.train.trial import Trial
+
+FORMAT = 1
+
+
+class Student(nn.Module):
+    """A segmentation network with its preprocessing.
+
+    `forward` takes normalised images `[B, C, H, W]`; `preprocess` makes them from uint8 images `[B, H, W, C]`;
+    `predict` goes from uint8 images to class ids `[B, H, W]`. C is 3 (RGB) or 4 (RGB and thermal). H and W must be
+    multiples of the network's stride; `size` is what it was trained at.
+    """
+
+    def __init__(self, network: nn.Module, info: DatasetInfo, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.network = network
+        self.info = info
+        self.size = size
+        self.register_buffer("mean_c", torch.tensor(info.mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std_c", torch.tensor(info.std).view(1, -1, 1, 1), persistent=False)
+
+    def preprocess(self, images_bhwc: NDArray[np.uint8]) -> Tensor:
+        if images_bhwc.ndim != 4 or images_bhwc.shape[-1] != self.info.channels:
+            raise ValueError(f"expected uint8 images [B, H, W, {self.info.channels}], got {list(images_bhwc.shape)}")
+        image_bchw = torch.from_numpy(images_bhwc).to(self.mean_c.device).permute(0, 3, 1, 2).float() / 255
+        normalised: Tensor = (image_bchw - self.mean_c) / self.std_c
+        return normalised
+
+    def forward(self, image_bchw: Tensor) -> Tensor:
+        """Logits `[B, K, h, w]`, at the network's own resolution."""
+        output: SegOutput = self.network(image_bchw)
+        return output.logits
+
+    @torch.no_grad()
+    def predict(self, images_bhwc: NDArray[np.uint8]) -> Tensor:
+        image_bchw = self.preprocess(images_bhwc)
+        return upsampled_classes(self(image_bchw), image_bchw.shape[-2:])
+
+
+def save_student(folder: Path, trial: Trial, metrics: Mapping[str, float]) -> None:
+    """Write `model.safetensors`, `config.json` and `metrics.json` into `folder`. Terms are not part of a student."""
+    from safetensors.torch import save_file
+
+    state = {name: tensor.detach().contiguous().cpu() for name, tensor in trial.module.student.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    config = {
+        "format": FORMAT,
+        "kdsearch": __version__,
+        "network": trial.config.student.model_dump(mode="json") | {"encoder_weights": None},
+        "dataset": dataclasses.asdict(trial.resources.store.info),
+        "size": list(trial.resources.store.size),
+        "trial": trial.config.model_dump(mode="json"),
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "metrics.json").write_text(json.dumps(dict(metrics), indent=2) + "\n")
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """`config.json` of a student's folder; `UserError` where there is none or it is another format."""
+    path = folder / "config.json"
+    try:
+        config: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{folder} holds no student: {path.name} is missing.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged ({error}); export the student again.") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UserError(f"{path} is not a student of this version (format {FORMAT}); export it again.")
+    return config
+
+
+def load_student(folder: str | Path) -> Student:
+    """The student in `folder` (`students/<trial>` of a run, or an export bundle), in eval mode on the CPU.
+
+    Reads safetensors and JSON only, so a folder from elsewhere cannot run code. Raises `UserError` for a folder that
+    does not hold a whole student.
+    """
+    folder = Path(folder)
+    config = read_config(folder)
+    try:
+        network_config: Any = TypeAdapter(NetworkConfig).validate_python(config["network"])
+        dataset = dict(config["dataset"])
+        for name in ("classes", "mean", "std"):
+            dataset[name] = tuple(dataset[name])
+        dataset["palette"] = tuple(tuple(color) for color in dataset["palette"])
+        info = DatasetInfo(**dataset)
+        height, width = config["size"]
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UserError(f"{folder / 'config.json'} does not describe a student ({error}).") from error
+    network = models.build(network_config, info)
+    models.load_network(network, folder / "model.safetensors")
+    return Student(network, info, (int(height), int(width))).eval()

@@ -1,0 +1,243 @@
+"""Every trial and the frontier in MLflow. Only the driver writes, from one thread, so the study never waits for it."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from kdsearch import __version__
+from kdsearch.config.space import SearchSpace, flatten
+from kdsearch.errors import UserError
+from kdsearch.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+    from kdsearch.search.record import Record
+    from kdsearch.tracking.tables import Status
+
+STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
+DRAIN_S = 60.0
+"""How long the end of a study waits for a tracking server that does not answer."""
+
+Call = Callable[["MlflowClient"], None]
+
+
+class Tracker:
+    """A parent run for the study and a child run for each trial, in the experiment `kdsearch/<space>`.
+
+    Calls are queued and made by one thread. While a server is away they are kept and tried again; a study never fails
+    because its tracking does. Without a URI the database is `mlflow.db` in the run folder.
+    """
+
+    def __init__(self, uri: str | None, space: SearchSpace, run: RunFolder) -> None:
+        self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
+        self.space, self.run = space, run
+        self._calls: queue.Queue[Call | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._runs: dict[str, str] = {}
+        self._closing: float | None = None
+        self.unsent = 0
+
+    def __enter__(self) -> Tracker:
+        if self.uri.startswith(("http://", "https://")):
+            _check_server(self.uri)
+        self._calls.put(self._open)
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._closing = time.monotonic()
+        self._calls.put(None)
+        self._thread.join()
+
+    # ---- events --------------------------------------------------------------------------------------------------
+
+    def started(self, record: Record) -> None:
+        config, cost, trial_id, stage = record.config, dict(record.cost), record.id, record.stage
+        self._calls.put(lambda client: self._start_child(client, trial_id, stage, flatten(config), cost))
+
+    def epoch(self, record: Record) -> None:
+        self._log(record.id, record.metrics, record.epoch)
+
+    def restarted(self, record: Record, reason: str) -> None:
+        trial_id = record.id
+        self._calls.put(lambda client: client.set_tag(self._runs[trial_id], "kdsearch.restarted", reason[:5000]))
+
+    def ended(self, record: Record) -> None:
+        trial_id, state, reason = record.id, record.state, record.reason
+
+        def call(client: MlflowClient) -> None:
+            client.set_tag(self._runs[trial_id], "kdsearch.state", state)
+            if reason:
+                client.set_tag(self._runs[trial_id], "kdsearch.reason", reason[:5000])
+            client.set_terminated(self._runs[trial_id], STATUS[state])
+
+        self._calls.put(call)
+
+    def frontier(self, members: list[Record], volume: float) -> None:
+        ids = {record.id for record in members}
+        best = max((record.miou for record in members), default=None)
+        # The number of complete trials is the study's clock.
+        step = len(self._runs)
+        metrics = {"hypervolume": volume, "frontier/size": float(len(members))}
+        if best is not None:
+            metrics["frontier/best_miou"] = best
+        self._log("", metrics, step)
+
+        def tag(client: MlflowClient) -> None:
+            for trial_id, run_id in self._runs.items():
+                if trial_id.startswith("t0"):
+                    client.set_tag(run_id, "kdsearch.pareto", str(trial_id in ids).lower())
+
+        self._calls.put(tag)
+
+    def finish(self, status: Status) -> None:
+        """Log the result's files and close the runs."""
+        path = self.run.path
+
+        def call(client: MlflowClient) -> None:
+            for name in ("space.yaml", "summary.json", "trials.parquet", "frontier.parquet", "frontier.png"):
+                if (path / name).exists():
+                    client.log_artifact(self._runs[""], str(path / name))
+            for folder in sorted(self.run.students.iterdir()):
+                if folder.name in self._runs:
+                    client.log_artifacts(self._runs[folder.name], str(folder), "student")
+            if status == "interrupted":
+                for run_id in self._runs.values():
+                    if client.get_run(run_id).info.status == "RUNNING":
+                        client.set_terminated(run_id, "KILLED")
+            client.set_terminated(self._runs[""], {"done": "FINISHED", "failed": "FAILED"}.get(status, "KILLED"))
+
+        self._calls.put(call)
+
+    def how_to_look(self) -> list[str]:
+        if self.uri.startswith("sqlite:///"):
+            return [f"look at all trials: mlflow ui --backend-store-uri {self.uri}"]
+        return [f"look at all trials: {self.uri}"]
+
+    # ---- calls, made by the thread -------------------------------------------------------------------------------
+
+    def _open(self, client: MlflowClient) -> None:
+        name = f"kdsearch/{self.space.name}"
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
+            local = (self.run.path / "artifacts").as_uri() if self.uri.startswith("sqlite:") else None
+            experiment_id = client.create_experiment(name, artifact_location=local)
+        else:
+            experiment_id = experiment.experiment_id
+        study = self.run.path.name
+        for known in client.search_runs([experiment_id], f"tags.`kdsearch.study` = '{study}'", max_results=50_000):
+            self._runs[known.data.tags["kdsearch.trial"]] = known.info.run_id
+        self._experiment_id = experiment_id
+        if "" in self._runs:
+            client.update_run(self._runs[""], status="RUNNING")
+            return
+        parent = client.create_run(
+            experiment_id, run_name=study, tags={"kdsearch.study": study, "kdsearch.trial": "", **_versions()}
+        )
+        self._runs[""] = parent.info.run_id
+        client.log_dict(parent.info.run_id, self.space.resolved(), "space.json")
+        search = {f"search.{k}": str(v) for k, v in self.space.search.model_dump(mode="json").items()}
+        self._log_params(client, parent, search)
+
+    def _start_child(
+        self, client: MlflowClient, trial_id: str, stage: str, settings: dict[str, Any], cost: dict[str, float]
+    ) -> None:
+        if trial_id in self._runs:
+            client.update_run(self._runs[trial_id], status="RUNNING")
+            return
+        study = self.run.path.name
+        run = client.create_run(
+            self._experiment_id,
+            run_name=f"{trial_id} {settings['student.arch']} {settings['student.encoder']}",
+            tags={
+                "mlflow.parentRunId": self._runs[""], "kdsearch.study": study, "kdsearch.trial": trial_id,
+                "kdsearch.stage": stage, "kdsearch.state": "RUNNING",
+            },
+        )  # fmt: skip
+        self._runs[trial_id] = run.info.run_id
+        self._log_params(client, run, {name: str(value) for name, value in settings.items()})
+        client.log_batch(run.info.run_id, metrics=_metrics({f"cost/{k}": v for k, v in cost.items()}, 0))
+
+    def _log(self, trial_id: str, values: dict[str, float], step: int) -> None:
+        metrics = values.copy()
+        self._calls.put(lambda client: client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, step)))
+
+    @staticmethod
+    def _log_params(client: MlflowClient, run: Run, params: dict[str, str]) -> None:
+        from mlflow.entities import Param
+
+        entries = [Param(_name(name), value[:6000]) for name, value in params.items()]
+        for start in range(0, len(entries), 100):
+            client.log_batch(run.info.run_id, params=entries[start : start + 100])
+
+    def _work(self) -> None:
+        from mlflow import MlflowClient
+
+        client: MlflowClient | None = None
+        while (call := self._calls.get()) is not None:
+            while True:
+                try:
+                    client = client or MlflowClient(tracking_uri=self.uri)
+                    call(client)
+                    break
+                except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried
+                    traceback.print_exc()
+                    if not _may_pass(error):
+                        break
+                    if self._closing is not None and time.monotonic() - self._closing > DRAIN_S:
+                        self.unsent += 1
+                        break
+                    time.sleep(2)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may go through later: the server is away, or busy; a refused value is refused again."""
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return isinstance(error, OSError)
+    return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
+
+
+def _metrics(values: dict[str, float], step: int) -> list[Metric]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    return [Metric(_name(name), value, now, step) for name, value in values.items()]
+
+
+def _name(name: str) -> str:
+    """A name that MLflow takes: letters, digits and `_-. /` only."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+def _check_server(uri: str) -> None:
+    import requests
+
+    try:
+        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)
+        reachable = answer.status_code < 500
+    except requests.RequestException:
+        reachable = False
+    if not reachable:
+        raise UserError(
+            f"The tracking server {uri} does not answer; start it or correct --tracking-uri "
+            "(without it, trials are kept in mlflow.db in the run folder)."
+        )
+
+
+def _versions() -> dict[str, str]:
+    tags = {"kdsearch.version": __version__}
+    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    if git.returncode == 0:
+        tags["kdsearch.git_sha"] = git.stdout.strip()
+    return tags

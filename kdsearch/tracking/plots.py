@@ -1,0 +1,42 @@
+"""The frontier as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kdsearch.search.record import Record
+
+
+def frontier_png(path: Path, title: str, records: list[Record], members: list[Record]) -> None:
+    """mIoU against FLOPs: complete trials, stopped ones pale at the mIoU they had reached, the frontier as a line."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5), dpi=120)
+    on_frontier = {record.id for record in members}
+    groups = {
+        "stopped early": ("#c9ced6", [r for r in records if r.stage == "search" and r.state == "PRUNED"]),
+        "complete": (
+            "#6b7a90",
+            [r for r in records if r.stage == "search" and r.state == "COMPLETE" and r.id not in on_frontier],
+        ),
+    }
+    for label, (color, group) in groups.items():
+        group = [record for record in group if record.miou == record.miou]
+        axes.scatter([r.cost["gflops"] for r in group], [r.miou for r in group], s=22, color=color, label=label)
+    axes.plot([r.cost["gflops"] for r in members], [r.miou for r in members], "o-", color="#c2410c", label="frontier")
+    for record in members:
+        axes.annotate(
+            f"{record.id} {record.config.student.arch}",
+            (record.cost["gflops"], record.miou), textcoords="offset points", xytext=(5, -11), fontsize=7,
+        )  # fmt: skip
+    axes.set(xscale="log", xlabel="GFLOPs an image (2 x MAC)", ylabel="mIoU on val", title=title)
+    axes.grid(alpha=0.25)
+    axes.legend(loc="lower right", fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, format="png")
+    plt.close(figure)

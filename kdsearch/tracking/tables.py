@@ -1,0 +1,123 @@
+"""The study as files in its run folder: tables, the frontier's picture, the summary; and what is thrown away."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Literal
+
+from kdsearch import __version__
+from kdsearch.config.space import flatten
+from kdsearch.run_folder import RunFolder, write_atomically, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kdsearch.config.space import SearchSpace
+    from kdsearch.search.record import Record, StudyRecord
+
+WRITE_EVERY_S = 5.0
+"""Tables are written at most this often while trials end, so that their cost does not grow with the study."""
+
+Status = Literal["running", "done", "interrupted", "failed"]
+
+
+class Tables:
+    """Keeps `trials.parquet`, `frontier.parquet`, `frontier.png` and `summary.json` current as a study goes on.
+
+    Weights of trials that are neither running nor on the frontier are removed; their records stay.
+    """
+
+    def __init__(self, space: SearchSpace, run: RunFolder, record: StudyRecord) -> None:
+        self.space, self.run, self.record = space, run, record
+        self._members: list[Record] = []
+        self._volume = 0.0
+        self._teacher_miou: float | None = None
+        self._written = 0.0
+
+    # ---- events --------------------------------------------------------------------------------------------------
+
+    def started(self, record: Record) -> None: ...
+
+    def epoch(self, record: Record) -> None: ...
+
+    def restarted(self, record: Record, reason: str) -> None: ...
+
+    def ended(self, record: Record) -> None:
+        self.run.checkpoint(record.id).unlink(missing_ok=True)
+        if record.stage == "teacher":
+            self._teacher_miou = record.miou
+        elif time.monotonic() - self._written > WRITE_EVERY_S:
+            self.write("running")
+
+    def frontier(self, members: list[Record], volume: float) -> None:
+        self._members, self._volume = members, volume
+        self._drop_weights()
+        self.write("running")
+
+    # ---- files ---------------------------------------------------------------------------------------------------
+
+    def write(self, status: Status) -> None:
+        """Write every file of the run folder that tells results."""
+        self._written = time.monotonic()
+        trials = table([record for record in self.record.all() if record.state != "RUNNING"])
+        frontier = table(self._members)
+        write_atomically(self.run.path / "trials.parquet", trials.to_parquet)
+        write_atomically(self.run.path / "frontier.parquet", frontier.to_parquet)
+        write_json(self.run.summary, self._summary(status))
+        if self._members:
+            from kdsearch.tracking.plots import frontier_png
+
+            write_atomically(
+                self.run.path / "frontier.png",
+                lambda path: frontier_png(path, self.space.name, self.record.all(), self._members),
+            )
+
+    def _summary(self, status: Status) -> dict[str, Any]:
+        return {
+            "kdsearch": __version__,
+            "space": self.space.name,
+            "status": status,
+            "objectives": dict(self.space.search.objectives),
+            "trials": dict(Counter(record.state for record in self.record.all())),
+            "hypervolume": self._volume,
+            "teacher_miou": self._teacher_miou,
+            "frontier": [
+                {"trial": r.id, "miou": r.miou, **r.cost, "student": str(self.run.student(r.id)), "params": r.params}
+                for r in self._members
+            ],
+        }
+
+    def _drop_weights(self) -> None:
+        keep = {record.id for record in self._members} | {record.id for record in self.record.running()}
+        for folder in self.run.students.iterdir():
+            if folder.name not in keep:
+                shutil.rmtree(folder)
+        for checkpoint in self.run.checkpoints.glob("*.pt"):
+            if checkpoint.stem not in keep and checkpoint.stem != "teacher":
+                checkpoint.unlink()
+
+
+def table(records: list[Record]) -> pd.DataFrame:
+    """One row a trial: what it reached, what it costs, and one column for each setting."""
+    import pandas as pd
+
+    columns = ["trial", "state", "stage", "epoch", "miou", "gflops", "params_m", "seed", "seconds", "reason"]
+    rows = []
+    for record in records:
+        settings = {k: v for k, v in flatten(record.config).items() if k.startswith(("student.", "distill.", "train."))}
+        rows.append(
+            {
+                "trial": record.id, "state": record.state, "stage": record.stage, "epoch": record.epoch,
+                "miou": record.miou, "gflops": record.cost.get("gflops"), "params_m": record.cost.get("params_m"),
+                "seed": record.config.train.seed, "seconds": record.seconds, "reason": record.reason, **settings,
+            }
+        )  # fmt: skip
+    frame = pd.DataFrame(rows, columns=None if rows else columns)
+    for name in frame.columns[[dtype == "object" for dtype in frame.dtypes]]:
+        # A setting may be a number in one branch and text in another; parquet wants one type a column.
+        kinds = {type(value) for value in frame[name].dropna()}
+        if len(kinds) > 1:
+            frame[name] = frame[name].map(lambda value: value if pd.isna(value) else str(value))
+    return frame

@@ -1,0 +1,74 @@
+"""Supervised losses of a student or a teacher: the task, and the details where a network has heads for them."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kdsearch.config.trial import TrainConfig
+from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.data.store import Split
+from kdsearch.distill.details import detail_labels
+from kdsearch.models.output import SegOutput
+
+FREQUENCY_SAMPLE = 256
+"""Label maps read to estimate how frequent boundary and foreground pixels are."""
+
+
+class SupervisedLoss(nn.Module):
+    """Cross-entropy of the logits, up-sampled to the label, plus that of the boundary and binary heads.
+
+    `L = CE_w(semantic) + detail_weight * (sum_s CE_w(boundary_s) + sum_s CE_w(binary_s))` (CLNet; unit weights as in
+    its sibling's trainer). Class weights `w` are 1, or ENet's `1/ln(1.02 + frequency)` from the training labels.
+    """
+
+    def __init__(self, config: TrainConfig, split: Split, has_details: bool) -> None:
+        super().__init__()
+        self.config = config
+        self.has_details = has_details and config.detail_weight > 0
+        weighted = config.class_weights == "enet"
+        self.register_buffer("class_weight_k", _enet(torch.tensor(split.class_counts)) if weighted else None)
+        binary, boundary = _detail_weights(split, config.edge_width) if weighted and self.has_details else (None, None)
+        self.register_buffer("binary_weight_2", binary)
+        self.register_buffer("boundary_weight_2", boundary)
+
+    def forward(self, output: SegOutput, target_bhw: Tensor) -> Tensor:
+        loss = _cross_entropy(output.logits, target_bhw, self.class_weight_k)
+        if self.has_details:
+            binary_bhw, boundary_bhw = detail_labels(target_bhw, self.config.edge_width)
+            for name, tap in output.taps.items():
+                if name.startswith("bound"):
+                    loss = loss + self.config.detail_weight * _cross_entropy(tap, boundary_bhw, self.boundary_weight_2)
+                elif name.startswith("bin"):
+                    loss = loss + self.config.detail_weight * _cross_entropy(tap, binary_bhw, self.binary_weight_2)
+        return loss
+
+
+def _cross_entropy(logits_bkhw: Tensor, target_bhw: Tensor, weight_k: Tensor | None) -> Tensor:
+    """Mean over valid pixels; an exact 0 with a graph where there is none."""
+    logits_bkhw = logits_bkhw.float()
+    if logits_bkhw.shape[-2:] != target_bhw.shape[-2:]:
+        logits_bkhw = F.interpolate(logits_bkhw, target_bhw.shape[-2:], mode="bilinear", align_corners=True)
+    total = F.cross_entropy(logits_bkhw, target_bhw, weight_k, ignore_index=IGNORE_INDEX, reduction="sum")
+    valid = target_bhw != IGNORE_INDEX
+    if weight_k is None:
+        norm = valid.sum()
+    else:
+        norm = torch.where(valid, weight_k[torch.where(valid, target_bhw, 0)], 0.0).sum()
+    return total / norm.clamp_min(1e-12)
+
+
+def _enet(counts_k: Tensor) -> Tensor:
+    frequency = counts_k.double() / counts_k.sum().clamp_min(1)
+    return (1.0 / torch.log(1.02 + frequency)).float()
+
+
+def _detail_weights(split: Split, edge_width: int) -> tuple[Tensor, Tensor]:
+    """ENet weights `[2]` of the binary and the boundary labels, from evenly spaced training labels."""
+    step = max(1, len(split) // FREQUENCY_SAMPLE)
+    labels_bhw = torch.from_numpy(split.labels[::step].astype("int64"))
+    weights = []
+    for label_bhw in detail_labels(labels_bhw, edge_width):
+        weights.append(_enet(torch.bincount(label_bhw[label_bhw != IGNORE_INDEX], minlength=2)))
+    return weights[0], weights[1]

@@ -1,0 +1,41 @@
+"""Segmentation metrics from one confusion matrix over the whole split."""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed
+from torch import Tensor
+
+from kdsearch.data.info import IGNORE_INDEX
+
+
+class ConfusionMatrix:
+    """Pixel counts `[K, K]`, rows the truth and columns the prediction, accumulated over batches and ranks."""
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.num_classes = num_classes
+        self.counts_kk = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
+
+    def update(self, prediction_bhw: Tensor, target_bhw: Tensor) -> None:
+        """Count a batch; pixels whose target is `IGNORE_INDEX` are left out."""
+        valid = target_bhw != IGNORE_INDEX
+        index = target_bhw[valid] * self.num_classes + prediction_bhw[valid]
+        self.counts_kk += torch.bincount(index, minlength=self.num_classes**2).view_as(self.counts_kk)
+
+    def reduce(self) -> None:
+        """Sum over all ranks, where there are several."""
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            torch.distributed.all_reduce(self.counts_kk)
+
+    def iou_k(self) -> Tensor:
+        """Intersection over union of each class `[K]`; NaN for a class that is neither in the truth nor predicted."""
+        hits = self.counts_kk.diag().double()
+        union = self.counts_kk.sum(0).double() + self.counts_kk.sum(1).double() - hits
+        return torch.where(union > 0, hits / union, torch.nan)
+
+    def miou(self) -> float:
+        """Mean over the classes that occur in the truth or the prediction."""
+        return float(self.iou_k().nanmean())
+
+    def pixel_accuracy(self) -> float:
+        return float(self.counts_kk.diag().sum() / self.counts_kk.sum().clamp_min(1))

@@ -1,0 +1,254 @@
+"""One trial, start to end: a student, its teacher, the terms between them, and epochs of training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kdsearch import models
+from kdsearch.config.trial import TrialConfig
+from kdsearch.data.loader import Batch, Batches
+from kdsearch.distill import build_terms
+from kdsearch.models import Network
+from kdsearch.models.output import SegOutput
+from kdsearch.run_folder import write_atomically
+from kdsearch.train.losses import SupervisedLoss
+from kdsearch.train.metrics import ConfusionMatrix
+from kdsearch.train.resources import Resources
+
+
+class TrialError(RuntimeError):
+    """The trial cannot go on, and would fail in the same way again: the message says where and why."""
+
+
+class Distillation(nn.Module):
+    """Student, supervised loss and terms as one module, so that DDP sees every trained parameter and one forward."""
+
+    def __init__(self, student: Network, supervised: SupervisedLoss, terms: nn.Module) -> None:
+        super().__init__()
+        self.student = student
+        self.supervised = supervised
+        self.terms = terms
+
+    def forward(
+        self, image_bchw: Tensor, target_bhw: Tensor, teacher: SegOutput | None, epoch: int
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Task loss, weighted terms by name, and the student's logits (to measure gradients at)."""
+        output: SegOutput = self.student(image_bchw)
+        task = self.supervised(output, target_bhw)
+        if teacher is None:
+            return task, {}, output.logits
+        _, weighted = self.terms(output, teacher, target_bhw, epoch)
+        return task, weighted, output.logits
+
+
+class Trial:
+    """Trains `config.student`, alone or under `config.teacher`.
+
+    Training n epochs, saving, loading and training m more equals n + m at once, bit for bit on CPU: everything random
+    is drawn from (seed, epoch). The learning-rate schedule spans the full horizon whatever stops the trial.
+
+    Raises `TrialError` when a loss is not finite, or when a step does not fit into device memory even at half the
+    micro-batch.
+    """
+
+    def __init__(self, config: TrialConfig, resources: Resources) -> None:
+        self.config = config
+        self.resources = resources
+        self.device = resources.device
+        self.epoch = 0
+        self.teacher = resources.teacher(config)
+        torch.manual_seed(config.train.seed)
+        info, split = resources.store.info, resources.store.split("train")
+        student = models.build(config.student, info)
+        size = config.data.crop or config.data.size
+        shapes = models.tap_shapes(config.student, info, size)
+        teacher_shapes = {}
+        if config.teacher is not None:
+            teacher_shapes = models.tap_shapes(config.teacher.network(), info, size)
+        supervised = SupervisedLoss(config.train, split, has_details="bound1" in shapes)
+        terms = build_terms(config.distill, shapes, teacher_shapes, info)
+        self.module = Distillation(student, supervised, terms).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.wrapped: nn.Module = self.module
+        if resources.world_size > 1:
+            # Some encoders hold layers that a shallow decoder never runs.
+            self.wrapped = DistributedDataParallel(self.module, find_unused_parameters=True)
+        self.train_batches, self.val_batches = (
+            Batches(
+                resources.store.split(name), info, config.data, config.train.batch_size, config.train.seed,
+                resources.rank, resources.world_size, self.device,
+            )
+            for name in ("train", "val")
+        )  # fmt: skip
+        self.optimizer = self._optimizer()
+        self.steps = self.train_batches.steps_per_epoch
+        self.micro_batches = 1
+
+    # ---- training ------------------------------------------------------------------------------------------------
+
+    def train_epoch(self) -> dict[str, float]:
+        """Train one epoch; mean losses as `loss/...`, gradient ratios as `grad_ratio/...`, times as `time/...`."""
+        started = time.monotonic()
+        torch.manual_seed(_mix(self.config.train.seed, self.epoch, self.resources.rank))
+        self.wrapped.train()
+        history: dict[str, list[Tensor]] = {}
+        images = 0
+        metrics: dict[str, float] = {}
+        for step, batch in enumerate(self.train_batches.train(self.epoch)):
+            self._set_learning_rate(self.epoch * self.steps + step)
+            for name, value in self._step(batch, metrics if step == 0 else None).items():
+                history.setdefault(name, []).append(value)
+            images += len(batch.image_bchw)
+        losses_ns = torch.stack([torch.stack(values) for values in history.values()]).double()
+        if self.resources.world_size > 1:
+            # All ranks must agree on whether the trial goes on; a NaN on one is a NaN of the mean.
+            torch.distributed.all_reduce(losses_ns)
+            losses_ns /= self.resources.world_size
+        self._check_finite(list(history), losses_ns)
+        self.epoch += 1
+        metrics |= {f"loss/{name}": mean for name, mean in zip(history, losses_ns.mean(1).tolist(), strict=True)}
+        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        metrics["time/train_s"] = time.monotonic() - started
+        metrics["time/images_per_s"] = images * self.resources.world_size / metrics["time/train_s"]
+        return metrics
+
+    def _step(self, batch: Batch, diagnose: dict[str, float] | None) -> dict[str, Tensor]:
+        """One optimiser step. On a full device it is tried once more in twice as many, half as large micro-batches."""
+        try:
+            losses = self._forward_backward(batch, diagnose)
+        except torch.OutOfMemoryError as error:
+            # Other ranks have no way to know, and would wait for this one's gradients for ever.
+            if self.resources.world_size > 1 or self.micro_batches > 1 or len(batch.image_bchw) < 2:
+                raise TrialError(f"out of device memory at batch size {self.config.train.batch_size}") from error
+            self.micro_batches = 2
+            torch.cuda.empty_cache()
+            losses = self._forward_backward(batch, None)
+        nn.utils.clip_grad_norm_(self.module.terms.parameters(), self.config.train.terms_grad_clip)
+        self.optimizer.step()
+        return losses
+
+    def _forward_backward(self, batch: Batch, diagnose: dict[str, float] | None) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        totals: dict[str, Tensor] = {}
+        bf16 = self.config.train.precision == "bf16"
+        for image_bchw, label_bhw in self._micro(batch):
+            share = len(image_bchw) / len(batch.image_bchw)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                teacher = None
+                if self.teacher is not None:
+                    with torch.no_grad():
+                        teacher = self.teacher(image_bchw)
+                task, weighted, logits = self.wrapped(image_bchw, label_bhw, teacher, self.epoch)
+            total = task + sum(weighted.values(), torch.zeros((), device=self.device))
+            if diagnose is not None and weighted and self.resources.world_size == 1:
+                ratios = self.module.terms.gradient_ratio(task, weighted, logits)
+                diagnose |= {f"grad_ratio/{name}": ratio for name, ratio in ratios.items()}
+            (total * share).backward()
+            for name, value in {"task": task, **weighted, "total": total}.items():
+                totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() * share
+        return totals
+
+    def _micro(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from zip(
+            batch.image_bchw.tensor_split(self.micro_batches),
+            batch.label_bhw.tensor_split(self.micro_batches),
+            strict=True,
+        )
+
+    def _check_finite(self, names: list[str], losses_ns: Tensor) -> None:
+        """Raise for the first step and name whose loss is not finite. Checked once an epoch, so steps never wait."""
+        bad_ns = ~losses_ns.isfinite()
+        if bad_ns.any():
+            step = int(bad_ns.any(0).nonzero()[0])
+            name = names[int(bad_ns[:, step].nonzero()[0])]
+            raise TrialError(f"loss/{name} is not finite at step {step + 1} of epoch {self.epoch + 1}")
+
+    # ---- validation ----------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """mIoU over the whole validation split as `val/miou`, `val/iou/<class>`, `val/pixel_accuracy`."""
+        started = time.monotonic()
+        student = self.module.student.eval()
+        student.detail_taps = False  # they serve training alone
+        info = self.resources.store.info
+        matrix = ConfusionMatrix(info.num_classes, self.device)
+        bf16 = self.config.train.precision == "bf16"
+        for batch in self.val_batches.val():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                logits_bkhw = student(batch.image_bchw).logits
+            matrix.update(upsampled_classes(logits_bkhw, batch.label_bhw.shape[-2:]), batch.label_bhw)
+        student.detail_taps = True
+        matrix.reduce()
+        metrics = {"val/miou": matrix.miou(), "val/pixel_accuracy": matrix.pixel_accuracy()}
+        for name, iou in zip(info.classes, matrix.iou_k().tolist(), strict=True):
+            if not math.isnan(iou):
+                metrics[f"val/iou/{name}"] = iou
+        metrics["time/val_s"] = time.monotonic() - started
+        return metrics
+
+    # ---- state ---------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything needed to go on: tensors and plain numbers only, so that it loads with `weights_only`."""
+        return {
+            "epoch": self.epoch,
+            "module": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "micro_batches": self.micro_batches,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.micro_batches = state["micro_batches"]
+
+    def save(self, path: Path, metrics: dict[str, float]) -> None:
+        """Write the state and the last epoch's metrics to `path`, whole or not at all."""
+        state = self.state_dict() | {"metrics": metrics}
+        write_atomically(path, lambda partial: torch.save(state, partial))
+
+    def load(self, path: Path) -> dict[str, float]:
+        """Load what `save` wrote; the metrics saved with it."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.load_state_dict(state)
+        metrics: dict[str, float] = state["metrics"]
+        return metrics
+
+    # ---- optimiser -----------------------------------------------------------------------------------------------
+
+    def _optimizer(self) -> torch.optim.Optimizer:
+        train = self.config.train
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        if train.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=train.lr, momentum=0.9, weight_decay=train.weight_decay)
+        return torch.optim.AdamW(parameters, lr=train.lr, weight_decay=train.weight_decay)
+
+    def _set_learning_rate(self, step: int) -> None:
+        horizon = self.steps * self.config.train.epochs
+        lr = self.config.train.lr * (1 - step / horizon) ** self.config.train.poly_power
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+
+def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:
+    """Class ids `[B, H, W]` at `size` from low-resolution logits: resize the logits, then take the largest."""
+    if logits_bkhw.shape[-2:] != size:
+        logits_bkhw = F.interpolate(logits_bkhw.float(), size, mode="bilinear", align_corners=True)
+    return logits_bkhw.argmax(1)
+
+
+def _mix(seed: int, epoch: int, rank: int) -> int:
+    """One seed from three numbers (splitmix64's constants), so that neighbours share nothing."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + epoch * 0xBF58476D1CE4E5B9 + rank * 0x94D049BB133111EB) % 2**64
+    return (mixed ^ (mixed >> 31)) % 2**63

@@ -1,0 +1,108 @@
+"""Counts, shapes and refusals on the meta device."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from model_cases import clnet, dataset, smp
+
+from kdsearch.config.trial import CLNetTeacher, SmpConfig
+from kdsearch.errors import UserError
+from kdsearch.models import build, cost, tap_shapes
+
+
+@pytest.mark.parametrize(
+    ("config", "params_m", "gmac"),
+    [
+        (smp("segformer", "mit_b0"), 3.72, 17.8),
+        (smp("pspnet", "resnet18", encoder_depth=5, output_stride=8, psp_out_channels=128), 11.59, 97.5),
+        (smp("deeplabv3", "mobilenet_v2", decoder_channels=128), 7.21, 58.2),
+    ],
+)
+def test_table_of_smp_networks(config: SmpConfig, params_m: float, gmac: float) -> None:
+    """Rows of methods.md 6.1: 19 classes, RGB, 512x1024."""
+    found = cost(config, dataset(3, classes=19), (512, 1024))
+    assert found.params_m == pytest.approx(params_m, abs=0.0051)
+    assert found.gflops / 2 == pytest.approx(gmac, abs=0.051)
+
+
+def test_stages_that_never_run_are_not_counted() -> None:
+    """PSPNet of depth 3 as smp builds it holds 11.41 M parameters, most of them in stages that it never runs."""
+    found = cost(smp("pspnet", "resnet18"), dataset(3, classes=19), (512, 1024))
+    assert found.gflops / 2 == pytest.approx(12.2, abs=0.051)
+    assert found.params_m < 1.5
+
+
+def test_one_class_more_costs_one_filter_more() -> None:
+    nine, ten = (cost(smp("fpn", "mobilenet_v2"), dataset(3, classes=count), (64, 96)) for count in (9, 10))
+    assert (ten.gflops - nine.gflops) * 1e9 == pytest.approx(2 * 128 * (64 // 4) * (96 // 4), abs=1)
+    assert (ten.params_m - nine.params_m) * 1e6 == pytest.approx(128 + 1)
+
+
+def test_a_teacher_costs_what_its_network_costs() -> None:
+    teacher = CLNetTeacher.model_validate({"arch": "clnet", "encoder": "mit_b0", "width": 16})
+    assert cost(teacher, dataset(4), (64, 96)) == cost(clnet(), dataset(4), (64, 96))
+
+
+def test_counting_leaves_the_random_numbers_alone() -> None:
+    state = torch.get_rng_state()
+    cost(smp("linknet", "mobilenet_v2"), dataset(4), (64, 64))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_seed_makes_the_network() -> None:
+    built = []
+    for _ in range(2):
+        torch.manual_seed(5)
+        built.append(build(smp("fpn", "tu-mobilenetv3_small_050"), dataset(4)).state_dict())
+    assert all(torch.equal(built[0][key], built[1][key]) for key in built[0])
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "nearest"),
+    [
+        (smp("segformer", "mit_b0"), (360, 480), "352x480"),
+        (smp("fpn", "mobilenet_v2"), (100, 132), "96x128"),
+        (smp("deeplabv3plus", "mobilenet_v2"), (90, 128), "96x128"),
+        (smp("pan", "mobilenet_v2"), (64, 96), "128x128"),
+        (clnet(), (16, 64), "32x64"),
+    ],
+)
+def test_a_size_that_cannot_run_names_one_that_can(config: SmpConfig, size: tuple[int, int], nearest: str) -> None:
+    with pytest.raises(UserError, match=f"{size[0]}x{size[1]}.*nearest size that it takes is {nearest}"):
+        cost(config, dataset(4), size)
+    height, width = nearest.split("x")
+    assert tap_shapes(config, dataset(4), (int(height), int(width)))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (smp("fpn", "mobilenet_v3"), "no encoder 'mobilenet_v3'. Did you mean 'mobilenet_v2'"),
+        (smp("fpn", "tu-mobilenetv3_smal_050"), "Did you mean 'tu-mobilenetv3_small_050'"),
+        (smp("fpn", "mobilenetv3_small_050"), "'tu-mobilenetv3_small_050'"),
+        (smp("fpn", "zzzz"), "list them"),
+        (smp("fpn", "resnet18", decoder_piramid_channels=64), "Did you mean 'decoder_pyramid_channels'"),
+        (smp("fpn", "resnet18", upsampling=4), "'upsampling' is not an option of fpn"),
+        (smp("fpn", "resnet18", decoder_merge_policy="max"), "smp cannot build fpn on resnet18"),
+        (smp("unetplusplus", "mit_b0"), "smp cannot build unetplusplus on mit_b0"),
+        (smp("fpn", "tu-vit_tiny_patch16_224"), "smp cannot build fpn on tu-vit_tiny_patch16_224"),
+    ],
+)
+def test_what_cannot_be_built_is_explained(config: SmpConfig, message: str) -> None:
+    for request in (build, lambda config, info: cost(config, info, (64, 64))):
+        with pytest.raises(UserError) as caught:
+            request(config, dataset(3))
+        assert message in str(caught.value)
+
+
+def test_import_brings_no_network_library() -> None:
+    script = (
+        "import sys, kdsearch.models; "
+        "sys.exit(str([m for m in ('segmentation_models_pytorch', 'timm', 'torchvision') if m in sys.modules] or ''))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == ""
