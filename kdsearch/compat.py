@@ -28,7 +28,7 @@ def ensure_torchvision() -> None:
         return
     if _operators_load(spec.origin):
         return
-    _library = torch.library.Library("torchvision", "DEF")
+    _library = torch.library.Library("torchvision", "DEF")  # type: ignore[no-untyped-call]
     for operator in ("nms", "qnms"):
         _library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
@@ -43,7 +43,7 @@ def _operators_load(torchvision_init: str) -> bool:
     if library is None:
         return False
     try:
-        torch.ops.load_library(str(library))
+        torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
     except OSError:
         return False
     return True

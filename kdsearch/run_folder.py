@@ -105,8 +105,14 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=2) + "\n"
-    write_atomically(path, lambda partial: partial.write_text(text) and None)
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    def write(partial: Path) -> None:
+        partial.write_text(text)
+
+    write_atomically(path, write)
 
 
 def write_folder_atomically(path: Path, write: Callable[[Path], None]) -> None:

@@ -40,6 +40,8 @@ class Student(nn.Module):
         self.network = network
         self.info = info
         self.size = size
+        self.mean_c: Tensor
+        self.std_c: Tensor
         self.register_buffer("mean_c", torch.tensor(info.mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std_c", torch.tensor(info.std).view(1, -1, 1, 1), persistent=False)
 

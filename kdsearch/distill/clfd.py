@@ -177,8 +177,8 @@ def _layers(choice: str, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
     con = tuple(name for name in shared if _CON.fullmatch(name))
     if choice == "auto":
         choice = "con" if con else "head"
-    layers = tuple(layer for part in choice.split("+") for layer in (con if part == "con" else (part,)))
-    if not layers or any(layer not in shared for layer in layers):
+    layers = tuple(layer for part in choice.split("+") for layer in (con if part == "con" and con else (part,)))
+    if any(layer not in shared for layer in layers):
         taps = ", ".join(name for name in shared if name != "logits") or "none"
         raise UserError(
             f"clfd: layers '{choice}' are not taps of both networks (they share: {taps}); set layers: auto."

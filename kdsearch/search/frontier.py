@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 Costs = NDArray[np.float64]
 
 
-def costs(rows: Sequence[Mapping[str, float]], objectives: Mapping[str, str]) -> Costs:
+def costs(rows: Sequence[Mapping[str, float]], objectives: Mapping[Any, str]) -> Costs:
     """Objective values of `rows` as an array `[n, m]` of costs; those to maximise are negated."""
     signs = [-1.0 if direction == "max" else 1.0 for direction in objectives.values()]
     table = [[sign * row[name] for sign, name in zip(signs, objectives, strict=True)] for row in rows]

@@ -73,7 +73,7 @@ class StudyRecord:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(path)))
         self._objectives = space.search.objectives
-        directions = ["maximize" if d == "max" else "minimize" for d in self._objectives.values()]
+        directions: list[Literal["maximize", "minimize"]] = ["maximize" if d == "max" else "minimize" for d in self._objectives.values()]
         self._studies = {
             "search": optuna.create_study(
                 storage=storage, study_name="search", directions=directions, load_if_exists=True
@@ -121,7 +121,7 @@ class StudyRecord:
         """
         study = self._studies["search"]
         if not self._records:
-            study.enqueue_trial(self.space.default().params)
+            study.enqueue_trial(dict(self.space.default().params))
         for _ in range(MAX_REDRAWS):
             trial = study.ask()
             sample = self.space.sample(partial(_suggest, trial))
@@ -149,7 +149,7 @@ class StudyRecord:
                 if constraint.violation(cost[name]) > 0:
                     reason = f"{name} {cost[name]:.3g} is not {constraint}"
         record = Record(
-            id=f"t{trial.number:04d}", stage="search", state="RUNNING", config=sample.trial, params=sample.params,
+            id=f"t{trial.number:04d}", stage="search", state="RUNNING", config=sample.trial, params=dict(sample.params),
             cost=cost,
         )  # fmt: skip
         self._write(trial, record)

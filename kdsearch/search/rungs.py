@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdsearch.run_folder import write_json
 from kdsearch.search.frontier import costs, ranks, spread_order
@@ -29,7 +29,7 @@ class Rungs:
     def __init__(
         self,
         epochs: tuple[int, ...],
-        objectives: Mapping[str, str],
+        objectives: Mapping[Any, str],
         stop: Literal["pareto", "miou", "none"],
         reduction: int,
         path: Path | None = None,

@@ -19,7 +19,7 @@ from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
 from kdsearch.distill import build_terms
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
+from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import connected, place, slots
 from kdsearch.search.record import Record, StudyRecord
@@ -71,7 +71,7 @@ def run_study(request: Request) -> int:
         costs.check()
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
-        run.space.write_text(space.to_yaml())
+        write_text(run.space, space.to_yaml())
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
         stack.enter_context(connected(request.address))
         placement = place(request.workers_per_trial, request.gpus_per_worker)

@@ -9,7 +9,7 @@ from ray import tune
 from kdsearch.search.workers import Job, WorkerGroup
 
 
-class StudentTrainable(tune.Trainable):
+class StudentTrainable(tune.Trainable):  # type: ignore[misc]
     """One step is one epoch. With `reuse_actors=True` a new trial only sends its `Job` to the group already running.
 
     State is not kept in Tune checkpoints: the workers save a trial after every epoch under its own name in the run

@@ -28,6 +28,9 @@ class SupervisedLoss(nn.Module):
         self.config = config
         self.has_details = has_details and config.detail_weight > 0
         weighted = config.class_weights == "enet"
+        self.class_weight_k: Tensor | None
+        self.binary_weight_2: Tensor | None
+        self.boundary_weight_2: Tensor | None
         self.register_buffer("class_weight_k", _enet(torch.tensor(split.class_counts)) if weighted else None)
         binary, boundary = _detail_weights(split, config.edge_width) if weighted and self.has_details else (None, None)
         self.register_buffer("binary_weight_2", binary)

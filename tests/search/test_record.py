@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.trial import TrialConfig
+from kdsearch.errors import UserError
+from kdsearch.search.record import Record, StudyRecord
+
+SPACE = """
+name: toy
+data: {name: scenes, size: [64, 96]}
+student:
+  arch: fpn
+  encoder: {choice: [resnet18, resnet34, mobilenet_v2]}
+train: {lr: {log: [1.0e-4, 1.0e-2], default: 1.0e-3}, epochs: 4}
+search: {trials: 8, constraints: {gflops: "<= 5"}, sampler: random}
+"""
+COST = {"resnet18": 3.0, "resnet34": 9.0, "mobilenet_v2": 1.0}
+
+
+def cost_of(config: TrialConfig) -> dict[str, float]:
+    assert config.student.arch == "fpn"
+    return {"gflops": COST[config.student.encoder], "params_m": 1.0}
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> SearchSpace:
+    (tmp_path / "toy.yaml").write_text(SPACE)
+    return load_space(tmp_path / "toy.yaml")
+
+
+@pytest.fixture
+def record(tmp_path: Path, space: SearchSpace) -> Iterator[StudyRecord]:
+    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    yield record
+    record.close()
+
+
+def complete(record: StudyRecord, trial: Record, miou: float = 0.5) -> None:
+    trial.epoch, trial.metrics = 4, {"val/miou": miou}
+    record.tell(trial, "COMPLETE")
+
+
+def test_the_default_comes_first(record: StudyRecord) -> None:
+    first = record.ask()
+    assert first is not None
+    assert first.config.student.encoder == "resnet18"
+    assert first.config.train.lr == 1e-3
+
+
+def test_infeasible_configurations_are_told_and_take_no_slot(record: StudyRecord) -> None:
+    asked = [record.ask() for _ in range(8)]
+    assert all(trial is not None and trial.cost["gflops"] <= 5 for trial in asked)
+    infeasible = [trial for trial in record.all() if trial.state == "INFEASIBLE"]
+    assert infeasible
+    assert all(trial.config.student.encoder == "resnet34" for trial in infeasible)
+    assert "gflops 9 is not <= 5" in infeasible[0].reason
+    assert record.searched() == 8
+    told = record._studies["search"].trials
+    assert all(told[int(trial.id[1:])].constraints["gflops"] == 4.0 for trial in infeasible)
+
+
+def test_a_student_that_cannot_be_built_is_infeasible(tmp_path: Path, space: SearchSpace) -> None:
+    def cost(config: TrialConfig) -> dict[str, float]:
+        if config.student.encoder == "resnet18":
+            raise UserError("resnet18 is out of stock.")
+        return cost_of(config)
+
+    record = StudyRecord(tmp_path / "other.journal", space, cost)
+    trial = record.ask()
+    assert trial is not None
+    assert trial.config.student.encoder == "mobilenet_v2"
+    assert "out of stock" in record.all()[0].reason
+    record.close()
+
+
+def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text(SPACE.replace("{log: [1.0e-4, 1.0e-2], default: 1.0e-3}", "1.0e-3"))
+    record = StudyRecord(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
+    asked = []
+    while (trial := record.ask()) is not None:
+        complete(record, trial)
+        asked.append(trial.config.student.encoder)
+    assert sorted(asked) == ["mobilenet_v2", "resnet18"]
+    copies = [t for t in record._studies["search"].trials if "copy_of" in t.user_attrs]
+    assert copies
+    assert all(t.state.is_finished() for t in copies)
+    record.close()
+
+
+def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: Path, space: SearchSpace) -> None:
+    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    done, stopped, failed, running = (record.ask() for _ in range(4))
+    assert done
+    assert stopped
+    assert failed
+    assert running
+    complete(record, done, 0.6)
+    stopped.epoch, stopped.metrics = 1, {"val/miou": 0.2}
+    record.tell(stopped, "PRUNED")
+    record.tell(failed, "FAIL", "loss/kd is not finite at step 3 of epoch 1")
+    record.close()
+
+    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    assert [r.id for r in again.running()] == [running.id]
+    assert again.get(running.id).config == running.config
+    assert (again.get(done.id).state, again.get(done.id).miou) == ("COMPLETE", 0.6)
+    assert (again.get(stopped.id).state, again.get(stopped.id).epoch) == ("PRUNED", 1)
+    assert again.get(failed.id).reason.startswith("loss/kd")
+    complete(again, again.get(running.id))
+    assert not list(again.running())
+    again.close()
+
+
+def test_an_outcome_written_but_not_told_is_told_on_opening(tmp_path: Path, space: SearchSpace) -> None:
+    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    trial = record.ask()
+    assert trial is not None
+    trial.epoch, trial.metrics = 4, {"val/miou": 0.4}
+    record._finish(trial, "COMPLETE", "")  # the driver dies here, before `tell`
+    record.close()
+    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    frozen = again._studies["search"].trials[int(trial.id[1:])]
+    assert frozen.values == [0.4, trial.cost["gflops"]]
+    again.close()
+
+
+def test_a_torn_last_line_is_dropped(tmp_path: Path, space: SearchSpace) -> None:
+    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    trial = record.ask()
+    assert trial is not None
+    complete(record, trial)
+    record.close()
+    with (tmp_path / "study.journal").open("a") as file:
+        file.write('{"op_code": 5, "trial_id": 0, "us')
+    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    assert again.get(trial.id).state == "COMPLETE"
+    assert again.ask() is not None
+    again.close()
+
+
+def test_one_driver_at_a_time(record: StudyRecord, tmp_path: Path, space: SearchSpace) -> None:
+    with pytest.raises(UserError, match="Another process is running the study"):
+        StudyRecord(tmp_path / "study.journal", space, cost_of)
+
+
+ASK_FOR_EVER = """
+import sys
+from pathlib import Path
+from kdsearch.config.space import load_space
+from kdsearch.search.record import StudyRecord
+folder = Path(sys.argv[1])
+cost = lambda config: {"gflops": 1.0, "params_m": 1.0}
+record = StudyRecord(folder / "study.journal", load_space(folder / "toy.yaml"), cost)
+print("ready", flush=True)
+while True:
+    trial = record.ask()
+    trial.epoch, trial.metrics = 4, {"val/miou": 0.5}
+    record.tell(trial, "COMPLETE")
+"""
+
+
+def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: Path, space: SearchSpace) -> None:
+    seen = 0
+    for delay in (0.02, 0.11, 0.23):
+        process = subprocess.Popen([sys.executable, "-c", ASK_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            process.wait(timeout=delay)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+        record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+        assert len(list(record.running())) <= 1
+        assert len(record.all()) >= seen
+        seen = len(record.all())
+        told = record._studies["search"].trials
+        assert all(t.state.is_finished() or f"t{t.number:04d}" in {r.id for r in record.running()} for t in told)
+        record.close()
+    assert seen > 3

@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from kdsearch.config.trial import TrialConfig
+from kdsearch.data.store import Store
+from kdsearch.student import load_student, save_student
+from kdsearch.train.resources import Resources
+from kdsearch.train.trial import Trial, TrialError
+from tests.train.conftest import config, distilled
+
+CLNET = {"arch": "clnet", "encoder": "mit_b0", "width": 8, "steps": 2}
+
+
+def resources(store: Store, weights: Path | None = None) -> Resources:
+    return Resources(store.path, weights)
+
+
+def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    tensors = dict(state["module"])
+    for index, slots in state["optimizer"]["state"].items():
+        tensors |= {f"{index}.{name}": value for name, value in slots.items() if torch.is_tensor(value)}
+    return tensors
+
+
+def assert_same(one: Trial, other: Trial) -> None:
+    a, b = flat(one.state_dict()), flat(other.state_dict())
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("with_teacher", [False, True])
+def test_saved_and_loaded_training_equals_training_at_once(
+    with_teacher: bool, store: Store, teacher_weights: Path, tmp_path: Path
+) -> None:
+    trial_config = distilled() if with_teacher else config(student=CLNET)
+    weights = teacher_weights if with_teacher else None
+    whole = Trial(trial_config, resources(store, weights))
+    history = [whole.train_epoch() | whole.validate() for _ in range(3)]
+
+    first = Trial(trial_config, resources(store, weights))
+    first.train_epoch()
+    first.save(tmp_path / "state.pt", {"val/miou": 0.25})
+    torch.rand(100)  # what else happens in the process must not matter
+    second = Trial(trial_config, resources(store, weights))
+    assert second.load(tmp_path / "state.pt") == {"val/miou": 0.25}
+    assert second.epoch == 1
+    later = [second.train_epoch() | second.validate() for _ in range(2)]
+    assert_same(whole, second)
+    for a, b in zip(history[1:], later, strict=True):
+        assert {k: v for k, v in a.items() if "time/" not in k} == {k: v for k, v in b.items() if "time/" not in k}
+
+
+def test_another_seed_is_another_training(store: Store) -> None:
+    one = Trial(config(), resources(store))
+    other = Trial(config(train={"epochs": 3, "batch_size": 4, "lr": 1e-3, "seed": 1}), resources(store))
+    assert one.train_epoch()["loss/total"] != other.train_epoch()["loss/total"]
+
+
+def test_the_learning_rate_spans_the_full_horizon(store: Store) -> None:
+    trial = Trial(config(), resources(store))
+    steps = 3  # 12 images in batches of 4
+    for epoch in range(3):
+        metrics = trial.train_epoch()
+        last = epoch * steps + steps - 1
+        assert metrics["lr"] == pytest.approx(1e-3 * (1 - last / 9) ** 0.9)
+
+
+def test_the_total_is_the_task_loss_and_the_weighted_terms(store: Store, teacher_weights: Path) -> None:
+    metrics = Trial(distilled(), resources(store, teacher_weights)).train_epoch()
+    parts = metrics["loss/task"] + metrics["loss/dsrd"] + metrics["loss/clfd"]
+    assert metrics["loss/total"] == pytest.approx(parts, rel=1e-5)
+    assert metrics["grad_ratio/dsrd"] > 0
+    assert metrics["grad_ratio/clfd"] >= 0
+
+
+def test_the_teacher_stays_as_it_is(store: Store, teacher_weights: Path) -> None:
+    shared = resources(store, teacher_weights)
+    trial = Trial(distilled(), shared)
+    assert trial.teacher is not None
+    before = {name: tensor.clone() for name, tensor in trial.teacher.state_dict().items()}
+    trial.train_epoch()
+    assert not trial.teacher.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in trial.teacher.state_dict().items())
+    assert not any("teacher" in name for name in trial.state_dict()["module"])
+    assert Trial(distilled(), shared).teacher is trial.teacher
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial_with_its_step_and_name(store: Store, teacher_weights: Path) -> None:
+    trial = Trial(distilled(), resources(store, teacher_weights))
+    with torch.no_grad():
+        next(trial.module.student.parameters()).fill_(float("nan"))
+    with pytest.raises(TrialError, match=r"loss/\w+ is not finite at step 1 of epoch 1"):
+        trial.train_epoch()
+
+
+def out_of_memory_once(trial: Trial, times: int) -> list[int]:
+    """Make the first `times` forward passes fail as a full device does; note the size of every pass."""
+    sizes: list[int] = []
+    forward = trial.module.forward
+
+    def limited(image_bchw: torch.Tensor, *rest: Any) -> Any:
+        sizes.append(len(image_bchw))
+        if len(sizes) <= times:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(image_bchw, *rest)
+
+    trial.module.forward = limited  # type: ignore[method-assign]
+    return sizes
+
+
+def test_out_of_memory_is_tried_once_more_with_half_the_micro_batch(store: Store) -> None:
+    trial = Trial(config(), resources(store))
+    sizes = out_of_memory_once(trial, 1)
+    trial.train_epoch()
+    assert sizes == [4, 2, 2, 2, 2, 2, 2]
+    assert trial.state_dict()["micro_batches"] == 2
+
+
+def test_out_of_memory_twice_ends_the_trial(store: Store) -> None:
+    trial = Trial(config(), resources(store))
+    out_of_memory_once(trial, 2)
+    with pytest.raises(TrialError, match="out of device memory at batch size 4"):
+        trial.train_epoch()
+
+
+def test_a_student_is_read_back_exactly_and_carries_no_term(
+    store: Store, teacher_weights: Path, tmp_path: Path
+) -> None:
+    trial = Trial(distilled(), resources(store, teacher_weights))
+    trial.train_epoch()
+    metrics = trial.validate()
+    save_student(tmp_path, trial, metrics)
+    student = load_student(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.json", "model.safetensors"]
+    trained = trial.module.student.state_dict()
+    assert student.network.state_dict().keys() == trained.keys()
+    images = store.split("val").images
+    classes = student.predict(images)
+    assert classes.shape == images.shape[:3]
+    with torch.no_grad():
+        batch = next(iter(trial.val_batches.val()))
+        expected = trial.module.student.eval()(batch.image_bchw).logits
+        assert torch.equal(student(student.preprocess(images[: len(expected)])), expected)
+
+
+TWO_RANKS = """
+import json, sys
+from pathlib import Path
+from kdsearch.compat import ensure_torchvision
+ensure_torchvision()
+import torch, torch.distributed as dist
+from kdsearch.config.trial import TrialConfig
+from kdsearch.train.resources import Resources
+from kdsearch.train.trial import Trial
+torch.set_num_threads(1)
+rank, store, weights, port, config = int(sys.argv[1]), *sys.argv[2:]
+dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+trial = Trial(TrialConfig.model_validate_json(config), Resources(Path(store), Path(weights), rank=rank, world_size=2))
+metrics = trial.train_epoch() | trial.validate()
+digest = sum(float(p.double().abs().sum()) for p in trial.module.parameters())
+print(json.dumps({"digest": digest, **metrics}))
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_ranks_stay_equal_and_validate_the_whole_split(store: Store, teacher_weights: Path) -> None:
+    import json
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    text = distilled().model_dump_json()
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_RANKS, str(rank), str(store.path), str(teacher_weights), port, text],
+            stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    zero, one = (json.loads(rank.communicate(timeout=120)[0]) for rank in ranks)
+    assert zero["digest"] == one["digest"]
+    assert zero["val/miou"] == one["val/miou"]
+    assert zero["loss/total"] == one["loss/total"]
+    assert TrialConfig.model_validate_json(text) == distilled()
