@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import time
 from collections import Counter
@@ -62,9 +63,20 @@ def run_study(request: Request) -> int:
     """
     run = _run_folder(request)
     space = _space(request, run)
+    open_reader(space.default().trial.data)  # a wrong folder is an error before anything is written
+    is_new = not run.path.exists()
+    run.create()
+    try:
+        return _run_study(request, run, space)
+    except UserError:
+        if is_new:
+            shutil.rmtree(run.path)
+        raise
+
+
+def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
-        run.create()
         tracker = stack.enter_context(Tracker(request.tracking_uri, space, run))
         store = _store(space, run, view)
         costs = _Costs(space, store)
@@ -220,7 +232,6 @@ def _space(request: Request, run: RunFolder) -> SearchSpace:
 
 def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:
     config = space.default().trial.data
-    open_reader(config)  # a wrong folder is an error before anything is shown
     with view.progress(f"data {config.name}") as advance:
         return build_store(config, run.stores, progress=advance)
 
