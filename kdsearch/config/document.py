@@ -17,4 +17,6 @@ class SpaceDocument(TrialConfig):
     description: str = ""
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
-    profiles: dict[str, dict[str, Any]] = Field({}, description="variants of this space, laid over it by --profile")
+    profiles: dict[str, dict[str, Any]] = Field(
+        default={}, description="variants of this space, laid over it by --profile"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from kdsearch.config.nodes import branch_labels, is_one_of, join
 from kdsearch.config.ranges import is_range
@@ -51,7 +51,7 @@ def set_override(tree: Tree, override: str) -> None:
     _set(tree, steps, value, origin, "")
 
 
-def _is_section(value: Any) -> bool:
+def _is_section(value: Any) -> TypeGuard[Tree]:
     return isinstance(value, Tree) and not is_range(value) and not is_one_of(value)
 
 

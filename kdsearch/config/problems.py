@@ -69,6 +69,7 @@ def _message(detail: ErrorDetails) -> str:
     if kind in ("extra_forbidden", "unknown_term", "value_error"):
         return detail["msg"].removeprefix("Value error, ")
     message = f"{detail['msg'].removeprefix('Input ')}, got {got!r}"
-    if isinstance(got, dict) and len(set(got) - {"default"}) == 1:
-        message += f". If this is meant as a range:{did_you_mean(*(set(got) - {'default'}), list(RANGE_KEYS))}"
+    unknown = [key for key in got if key != "default"] if isinstance(got, dict) else []
+    if len(unknown) == 1:
+        message += f". If this is meant as a range:{did_you_mean(str(unknown[0]), list(RANGE_KEYS))}"
     return message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from kdsearch.config.document import SpaceDocument
@@ -18,7 +19,7 @@ _VARIABLE = {
 
 
 def json_schema() -> Schema:
-    """The schema, of draft 2020-12: each leaf may be a value or a range of it, each mapping a `one_of`. Imports torch."""
+    """The schema, of draft 2020-12: a leaf may be a value or a range of it, a mapping may be a `one_of`. Imports torch."""
     definitions = _Definitions(_plain_definitions())
     root = definitions.reference("SpaceDocument", variable=False, partial=False)
     return {
@@ -32,9 +33,8 @@ def json_schema() -> Schema:
 def _plain_definitions() -> dict[str, Schema]:
     """Pydantic's schema of every model, with the distillation terms and the profiles in their place."""
     terms = term_configs()
-    references, schema = models_json_schema(
-        [(model, "validation") for model in (SpaceDocument, *terms.values())], ref_template="{model}"
-    )
+    models: list[type[BaseModel]] = [SpaceDocument, *terms.values()]
+    references, schema = models_json_schema([(model, "validation") for model in models], ref_template="{model}")
     definitions: dict[str, Schema] = schema["$defs"]
     switchable = {
         name: {"anyOf": [references[config, "validation"], {"type": "null"}]} for name, config in terms.items()

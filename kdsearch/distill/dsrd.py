@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, mod
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.strict import Listed
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Needs, Shapes, Term
 from kdsearch.distill.features import match_size
@@ -44,7 +45,7 @@ class DSRD(Term):
             description="heads: bound* and bin* of both networks (published); derived: from semantic probabilities; "
             "auto: heads where both networks have them",
         )
-        foreground: tuple[NonNegativeInt, ...] | None = Field(
+        foreground: Listed[tuple[NonNegativeInt, ...]] | None = Field(
             None, description="classes that are foreground in the derived maps; none: all but class 0"
         )
         form: Literal["kl", "soft_ce"] = Field(

@@ -18,7 +18,14 @@ from kdsearch.search.trainable import StudentTrainable
 from kdsearch.search.workers import Job, Placement
 
 
-class AgendaSearcher(Searcher):  # type: ignore[misc]
+class _NotSaved:
+    """Tune pickles what it is given, to restore it later. The study's journal is the only state; nothing is kept here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
     """Asks the agenda for jobs and tells it how they ended. `ours` maps Tune's trial ids to records' ids."""
 
     def __init__(self, agenda: Agenda, job_of: Callable[[Record], Job], fixed: dict[str, Any], slots: int) -> None:
@@ -45,7 +52,6 @@ class AgendaSearcher(Searcher):  # type: ignore[misc]
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler has told the agenda already."""
 
-    # The study's journal is the only state; Tune keeps none for us.
     def save(self, checkpoint_path: str) -> None: ...
 
     def restore(self, checkpoint_path: str) -> None: ...
@@ -54,7 +60,7 @@ class AgendaSearcher(Searcher):  # type: ignore[misc]
         return {}
 
 
-class AgendaScheduler(FIFOScheduler):  # type: ignore[misc]
+class AgendaScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
     """Passes every epoch to the agenda, which says whether the trial goes on."""
 
     metric = None  # Tune checks results for a single metric where a scheduler names one
@@ -74,7 +80,7 @@ class AgendaScheduler(FIFOScheduler):  # type: ignore[misc]
         self._searcher.reasons[trial.trial_id] = error[-1] if error else "its workers died"
 
 
-class Restarts(tune.Callback):  # type: ignore[misc]
+class Restarts(_NotSaved, tune.Callback):  # type: ignore[misc]
     """Tells the agenda about trials that Tune starts again."""
 
     def __init__(self, agenda: Agenda, searcher: AgendaSearcher) -> None:

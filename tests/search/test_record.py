@@ -161,8 +161,9 @@ folder = Path(sys.argv[1])
 cost = lambda config: {"gflops": 1.0, "params_m": 1.0}
 record = StudyRecord(folder / "study.journal", load_space(folder / "toy.yaml"), cost)
 print("ready", flush=True)
+left = list(record.running())
 while True:
-    trial = record.ask()
+    trial = left.pop() if left else record.ask()
     trial.epoch, trial.metrics = 4, {"val/miou": 0.5}
     record.tell(trial, "COMPLETE")
 """
