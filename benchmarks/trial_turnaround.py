@@ -10,6 +10,7 @@ and transport count against it; the other form notes its times inside the worker
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shutil
 import statistics
@@ -122,7 +123,7 @@ def train_function(config: dict[str, Any]) -> None:
 
 
 def gaps(times: list[tuple[float, ...]]) -> list[float]:
-    return [after[0] - before[1] for before, after in zip(times, times[1:], strict=False)]
+    return [after[0] - before[1] for before, after in itertools.pairwise(times)]
 
 
 def main() -> None:

@@ -138,7 +138,7 @@ A semantic segmentation network distilled by kdsearch {summary["kdsearch"]}: tri
 | distillation terms | {terms} |
 | epochs | {trial["train"]["epochs"]} |
 
-mIoU is the mean over classes that occur, from one confusion matrix over the split, at {config["size"][0]}x{config["size"][1]}.
+mIoU is the mean over the classes that occur, from one confusion matrix over the whole split, at that size.
 
 | class | IoU |
 |---|---|

@@ -61,15 +61,11 @@ def run(options: argparse.Namespace) -> int:
         from kdsearch.search.study import Request, run_study
 
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-        profile = options.profile
-        if options.data is None and profile is None and not options.resume:
-            profile = "demo"
-            print("no --data: running the demo profile on built-in scenes", flush=True)
         return run_study(
             Request(
                 space=options.space,
                 data=_data(options.data),
-                profile=profile,
+                profile=options.profile,
                 overrides=tuple(options.overrides),
                 trials=options.trials,
                 name=options.name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -44,16 +43,15 @@ def read_checked(raw: Any, origin: Origin, model: type[TrialConfig], why_fixed: 
 def sample_tree(root: Section, choose: Choose) -> dict[str, Any]:
     """One plain tree of a space, without the terms that are switched off."""
     tree: dict[str, Any] = build(root, choose)
-    distill = tree.get("distill", {})
-    if isinstance(distill, dict):
-        tree["distill"] = {name: term for name, term in distill.items() if term is not None}
+    distill = tree.get("distill")
+    if distill is None or isinstance(distill, dict):
+        tree["distill"] = {name: term for name, term in (distill or {}).items() if term is not None}
     return tree
 
 
 def validate(tree: Mapping[str, Any], model: type[Model]) -> Model:
     """`tree` as a `model`, where text never stands for a number. Raises pydantic's `ValidationError`."""
-    # Of pydantic's strict modes only the one for JSON takes lists for tuples.
-    return model.model_validate_json(json.dumps(tree), strict=True)
+    return model.model_validate(tree, strict=True)
 
 
 def _corners(found: list[Parameter]) -> Iterator[Mapping[str, Any]]:

@@ -17,6 +17,4 @@ class SpaceDocument(TrialConfig):
     description: str = ""
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
-    profiles: dict[str, dict[str, Any]] = Field(
-        default={}, description="variants of this space, laid over it by --profile"
-    )
+    profiles: dict[str, dict[str, Any]] = Field({}, description="variants of this space, laid over it by --profile")

@@ -44,13 +44,15 @@ def _place(detail: ErrorDetails, root: Section, origin: Origin, params: Mapping[
     node: Any = root
     name = ""
     for key in _keys(detail):
-        while isinstance(node, OneOf):
-            name, node = node.branch(name, params[name])
         if not isinstance(node, Section):
             break
         if key not in node.children and key == node.children.get("arch"):
             continue  # pydantic names the member of a union that it took
         name, origin, node = join(name, key), node.origins.get(key, origin), node.children.get(key)
+        while isinstance(node, OneOf):
+            name, node = node.branch(name, params[name])
+            if isinstance(node, Section):
+                origin = next(iter(node.origins.values()), origin)
     return origin, name
 
 
@@ -59,8 +61,18 @@ def _keys(detail: ErrorDetails) -> list[str]:
     return [*keys, "arch"] if detail["type"].startswith("union_tag") else keys
 
 
+_KINDS = {
+    "dict_type": "should be a section",
+    "model_type": "should be a section",
+    "model_attributes_type": "should be a section",
+    "tuple_type": "should be a list",
+}
+
+
 def _message(detail: ErrorDetails) -> str:
     kind, got = detail["type"], detail["input"]
+    if kind == "missing" and isinstance(detail["loc"][-1], int):
+        return f"too few values, got {list(got)!r}"
     if kind in ("missing", "union_tag_not_found"):
         return "missing key"
     if kind == "union_tag_invalid":
@@ -68,7 +80,7 @@ def _message(detail: ErrorDetails) -> str:
         return f"unknown arch '{detail['ctx']['tag']}'.{did_you_mean(detail['ctx']['tag'], known)}"
     if kind in ("extra_forbidden", "unknown_term", "value_error"):
         return detail["msg"].removeprefix("Value error, ")
-    message = f"{detail['msg'].removeprefix('Input ')}, got {got!r}"
+    message = f"{_KINDS.get(kind, detail['msg'].removeprefix('Input '))}, got {got!r}"
     unknown = [key for key in got if key != "default"] if isinstance(got, dict) else []
     if len(unknown) == 1:
         message += f". If this is meant as a range:{did_you_mean(str(unknown[0]), list(RANGE_KEYS))}"

@@ -77,8 +77,8 @@ class Choice:
 
 Range = Uniform | Log | Int | IntLog | Choice
 
-_FLOATS = {"uniform": Uniform, "log": Log}
-_INTEGERS = {"int": Int, "int_log": IntLog}
+_FLOATS: dict[str, type[Uniform | Log]] = {"uniform": Uniform, "log": Log}
+_INTEGERS: dict[str, type[Int | IntLog]] = {"int": Int, "int_log": IntLog}
 RANGE_KEYS = (*_FLOATS, *_INTEGERS, "choice")
 
 

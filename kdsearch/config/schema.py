@@ -19,7 +19,7 @@ _VARIABLE = {
 
 
 def json_schema() -> Schema:
-    """The schema, of draft 2020-12: a leaf may be a value or a range of it, a mapping may be a `one_of`. Imports torch."""
+    """Schema of draft 2020-12: a leaf may be a value or a range of it, a mapping may be a `one_of`. Imports torch."""
     definitions = _Definitions(_plain_definitions())
     root = definitions.reference("SpaceDocument", variable=False, partial=False)
     return {
@@ -74,10 +74,10 @@ class _Definitions:
         return {**schema, "properties": properties}
 
     def _property(self, schema: Schema, variable: bool, partial: bool) -> Schema:
-        value = self._form(schema, variable, partial)
+        value: Schema = self._form(schema, variable, partial)
         if not variable:
             return value
-        about = {key: value.pop(key) for key in ("title", "description", "default") if key in value}
+        about: Schema = {key: value.pop(key) for key in ("title", "description", "default") if key in value}
         kinds = _ranges_of(value) if not _is_section(value) else [_one_of(value)]
         return {**about, "anyOf": [value, *kinds]}
 

@@ -65,17 +65,17 @@ class SearchConfig(Strict):
 
     trials: PositiveInt = 100
     objectives: dict[Metric, Direction] = Field(
-        default={"miou": "max", "gflops": "min"},
+        {"miou": "max", "gflops": "min"},
         min_length=1,
         description="metrics of the frontier, with their direction",
     )
-    constraints: dict[Cost, ConstraintText] = Field(default={}, description="a trial beyond a bound is never trained")
-    rungs: Listed[tuple[PositiveInt, ...]] = Field(default=(), description="epochs after which a trial may be stopped")
-    stop: Literal["pareto", "miou", "none"] = Field(default="pareto", description="what is compared at a rung")
+    constraints: dict[Cost, ConstraintText] = Field({}, description="a trial beyond a bound is never trained")
+    rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
+    stop: Literal["pareto", "miou", "none"] = Field("pareto", description="what is compared at a rung")
     sampler: Literal["tpe", "nsga2", "gp", "random", "qmc"] = "tpe"
     seed: int = 0
-    reduction: Annotated[int, Field(ge=2)] = Field(default=3, description="one trial in so many goes on at a rung")
-    max_failures: NonNegativeInt = Field(default=3, description="deaths of its workers that a trial survives")
+    reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in so many goes on at a rung")
+    max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
 
     @field_validator("objectives")
     @classmethod
@@ -97,6 +97,6 @@ class ConfirmConfig(Strict):
     """What is trained again after the search."""
 
     seeds: NonNegativeInt = Field(
-        default=0,
+        0,
         description="seeds with which each frontier member, and the same student without distillation, is trained",
     )

@@ -23,7 +23,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.config.yaml_tree import Origin, Tree, copy, dump_yaml, parse_yaml, plain
 from kdsearch.errors import UserError, did_you_mean
 
-__all__ = ["Sample", "SearchSpace", "Suggest", "flatten", "load_space", "trial_key"]
+__all__ = ["Sample", "SearchSpace", "Suggest", "flatten", "load_space", "profile_names", "trial_key"]
 
 Suggest = Callable[[str, Range], Any]
 """Gives a parameter's value from its name and range; of a choice the option, or its category."""
@@ -112,7 +112,7 @@ def load_space(
     """
     path = find_space(source)
     origin = display(path)
-    tree = parse_yaml(path.read_text(encoding="utf-8"), lambda line: f"{origin}:{line}")
+    tree = parse_yaml(path.read_bytes(), lambda line: f"{origin}:{line}")
     if isinstance(tree, Tree):
         tree = _with_profile(tree, profile)
         if data is not None:
@@ -124,12 +124,19 @@ def load_space(
     return SearchSpace(tree, origin)
 
 
+def profile_names(source: str | Path) -> list[str]:
+    """Names of the profiles that the file of a space holds."""
+    path = find_space(source)
+    origin = display(path)
+    tree = parse_yaml(path.read_text(encoding="utf-8"), lambda line: f"{origin}:{line}")
+    return list(tree.get("profiles", {})) if isinstance(tree, Tree) else []
+
+
 def _with_profile(tree: Tree, profile: str | None) -> Tree:
     base: Tree = copy(tree)
     profiles = base.pop("profiles", Tree())
-    for name, over in profiles.items() if isinstance(profiles, Tree) else [("profiles", None)]:
-        if not isinstance(over, Tree):
-            raise UserError(f"{tree.origins['profiles']}: profiles: should map names to sections, see {name}")
+    if not isinstance(profiles, Tree) or not all(isinstance(over, Tree) for over in profiles.values()):
+        raise UserError(f"{tree.origins['profiles']}: profiles: should map names to sections")
     if profile is None:
         return base
     if profile not in profiles:

@@ -10,7 +10,6 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from kdsearch.errors import did_you_mean
 
-
 T = TypeVar("T")
 Listed = Annotated[T, BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """A tuple that is written as a list. What is in it stays strict: text never stands for a number."""
@@ -36,7 +35,7 @@ def line_errors(details: list[ErrorDetails], prefix: tuple[int | str, ...] = ())
     for detail in details:
         # A custom error, because pydantic makes its own kinds only with its own words.
         error = PydanticCustomError(
-            detail["type"],  # type: ignore[arg-type]
+            detail["type"],
             "{message}",
             {**detail.get("ctx", {}), "message": detail["msg"]},
         )

@@ -16,7 +16,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_core import InitErrorDetails, PydanticCustomError, to_json
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from kdsearch.config.strict import Listed, Strict, line_errors
 from kdsearch.config.terms import term_configs
@@ -29,12 +29,10 @@ Scalar = bool | int | float | str
 class Augment(Strict):
     """Random views of the training images."""
 
-    scale: Listed[tuple[PositiveFloat, PositiveFloat]] = Field(
-        default=(0.5, 2.0), description="range of the random zoom"
-    )
-    flip: Annotated[float, Field(ge=0, le=1)] = Field(default=0.5, description="probability of a horizontal flip")
+    scale: Listed[tuple[PositiveFloat, PositiveFloat]] = Field((0.5, 2.0), description="range of the random zoom")
+    flip: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="probability of a horizontal flip")
     jitter: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.5,
+        0.5,
         description="strength of brightness, contrast and saturation jitter on RGB; brightness only on thermal",
     )
 
@@ -43,9 +41,9 @@ class DataConfig(Strict):
     """The data set, and the size at which it is stored, trained and evaluated."""
 
     name: str = Field(description="reader: mfnet, scenes, ...")
-    path: str | None = Field(default=None, description="folder of the data set; built-in sets have none")
+    path: str | None = Field(None, description="folder of the data set; built-in sets have none")
     size: Size = Field(description="height and width in pixels of stored images; evaluation size")
-    crop: Size | None = Field(default=None, description="height and width of the training view; size when not given")
+    crop: Size | None = Field(None, description="height and width of the training view; size when not given")
     options: dict[str, Scalar] = Field(default_factory=dict, description="keyword arguments of the reader")
     augment: Augment = Augment()
 
@@ -54,20 +52,20 @@ class TrainConfig(Strict):
     """How a network is trained. The poly learning-rate schedule always spans all `epochs`."""
 
     epochs: PositiveInt = 200
-    batch_size: PositiveInt = Field(default=8, description="images a step, over all ranks of the trial")
+    batch_size: PositiveInt = Field(8, description="images a step, over all ranks of the trial")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: PositiveFloat = 6e-5
     weight_decay: NonNegativeFloat = 1e-2
     poly_power: PositiveFloat = 0.9
     precision: Literal["fp32", "bf16"] = "fp32"
     class_weights: Literal["none", "enet"] = Field(
-        default="none", description="enet: 1/ln(1.02 + class frequency) in the task loss (ENet, 2016)"
+        "none", description="enet: 1/ln(1.02 + class frequency) in the task loss (ENet, 2016)"
     )
     detail_weight: NonNegativeFloat = Field(
-        default=1.0, description="weight of the supervised boundary and binary losses, for networks with detail heads"
+        1.0, description="weight of the supervised boundary and binary losses, for networks with detail heads"
     )
-    edge_width: Literal[3, 5, 7] = Field(default=5, description="width in pixels of the boundary label")
-    terms_grad_clip: PositiveFloat = Field(default=15.0, description="gradient-norm limit of the terms' own parameters")
+    edge_width: Literal[3, 5, 7] = Field(5, description="width in pixels of the boundary label")
+    terms_grad_clip: PositiveFloat = Field(15.0, description="gradient-norm limit of the terms' own parameters")
     seed: NonNegativeInt = 0
 
 
@@ -76,12 +74,10 @@ class CLNetConfig(Strict):
 
     arch: Literal["clnet"]
     encoder: Literal["mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5"] = "mit_b2"
-    encoder_weights: str | None = Field(default=None, description="file or folder of encoder weights; none: random")
-    shared_encoder: bool = Field(
-        default=True, description="one Siamese encoder for both modalities (the student's form)"
-    )
-    width: PositiveInt = Field(default=64, description="channels of the fusion and the decoder")
-    steps: Literal[2, 3] = Field(default=3, description="decoder steps; 2 stops at stride 4")
+    encoder_weights: str | None = Field(None, description="file or folder of encoder weights; none: random")
+    shared_encoder: bool = Field(True, description="one Siamese encoder for both modalities (the student's form)")
+    width: PositiveInt = Field(64, description="channels of the fusion and the decoder")
+    steps: Literal[2, 3] = Field(3, description="decoder steps; 2 stops at stride 4")
 
 
 SmpArch = Literal[
@@ -96,7 +92,7 @@ class SmpConfig(Strict):
     arch: SmpArch
     encoder: str
     encoder_weights: str | None = Field(
-        default=None, description="file or folder of encoder weights, 'imagenet' for smp's own download, none: random"
+        None, description="file or folder of encoder weights, 'imagenet' for smp's own download, none: random"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the smp constructor")
 
@@ -104,10 +100,8 @@ class SmpConfig(Strict):
 class TeacherFields(Strict):
     """What a teacher has beside its network."""
 
-    checkpoint: str | None = Field(
-        default=None, description="trained weights (.safetensors or a state_dict); none: train one"
-    )
-    train: TrainConfig = Field(default=TrainConfig(), description="how it is trained when it has no checkpoint")
+    checkpoint: str | None = Field(None, description="trained weights (.safetensors or a state_dict); none: train one")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="how it is trained when it has no checkpoint")
 
 
 class CLNetTeacher(CLNetConfig, TeacherFields):
@@ -131,15 +125,15 @@ TeacherConfig = Annotated[CLNetTeacher | SmpTeacher, Field(discriminator="arch")
 class TermConfig(Strict):
     """Base of the hyper-parameters of every distillation term."""
 
-    weight: PositiveFloat = Field(default=1.0, description="factor of the mean-normalised term in the total loss")
-    warmup_epochs: NonNegativeInt = Field(default=0, description="epochs before the term counts")
+    weight: PositiveFloat = Field(1.0, description="factor of the mean-normalised term in the total loss")
+    warmup_epochs: NonNegativeInt = Field(0, description="epochs before the term counts")
 
 
 class TrialConfig(Strict):
     """One trial. `distill` maps a term's name to its hyper-parameters; each is validated by that term's `Config`."""
 
     data: DataConfig
-    teacher: TeacherConfig | None = Field(default=None, description="none: the student trains alone")
+    teacher: TeacherConfig | None = Field(None, description="none: the student trains alone")
     student: NetworkConfig
     distill: dict[str, SerializeAsAny[TermConfig]] = Field(
         default_factory=dict, description="terms of the loss beside the task loss, by name; none: plain training"
@@ -173,8 +167,7 @@ def _read_terms(terms: Mapping[str, Any]) -> dict[str, TermConfig]:
             read[name] = value
         else:
             try:
-                # Through JSON, where lists stand for tuples but text never stands for a number.
-                read[name] = known[name].model_validate_json(to_json(value), strict=True)
+                read[name] = known[name].model_validate(value, strict=True)
             except ValidationError as error:
                 errors.extend(line_errors(error.errors(), prefix=(name,)))
     if errors:

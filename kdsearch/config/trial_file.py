@@ -17,7 +17,7 @@ def load_trial(path: str | Path) -> TrialConfig:
     if not file.is_file():
         raise UserError(f"{file}: no such file.")
     origin = display(file)
-    tree = parse_yaml(file.read_text(encoding="utf-8"), lambda line: f"{origin}:{line}")
+    tree = parse_yaml(file.read_bytes(), lambda line: f"{origin}:{line}")
     root = read_checked(tree, origin, TrialConfig, lambda name: "a trial has one value here, ranges are for a space")
     return validate(sample_tree(root, lambda _, domain: domain.default), TrialConfig)
 

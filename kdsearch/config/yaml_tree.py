@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 import yaml
 
@@ -43,18 +43,16 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, list) else value
 
 
-def parse_yaml(text: str | TextIO, origin: Callable[[int], Origin]) -> Any:
+def parse_yaml(text: str | bytes, origin: Callable[[int], Origin]) -> Any:
     """Parse YAML; `origin` names a line, counted from 1. Raises `UserError` on bad YAML and on duplicate keys."""
-    loader = _Loader(text, origin)
     try:
+        loader = _Loader(text, origin)
         value = loader.get_single_data()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise UserError(f"{origin(mark.line + 1 if mark else 1)}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
-        raise UserError(f"{origin(1)}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+        raise UserError(f"{origin(1)}: not valid YAML: {str(error).splitlines()[0]}") from None
     if loader.problems:
         raise UserError("\n".join(loader.problems))
     return value
@@ -62,7 +60,7 @@ def parse_yaml(text: str | TextIO, origin: Callable[[int], Origin]) -> Any:
 
 def dump_yaml(value: Any) -> str:
     """YAML text that `parse_yaml` reads back as the same value."""
-    return yaml.dump(plain(value), Dumper=_Dumper, sort_keys=False, width=120)
+    return yaml.dump(plain(value), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
 
 
 class _Loader(yaml.SafeLoader):
@@ -75,7 +73,7 @@ class _Loader(yaml.SafeLoader):
         if tag is None or tag.rpartition(":")[2] in ("null", "bool", "int", "float", "str", "seq", "map")
     }
 
-    def __init__(self, stream: str | TextIO, origin: Callable[[int], Origin]) -> None:
+    def __init__(self, stream: str | bytes, origin: Callable[[int], Origin]) -> None:
         super().__init__(stream)
         self.origin = origin
         self.problems: list[str] = []

@@ -68,10 +68,7 @@ class Reader(Protocol):
 
 def open_reader(config: DataConfig) -> Reader:
     """The reader of `config.name`, with `config.path` and `config.options` checked against its constructor."""
-    if config.name not in READERS:
-        raise UserError(f"unknown data set '{config.name}'.{did_you_mean(config.name, list(READERS))}")
-    module, _, class_name = READERS[config.name].partition(":")
-    reader_class = getattr(importlib.import_module(module), class_name)
+    reader_class = _reader_class(config.name)
     parameters = dict(inspect.signature(reader_class).parameters)
     arguments: dict[str, Any] = {}
     if parameters.pop("path", None) is not None:
@@ -89,6 +86,18 @@ def open_reader(config: DataConfig) -> Reader:
             raise UserError(f"option '{name}' of data set '{config.name}' is {value!r}: {reason}") from None
     reader: Reader = reader_class(**arguments)
     return reader
+
+
+def needs_folder(name: str) -> bool:
+    """Whether the data set `name` is read from a folder; False for built-in sets."""
+    return "path" in inspect.signature(_reader_class(name)).parameters
+
+
+def _reader_class(name: str) -> Any:
+    if name not in READERS:
+        raise UserError(f"unknown data set '{name}'.{did_you_mean(name, list(READERS))}")
+    module, _, class_name = READERS[name].partition(":")
+    return getattr(importlib.import_module(module), class_name)
 
 
 def _folder(config: DataConfig) -> Path:

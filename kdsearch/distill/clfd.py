@@ -33,7 +33,7 @@ _MODES_OF_FIELD = {
 class CLFD(Term):
     """Pulls the student's features towards the teacher's of the same class, away from the other classes', by InfoNCE.
 
-    Guo et al., KBS 2024; methods.md 1.4. A reconstruction: the intent is the paper's, the formulas are the
+    Guo et al., KBS 2024. A reconstruction: the intent is the paper's, the formulas are the
     same author's in a sibling project or (`pixel_proto`, `pixel_pixel`, `symmetric`) ours. The modes themselves are in
     `contrast.py`. Values of several layers add up. Classes that are absent from the batch and ignored pixels take no
     part; with fewer than two classes the value is 0. It is not 0 when both networks agree.

@@ -1,4 +1,4 @@
-"""The contrastive forms of CLFD, as functions of features and labels (methods.md 1.4, A.2, A.3).
+"""The contrastive forms of CLFD, as functions of features and labels.
 
 Student features come first, teacher features have no graph. All shapes are static: absent classes are masked out of
 every denominator rather than gathered away. Letters: K classes, C channels, n pixels of the whole batch.

@@ -10,7 +10,7 @@ from kdsearch.data.info import IGNORE_INDEX
 
 
 def detail_labels(target_bhw: Tensor, edge_width: int = 5) -> tuple[Tensor, Tensor]:
-    """Binary and boundary labels `[B, H, W]`, int64, of a semantic label map (methods.md 1.2).
+    """Binary and boundary labels `[B, H, W]`, int64, of a semantic label map.
 
     Binary is 1 where the class is not 0. Boundary is 1 where the `edge_width` x `edge_width` window (pixels, odd) shows
     two classes or more. Ignored pixels are ignored in both, and are no class of their own: next to one class they make

@@ -22,7 +22,7 @@ _HEAD = re.compile(r"(bound|bin)\d+")
 
 
 class DSRD(Term):
-    """`w_det * L_det + w_sem * L_sem` (Guo et al., KBS 2024; methods.md 1.3). A reconstruction.
+    """`w_det * L_det + w_sem * L_sem` (Guo et al., KBS 2024). A reconstruction.
 
     The formulas are the same author's in a sibling project, their assembly is ours: no distillation code was published.
 

@@ -26,11 +26,11 @@ def unit(tensor: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """`tensor` with L2 norm 1 along `dim`.
 
     A vector shorter than `eps` has no direction: it becomes 0 and gets no gradient (`F.normalize` would hand it one
-    of 1/eps, and features after a ReLU do vanish).
+    of 1/eps, and features after a ReLU do vanish). One with a NaN stays NaN, to be seen.
     """
     norm = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
-    has_direction = norm > eps
-    return torch.where(has_direction, tensor / torch.where(has_direction, norm, 1.0), 0.0)
+    vanishes = norm <= eps
+    return torch.where(vanishes, 0.0, tensor / torch.where(vanishes, 1.0, norm))
 
 
 def pixels(map_bchw: Tensor) -> Tensor:

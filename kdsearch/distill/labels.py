@@ -32,7 +32,7 @@ def one_hot(label: Tensor, valid: Tensor, num_classes: int) -> Tensor:
 
 
 def class_sums(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Per image and class: sum of the features `[B, K, C]` and number of pixels `[B, K]` (methods.md A.1)."""
+    """Per image and class: sum of the features `[B, K, C]` and number of pixels `[B, K]`."""
     member_bnk = one_hot(label_bhw, valid_bhw, num_classes).flatten(1, 2).to(feat_bchw.dtype)
     return torch.einsum("bcn,bnk->bkc", feat_bchw.flatten(2), member_bnk), member_bnk.sum(1)
 

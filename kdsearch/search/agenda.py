@@ -126,9 +126,9 @@ class Agenda:
                 self.teacher = None
         else:
             self.record.tell(record, state, failure or "")
-        self._tell("ended", record)
         if record.stage == "search" and state == "COMPLETE":
             self._announce_frontier()
+        self._tell("ended", record)
 
     # ---- the frontier --------------------------------------------------------------------------------------------
 

@@ -73,7 +73,9 @@ class StudyRecord:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         storage = JournalStorage(JournalFileBackend(str(path)))
         self._objectives = space.search.objectives
-        directions: list[Literal["maximize", "minimize"]] = ["maximize" if d == "max" else "minimize" for d in self._objectives.values()]
+        directions: list[Literal["maximize", "minimize"]] = [
+            "maximize" if direction == "max" else "minimize" for direction in self._objectives.values()
+        ]
         self._studies = {
             "search": optuna.create_study(
                 storage=storage, study_name="search", directions=directions, load_if_exists=True

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from kdsearch import models
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space import SearchSpace, load_space, profile_names
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.reader import open_reader
+from kdsearch.data.reader import needs_folder, open_reader
 from kdsearch.data.store import Store, build_store
 from kdsearch.distill import build_terms
 from kdsearch.errors import UserError
@@ -90,7 +90,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
         capacity = slots(placement)
         if request.max_concurrent is not None:
             capacity = min(capacity, request.max_concurrent)
-        teacher = _Teacher(space, store, run)
+        teacher = _Teacher(space, store, run, costs)
         tables = Tables(space, run, record)
         agenda = Agenda(
             space,
@@ -166,11 +166,7 @@ class _Costs:
     def reference(self) -> dict[str, float]:
         """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""
         config = self.space.default().trial
-        if config.teacher is None:
-            bounds = self(config)
-        else:
-            cost = models.cost(config.teacher.network(), self.store.info, config.data.size)
-            bounds = {"gflops": cost.gflops, "params_m": cost.params_m}
+        bounds = self(config if config.teacher is None else teacher_trial(config))
         for name, constraint in self.space.search.constraints.items():
             if constraint.op == "<=":
                 bounds[name] = constraint.bound
@@ -180,8 +176,8 @@ class _Costs:
 class _Teacher:
     """Where the study's teacher lies, and its training where it is not there yet."""
 
-    def __init__(self, space: SearchSpace, store: Store, run: RunFolder) -> None:
-        self.config = space.default().trial
+    def __init__(self, space: SearchSpace, store: Store, run: RunFolder, costs: _Costs) -> None:
+        self.config, self.costs = space.default().trial, costs
         self.folder: Path | None = None
         self.weights: Path | None = None
         teacher = self.config.teacher
@@ -199,7 +195,7 @@ class _Teacher:
         if self.weights is None or self.weights.exists():
             return None
         config = teacher_trial(self.config)
-        return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost={})
+        return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.costs(config))
 
 
 def _run_folder(request: Request) -> RunFolder:
@@ -219,15 +215,24 @@ def _run_folder(request: Request) -> RunFolder:
 
 
 def _space(request: Request, run: RunFolder) -> SearchSpace:
+    trials = [] if request.trials is None else [f"search.trials={request.trials}"]
     if not request.resume:
-        overrides = list(request.overrides)
-        if request.trials is not None:
-            overrides.append(f"search.trials={request.trials}")
-        return load_space(request.space, profile=request.profile, overrides=overrides, data=request.data)
+        profile = request.profile or _demo(request)
+        return load_space(request.space, profile=profile, overrides=[*request.overrides, *trials], data=request.data)
     if request.profile or request.overrides or request.data:
         raise UserError("A resumed study keeps its space: leave --profile, --set and --data out (--trials may grow).")
-    overrides = [] if request.trials is None else [f"search.trials={request.trials}"]
-    return load_space(run.space, overrides=overrides)
+    return load_space(run.space, overrides=trials)
+
+
+def _demo(request: Request) -> str | None:
+    """The demo profile, where the space has one and its data set needs a folder that nobody named."""
+    if request.data is not None or "demo" not in profile_names(request.space):
+        return None
+    data = load_space(request.space).default().trial.data
+    if data.path is not None or not needs_folder(data.name):
+        return None
+    print(f"no --data for {data.name}: running the demo profile on built-in scenes", flush=True)
+    return "demo"
 
 
 def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:

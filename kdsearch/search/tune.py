@@ -19,7 +19,7 @@ from kdsearch.search.workers import Job, Placement
 
 
 class _NotSaved:
-    """Tune pickles what it is given, to restore it later. The study's journal is the only state; nothing is kept here."""
+    """Tune pickles what it is given, to restore it. The study's journal is the only state; nothing is kept here."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

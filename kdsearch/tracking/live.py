@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +23,9 @@ from kdsearch.run_folder import RunFolder
 if TYPE_CHECKING:
     from kdsearch.config.space import SearchSpace
     from kdsearch.search.record import Record
+
+PLAIN_WIDTH = 160
+"""Columns of a table where the output is not a terminal."""
 
 COLOR = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "bright_black", "FAIL": "red", "INFEASIBLE": "yellow"}
 WORD = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "INFEASIBLE": "infeasible"}
@@ -46,7 +50,9 @@ class LiveView:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self._saved = [os.dup(1), os.dup(2)]
-        self.console = Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False, soft_wrap=False)
+        self.console = Console(file=os.fdopen(os.dup(1), "w", encoding="utf-8"), highlight=False)
+        if not self.console.is_terminal:
+            self.console.width = PLAIN_WIDTH
         log = os.open(self.run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -64,8 +70,9 @@ class LiveView:
             os.close(saved)
         self.console.file.close()
 
-    def say(self, text: str) -> None:
-        self.console.print(text)
+    def say(self, text: str | Table) -> None:
+        """Print text (with rich's markup) or a table; lines of text are never broken, so that they can be copied."""
+        self.console.print(text, soft_wrap=isinstance(text, str))
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
@@ -95,11 +102,11 @@ class LiveView:
             self.say(f"teacher epoch {record.epoch}/{epochs}, mIoU {record.miou:.3f}")
 
     def restarted(self, record: Record, reason: str) -> None:
-        self.say(f"[yellow]{record.id}: {reason}; it goes on from epoch {record.epoch}[/]")
+        self.say(f"[yellow]{record.id}: {escape(reason)}; it goes on from epoch {record.epoch}[/]")
 
     def ended(self, record: Record) -> None:
         if record.state == "FAIL":
-            self.say(f"[red]{record.id} failed: {record.reason}[/]")
+            self.say(f"[red]{record.id} failed: {escape(record.reason)}[/]")
         elif self._live is None:
             self.say(
                 f"{record.id} {WORD[record.state]} at epoch {record.epoch}/{record.config.train.epochs}, "
@@ -109,16 +116,14 @@ class LiveView:
     def frontier(self, members: list[Record], volume: float) -> None:
         self.member_ids = {record.id for record in members}
 
-    def finish(
-        self, status: str, failure: str, members: list[Record], volume: float, look: list[str]
-    ) -> None:
+    def finish(self, status: str, failure: str, members: list[Record], volume: float, look: list[str]) -> None:
         """The result: the frontier with each point's settings and file, and what can be done next."""
         self._stop_live()
         if members:
-            self.say(_frontier_table(members, self.run, volume))  # type: ignore[arg-type]
+            self.say(_frontier_table(members, self.run, volume))
         run = shlex.quote(str(self.run.path))
         if status == "failed":
-            self.say(f"[red]The study failed: {failure}.[/] Details: {self.run.log}")
+            self.say(f"[red]The study failed: {escape(failure)}.[/] Details: {self.run.log}")
         if status == "interrupted":
             storage = shlex.quote(str(self.run.path.parent))
             self.say("[yellow]Interrupted; nothing is lost. Go on with:[/]")
@@ -192,7 +197,7 @@ def _frontier_table(members: list[Record], run: RunFolder, volume: float) -> Tab
     table.add_column("settings")
     table.add_column("file", no_wrap=True)
     for record in members:
-        settings = ", ".join(f"{name}={_short(value)}" for name, value in record.params.items())
+        settings = escape(", ".join(f"{name}={_short(value)}" for name, value in record.params.items()))
         table.add_row(
             record.id, f"{record.miou:.3f}", _gflops(record), f"{record.cost['params_m']:.2f}", settings,
             str(run.student(record.id).relative_to(run.path)),
@@ -206,7 +211,7 @@ def _student(record: Record) -> str:
 
 
 def _gflops(record: Record) -> str:
-    return f"{record.cost['gflops']:.2f}" if "gflops" in record.cost else ""
+    return f"{record.cost['gflops']:.2f}"
 
 
 def _short(value: object) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
@@ -30,9 +29,9 @@ class Resources:
 
     def __post_init__(self) -> None:
         self.store = Store.open(self.store_path)
-        self._teachers: dict[str, nn.Module] = {}
+        self._teachers: dict[str, models.Network] = {}
 
-    def teacher(self, config: TrialConfig) -> nn.Module | None:
+    def teacher(self, config: TrialConfig) -> models.Network | None:
         """The frozen teacher of this trial, in eval mode, or None when nothing is distilled."""
         if config.teacher is None:
             return None
@@ -45,5 +44,6 @@ class Resources:
             self._teachers.clear()
             network = models.build(network_config, self.store.info)
             models.load_network(network, self.teacher_weights)
-            self._teachers[key] = network.to(self.device).eval().requires_grad_(False)
+            network.to(self.device).eval().requires_grad_(False)
+            self._teachers[key] = network
         return self._teachers[key]

@@ -18,6 +18,7 @@ from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.loader import Batch, Batches
 from kdsearch.distill import build_terms
+from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models import Network
 from kdsearch.models.output import SegOutput
 from kdsearch.run_folder import write_atomically
@@ -33,7 +34,7 @@ class TrialError(RuntimeError):
 class Distillation(nn.Module):
     """Student, supervised loss and terms as one module, so that DDP sees every trained parameter and one forward."""
 
-    def __init__(self, student: Network, supervised: SupervisedLoss, terms: nn.Module) -> None:
+    def __init__(self, student: Network, supervised: SupervisedLoss, terms: WeightedSum) -> None:
         super().__init__()
         self.student = student
         self.supervised = supervised
@@ -145,6 +146,7 @@ class Trial:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 teacher = None
                 if self.teacher is not None:
+                    self.teacher.detail_taps = self.module.terms.needs.detail_heads
                     with torch.no_grad():
                         teacher = self.teacher(image_bchw)
                 task, weighted, logits = self.wrapped(image_bchw, label_bhw, teacher, self.epoch)

@@ -1,6 +1,6 @@
 """The suite that every distillation term passes: add a `Case` to `CASES` for each mode of a term.
 
-Networks are stand-ins: random logits and taps. Numbers in brackets are those of methods.md, section 10.
+Networks are stand-ins: random logits and taps.
 """
 
 from __future__ import annotations

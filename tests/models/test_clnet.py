@@ -1,4 +1,4 @@
-"""CLNet against the published networks (methods.md 1.1, 10 and E.7)."""
+"""CLNet against the published networks."""
 
 from __future__ import annotations
 

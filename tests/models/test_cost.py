@@ -23,7 +23,7 @@ from kdsearch.models import build, cost, tap_shapes
     ],
 )
 def test_table_of_smp_networks(config: SmpConfig, params_m: float, gmac: float) -> None:
-    """Rows of methods.md 6.1: 19 classes, RGB, 512x1024."""
+    """Measured once for these: 19 classes, RGB, 512x1024."""
     found = cost(config, dataset(3, classes=19), (512, 1024))
     assert found.params_m == pytest.approx(params_m, abs=0.0051)
     assert found.gflops / 2 == pytest.approx(gmac, abs=0.051)

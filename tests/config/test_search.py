@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from kdsearch.config.search import ConfirmConfig, Constraint, SearchConfig
+
+
+def test_defaults() -> None:
+    search = SearchConfig()
+    assert (search.trials, search.rungs, search.stop, search.sampler) == (100, (), "pareto", "tpe")
+    assert search.objectives == {"miou": "max", "gflops": "min"}
+    assert ConfirmConfig().seeds == 0
+
+
+def test_constraints() -> None:
+    search = SearchConfig.model_validate({"constraints": {"gflops": "<= 60", "params_m": ">=1.5"}})
+    assert search.constraints == {"gflops": Constraint("<=", 60.0), "params_m": Constraint(">=", 1.5)}
+    assert search.constraints["gflops"].violation(61) == 1
+    assert search.constraints["params_m"].violation(2) == -0.5
+    assert search.model_dump(mode="json")["constraints"] == {"gflops": "<= 60", "params_m": ">= 1.5"}
+    assert SearchConfig.model_validate(search.model_dump(mode="json")) == search
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"objectives": {"miou": "min"}}, "miou has only the direction max, got min"),
+        ({"objectives": {}}, "at least 1 item"),
+        ({"objectives": {"iou": "max"}}, "'miou', 'gflops' or 'params_m'"),
+        ({"constraints": {"miou": ">= 0.5"}}, "'gflops' or 'params_m'"),
+        ({"constraints": {"gflops": "60"}}, "should be text such as '<= 60'"),
+        ({"constraints": {"gflops": 60}}, "should be text such as '<= 60'"),
+        ({"constraints": {"gflops": "<= -1"}}, "should be text such as '<= 60'"),
+        ({"rungs": [3, 3]}, "should increase strictly"),
+        ({"rungs": [0]}, "greater than 0"),
+        ({"reduction": 1}, "greater than or equal to 2"),
+        ({"trials": 0}, "greater than 0"),
+        ({"max_failures": -1}, "greater than or equal to 0"),
+        ({"sampler": "cma"}, "'tpe', 'nsga2', 'gp', 'random' or 'qmc'"),
+        ({"trails": 3}, "unknown key. Did you mean 'trials'?"),
+    ],
+)
+def test_errors(section: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        SearchConfig.model_validate(section)
+    assert message in str(error.value)

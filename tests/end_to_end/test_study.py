@@ -1,0 +1,159 @@
+"""Whole studies, as processes on a local Ray cluster: results, deaths of workers, interruptions."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.end_to_end.conftest import Process, Start
+
+pytestmark = pytest.mark.ray
+
+TOLD = {"COMPLETE", "PRUNED", "INFEASIBLE"}
+
+
+def history(run: Path, trial: str) -> list[int]:
+    """Epochs of a trial that MLflow has a validation of."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow.db'}")
+    runs = client.search_runs(
+        [e.experiment_id for e in client.search_experiments()], f"tags.`kdsearch.trial` = '{trial}'"
+    )
+    assert len(runs) == 1
+    return sorted({metric.step for metric in client.get_metric_history(runs[0].info.run_id, "val/miou")})
+
+
+def started(process: Process) -> list[str]:
+    return [line.split()[0] for line in process.lines if " starts: " in line]
+
+
+def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
+    start: Start, space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    process = start(str(space), "--name", "whole", "--set", "confirm.seeds=1")
+    assert process.finish() == 0, process.output
+    run = tmp_path / "runs" / "whole"
+    trials = pd.read_parquet(run / "trials.parquet")
+    frontier = pd.read_parquet(run / "frontier.parquet")
+    summary = json.loads((run / "summary.json").read_text())
+
+    search = trials[trials.stage == "search"]
+    assert len(search) >= 4
+    assert set(trials.state) <= TOLD
+    assert search.iloc[0]["train.lr"] == 1e-3
+    assert {"student.encoder", "distill.clfd.weight", "distill.dsrd.weight"} <= set(trials.columns)
+    members = set(frontier.trial)
+    assert members <= set(search[search.state == "COMPLETE"].trial)
+    assert (frontier.sort_values("gflops").miou.diff().dropna() > 0).all()
+    # Each member was repeated with another seed, beside a control without distillation for each student.
+    assert len(trials[trials.stage == "confirm"]) == len(members)
+    controls = trials[trials.stage == "control"]
+    assert 1 <= len(controls) <= len(members)
+    assert set(controls.seed) == {1}
+
+    assert summary["status"] == "done"
+    assert [point["trial"] for point in summary["frontier"]] == list(frontier.trial)
+    assert {path.name for path in (run / "students").iterdir()} == members
+    assert not list((run / "checkpoints").iterdir())
+    for name in ("space.yaml", "study.journal", "rungs.json", "frontier.png", "mlflow.db", "run.log"):
+        assert (run / name).stat().st_size > 0, name
+    assert "mlflow ui --backend-store-uri sqlite:///" in process.output
+
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow.db'}")
+    (experiment,) = (e for e in client.search_experiments() if e.name == "kdsearch/tiny")
+    runs: dict[str, Any] = {
+        r.data.tags["kdsearch.trial"]: r for r in client.search_runs([experiment.experiment_id], max_results=100)
+    }
+    expected = set(trials[trials.state != "INFEASIBLE"].trial) | {"", "teacher"}
+    assert set(runs) == expected
+    parent = runs[""]
+    assert parent.info.status == "FINISHED"
+    for name, child in runs.items():
+        if name:
+            assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+            assert child.info.status in ("FINISHED", "KILLED")
+            assert "val/miou" in child.data.metrics
+            assert "cost/gflops" in child.data.metrics
+    assert {name for name, r in runs.items() if r.data.tags.get("kdsearch.pareto") == "true"} == members
+
+    from kdsearch.export import main as export
+    from kdsearch.student import load_student
+
+    assert export([str(run), "--best", "knee", "--out", str(tmp_path / "bundle")]) == 0
+    student = load_student(tmp_path / "bundle")
+    assert student.info.num_classes == 9
+    assert export([str(run), "--budget", "gflops<=0.000001", "--out", str(tmp_path / "none")]) == 2
+    assert "The cheapest has" in capsys.readouterr().err
+
+
+def test_a_killed_worker_costs_one_epoch_at_most_and_nothing_else(start: Start, space: Path, tmp_path: Path) -> None:
+    process = start(
+        str(space), "--name", "killed", "--max-concurrent", "1", "--trials", "2", "--set", "train.epochs=12",
+        "--set", "search.stop=none",
+    )  # fmt: skip
+    run = tmp_path / "runs" / "killed"
+    checkpoint = run / "checkpoints" / "t0000.pt"
+    process.wait_for(checkpoint.exists)
+    (worker,) = process.descendants("RayTrainWorker")
+    os.kill(worker, signal.SIGKILL)
+    assert process.finish() == 0, process.output
+    (notice,) = (line for line in process.lines if "it goes on from epoch" in line)
+    assert notice.startswith("t0000: the workers died")
+    trials = pd.read_parquet(run / "trials.parquet")
+    assert list(trials.state) == ["COMPLETE", "COMPLETE"]
+    assert list(trials.epoch) == [12, 12]
+    # Every epoch was validated, so none before the kill was lost; at most the one in hand was trained again.
+    assert history(run, "t0000") == list(range(1, 13))
+    assert history(run, "t0001") == list(range(1, 13))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_interrupted_study_goes_on_where_it_was(
+    number: signal.Signals, start: Start, space: Path, tmp_path: Path
+) -> None:
+    arguments = (str(space), "--set", "train.epochs=4", "--set", "search.stop=none", "--name", "again")
+    process = start(*arguments)
+    run = tmp_path / "runs" / "again"
+    process.wait_for_line("complete at epoch 4/4")
+    process.process.send_signal(number)
+    status = process.finish(60)
+    if number is signal.SIGKILL:
+        for pid in process.descendants(""):
+            os.kill(pid, signal.SIGKILL)
+    else:
+        assert status == 1
+        assert "Go on with:" in process.output
+        assert f"--resume --name again --storage {run.parent}" in process.output
+        assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+    before = pd.read_parquet(run / "trials.parquet")
+    finished = set(before[before.state == "COMPLETE"].trial)
+
+    resumed = start(str(space), "--resume", "--name", "again")
+    assert resumed.finish() == 0, resumed.output
+    after = pd.read_parquet(run / "trials.parquet")
+    search = after[after.stage == "search"]
+    assert set(search.state) <= TOLD
+    assert len(search[search.state == "COMPLETE"]) == 4
+    assert not finished & set(started(resumed))
+    assert "teacher" not in started(resumed)
+    kept = after.set_index("trial").loc[list(before.trial)].reset_index()
+    pd.testing.assert_frame_equal(kept[["trial", "miou", "epoch"]], before[["trial", "miou", "epoch"]])
+    assert not list((run / "checkpoints").iterdir())
+
+
+def test_a_teacher_is_trained_once_for_all_studies(start: Start, space: Path) -> None:
+    first = start(str(space), "--trials", "1", "--name", "one")
+    assert first.finish() == 0, first.output
+    assert "teacher complete" in first.output
+    second = start(str(space), "--trials", "1", "--name", "two", "--set", "search.seed=7")
+    assert second.finish() == 0, second.output
+    assert "teacher" not in started(second)
