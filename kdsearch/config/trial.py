@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -26,6 +28,14 @@ Size = Listed[tuple[PositiveInt, PositiveInt]]
 Scalar = bool | int | float | str
 
 
+def _absolute(path: str) -> str:
+    """Local paths as absolute ones: workers run in folders of their own."""
+    return path if path == "imagenet" or "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+FilePath = Annotated[str, AfterValidator(_absolute)]
+
+
 class Augment(Strict):
     """Random views of the training images."""
 
@@ -41,7 +51,7 @@ class DataConfig(Strict):
     """The data set, and the size at which it is stored, trained and evaluated."""
 
     name: str = Field(description="reader: mfnet, scenes, ...")
-    path: str | None = Field(None, description="folder of the data set; built-in sets have none")
+    path: FilePath | None = Field(None, description="folder of the data set; built-in sets have none")
     size: Size = Field(description="height and width in pixels of stored images; evaluation size")
     crop: Size | None = Field(None, description="height and width of the training view; size when not given")
     options: dict[str, Scalar] = Field(default_factory=dict, description="keyword arguments of the reader")
@@ -74,7 +84,7 @@ class CLNetConfig(Strict):
 
     arch: Literal["clnet"]
     encoder: Literal["mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5"] = "mit_b2"
-    encoder_weights: str | None = Field(None, description="file or folder of encoder weights; none: random")
+    encoder_weights: FilePath | None = Field(None, description="file or folder of encoder weights; none: random")
     shared_encoder: bool = Field(True, description="one Siamese encoder for both modalities (the student's form)")
     width: PositiveInt = Field(64, description="channels of the fusion and the decoder")
     steps: Literal[2, 3] = Field(3, description="decoder steps; 2 stops at stride 4")
@@ -91,7 +101,7 @@ class SmpConfig(Strict):
 
     arch: SmpArch
     encoder: str
-    encoder_weights: str | None = Field(
+    encoder_weights: FilePath | None = Field(
         None, description="file or folder of encoder weights, 'imagenet' for smp's own download, none: random"
     )
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the smp constructor")
@@ -100,7 +110,9 @@ class SmpConfig(Strict):
 class TeacherFields(Strict):
     """What a teacher has beside its network."""
 
-    checkpoint: str | None = Field(None, description="trained weights (.safetensors or a state_dict); none: train one")
+    checkpoint: FilePath | None = Field(
+        None, description="trained weights (.safetensors or a state_dict); none: train one"
+    )
     train: TrainConfig = Field(default_factory=TrainConfig, description="how it is trained when it has no checkpoint")
 
 

@@ -77,12 +77,13 @@ def run_study(request: Request) -> int:
 def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
-        tracker = stack.enter_context(Tracker(request.tracking_uri, space, run))
+        tracker = Tracker(request.tracking_uri, space, run, view.say)
         store = _store(space, run, view)
         costs = _Costs(space, store)
         costs.check()
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
+        stack.enter_context(tracker)
         write_text(run.space, space.to_yaml())
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
         stack.enter_context(connected(request.address))
@@ -145,14 +146,16 @@ class _Costs:
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     def check(self) -> None:
-        """The default trial can be built: teacher, student and terms fit each other, the data and the size."""
+        """The default trial can be built: weights load; teacher, student and terms fit each other, data and size."""
         import torch
 
         config = self.space.default().trial
-        self(config)
         info, size = self.store.info, config.data.crop or config.data.size
+        self(config)
+        models.build(config.student, info)
         if config.teacher is None:
             return
+        models.build(config.teacher.network(), info)
         teacher = models.tap_shapes(config.teacher.network(), info, size)
         with torch.device("meta"):
             terms = build_terms(config.distill, models.tap_shapes(config.student, info, size), teacher, info)

@@ -34,21 +34,23 @@ class Tracker:
     """A parent run for the study and a child run for each trial, in the experiment `kdsearch/<space>`.
 
     Calls are queued and made by one thread. While a server is away they are kept and tried again; a study never fails
-    because its tracking does. Without a URI the database is `mlflow.db` in the run folder.
+    because its tracking does. Without a URI the database is `mlflow.db` in the run folder. Raises `UserError` for a
+    server that does not answer at the start.
     """
 
-    def __init__(self, uri: str | None, space: SearchSpace, run: RunFolder) -> None:
+    def __init__(self, uri: str | None, space: SearchSpace, run: RunFolder, say: Callable[[str], None]) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
         self.space, self.run = space, run
         self._calls: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._runs: dict[str, str] = {}
         self._closing: float | None = None
-        self.unsent = 0
-
-    def __enter__(self) -> Tracker:
+        self._unsent = 0
+        self._say = say
         if self.uri.startswith(("http://", "https://")):
             _check_server(self.uri)
+
+    def __enter__(self) -> Tracker:
         self._calls.put(self._open)
         self._thread.start()
         return self
@@ -57,6 +59,8 @@ class Tracker:
         self._closing = time.monotonic()
         self._calls.put(None)
         self._thread.join()
+        if self._unsent:
+            self._say(f"{self._unsent} messages did not reach {self.uri}; the run folder has everything.")
 
     # ---- events --------------------------------------------------------------------------------------------------
 
@@ -194,7 +198,7 @@ class Tracker:
                     if not _may_pass(error):
                         break
                     if self._closing is not None and time.monotonic() - self._closing > DRAIN_S:
-                        self.unsent += 1
+                        self._unsent += 1
                         break
                     time.sleep(2)
 

@@ -1,0 +1,93 @@
+"""`ray job submit --working-dir . -- python -m kdsearch.run ...` against a local cluster with authentication."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.ray
+
+REPOSITORY = Path(__file__).parents[2]
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A head node of its own; yields the environment in which `ray job` reaches it."""
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef0123456789abcdef")
+    port, dashboard = free_port(), free_port()
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    head = subprocess.Popen(
+        [
+            RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--dashboard-port={dashboard}",
+            "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
+        ],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", dashboard)) == 0:
+                    break
+            assert head.poll() is None, head.stdout.read() if head.stdout else ""
+            time.sleep(0.3)
+        yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
+    finally:
+        head.send_signal(signal.SIGTERM)
+        try:
+            head.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+
+
+@pytest.fixture
+def working_dir(tmp_path: Path) -> Path:
+    """What a user submits: a checkout, here without what Git ignores."""
+    folder = tmp_path / "checkout"
+    shutil.copytree(REPOSITORY / "kdsearch", folder / "kdsearch", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(REPOSITORY / "search_spaces", folder / "search_spaces")
+    return folder
+
+
+def submit(cluster: dict[str, str], working_dir: Path, *arguments: str) -> tuple[int, str]:
+    answer = subprocess.run(
+        [RAY, "job", "submit", "--working-dir", str(working_dir), "--", sys.executable, "-m", "kdsearch.run", *arguments],
+        env=cluster, capture_output=True, text=True, timeout=300, check=False, cwd=working_dir,
+    )  # fmt: skip
+    return answer.returncode, answer.stdout + answer.stderr
+
+
+def test_the_exit_status_of_a_job_follows_the_study(
+    cluster: dict[str, str], working_dir: Path, space: Path, tmp_path: Path
+) -> None:
+    storage = tmp_path / "shared"
+    status, output = submit(
+        cluster, working_dir, str(space), "--trials", "2", "--name", "job", "--storage", str(storage)
+    )
+    assert status == 0, output
+    assert "Frontier" in output
+    assert list((storage / "job" / "students").iterdir())
+
+    status, output = submit(cluster, working_dir, str(space), "--name", "bad", "--set", "train.epoch=2")
+    assert status != 0
+    assert "train.epoch: unknown key. Did you mean 'epochs'?" in output
