@@ -53,7 +53,7 @@ class Clock:
         self.times.append((now - metrics["time/train_s"] - metrics["time/val_s"], now))
         return False
 
-    def ended(self, trial_id: str, failure: str | None) -> None:
+    def ended(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         if failure is not None:
             raise RuntimeError(failure)
         del self.out[trial_id]

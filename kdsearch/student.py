@@ -48,7 +48,7 @@ class Student(nn.Module):
     def preprocess(self, images_bhwc: NDArray[np.uint8]) -> Tensor:
         if images_bhwc.ndim != 4 or images_bhwc.shape[-1] != self.info.channels:
             raise ValueError(f"expected uint8 images [B, H, W, {self.info.channels}], got {list(images_bhwc.shape)}")
-        image_bchw = torch.from_numpy(images_bhwc).to(self.mean_c.device).permute(0, 3, 1, 2).float() / 255
+        image_bchw = torch.tensor(images_bhwc, device=self.mean_c.device).permute(0, 3, 1, 2).float() / 255
         normalised: Tensor = (image_bchw - self.mean_c) / self.std_c
         return normalised
 

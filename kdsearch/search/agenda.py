@@ -13,7 +13,7 @@ import numpy as np
 from kdsearch.config.space import SearchSpace, trial_key
 from kdsearch.config.trial import TrialConfig
 from kdsearch.search.frontier import costs, hypervolume, non_dominated
-from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.record import Outcome, Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 
 
@@ -67,7 +67,7 @@ class Agenda:
 
     def _next(self) -> Record | Literal["wait", "done"]:
         if self.teacher is not None:
-            if self.teacher.state == "FAIL":
+            if self.teacher.state in ("FAIL", "INFEASIBLE"):
                 return "done"
             return "wait" if self.teacher.id in self.out else self.teacher
         if self._left_over:
@@ -113,11 +113,15 @@ class Agenda:
         """Its workers died; it goes on from its last epoch."""
         self._tell_listeners("restarted", self.out[trial_id], reason)
 
-    def ended(self, trial_id: str, failure: str | None) -> None:
-        """A trial is over: trained to its end, stopped at a rung, or failed for the reason given."""
+    def ended(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
+        """A trial is over: trained to its end, stopped at a rung, or failed for the reason given.
+
+        `infeasible` says that the failure lies in its configuration, as far as these machines go.
+        """
         record = self.out.pop(trial_id)
+        state: Outcome
         if failure is not None:
-            state: Literal["COMPLETE", "PRUNED", "FAIL"] = "FAIL"
+            state = "INFEASIBLE" if infeasible else "FAIL"
         else:
             state = "COMPLETE" if record.epoch >= record.config.train.epochs else "PRUNED"
         if record is self.teacher:

@@ -28,7 +28,8 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 
 Stage = Literal["teacher", "search", "confirm", "control"]
-State = Literal["RUNNING", "COMPLETE", "PRUNED", "FAIL", "INFEASIBLE"]
+Outcome = Literal["COMPLETE", "PRUNED", "FAIL", "INFEASIBLE"]
+State = Literal["RUNNING"] | Outcome
 
 MAX_REDRAWS = 200
 """Draws in a row that give nothing new to train before the space counts as exhausted."""
@@ -158,7 +159,7 @@ class StudyRecord:
         self._records[record.id], self._by_key[key] = record, record.id
         if reason:
             self._finish(record, "INFEASIBLE", reason)
-            study.tell(trial.number, state=TrialState.PRUNED)
+            self._tell_sampler(study, trial.number, record)
             return None
         return record
 
@@ -185,12 +186,23 @@ class StudyRecord:
 
     # ---- tell ----------------------------------------------------------------------------------------------------
 
-    def tell(self, record: Record, state: Literal["COMPLETE", "PRUNED", "FAIL"], reason: str = "") -> None:
-        """End a trial. `record.epoch` and `record.metrics` hold what it reached; PRUNED keeps them as its fidelity."""
+    def tell(self, record: Record, state: Outcome, reason: str = "") -> None:
+        """End a trial. `record.epoch` and `record.metrics` hold what it reached; PRUNED keeps them as its fidelity.
+
+        INFEASIBLE here is a configuration that turned out not to fit into device memory.
+        """
         study, number = self._study_of(record.id)
+        if state == "INFEASIBLE":
+            optuna.Trial(study, self._frozen(study, number)._trial_id).set_constraint("memory", 1.0)
         self._finish(record, state, reason)
-        values = self._values(record) if study is self._studies["search"] else [record.miou]
-        study.tell(number, values if state == "COMPLETE" else None, state=TrialState[state])
+        self._tell_sampler(study, number, record)
+
+    def _tell_sampler(self, study: optuna.Study, number: int, record: Record) -> None:
+        if record.state == "COMPLETE":
+            study.tell(number, self._values(record) if study is self._studies["search"] else [record.miou])
+        else:
+            # Optuna knows infeasible trials by their constraints; PRUNED lets them have none of the objectives.
+            study.tell(number, state=TrialState.FAIL if record.state == "FAIL" else TrialState.PRUNED)
 
     def _values(self, record: Record) -> list[float]:
         known = record.values()
@@ -203,14 +215,17 @@ class StudyRecord:
             "state": state, "reason": reason, "epoch": record.epoch, "metrics": record.metrics,
             "seconds": record.seconds,
         }  # fmt: skip
-        trial_id = study.get_trials(deepcopy=False)[number]._trial_id
-        study._storage.set_trial_user_attr(trial_id, "outcome", json.dumps(outcome))
+        study._storage.set_trial_user_attr(self._frozen(study, number)._trial_id, "outcome", json.dumps(outcome))
 
     # ---- journal -------------------------------------------------------------------------------------------------
 
     def _study_of(self, record_id: str) -> tuple[optuna.Study, int]:
         name = "search" if record_id.startswith("t") else "confirm"
         return self._studies[name], int(record_id.lstrip(string.ascii_letters))
+
+    @staticmethod
+    def _frozen(study: optuna.Study, number: int) -> FrozenTrial:
+        return study.get_trials(deepcopy=False)[number]
 
     @staticmethod
     def _write(trial: optuna.Trial, record: Record) -> None:
@@ -238,15 +253,8 @@ class StudyRecord:
         if record.stage == "search":
             self._by_key[trial_key(record.config)] = record.id
         if frozen.state == TrialState.RUNNING and record.state != "RUNNING":
-            self._tell_recalled(study_name, frozen.number, record)
-
-    def _tell_recalled(self, study_name: str, number: int, record: Record) -> None:
-        """The driver died between writing the outcome down and telling the sampler; tell it now."""
-        study = self._studies[study_name]
-        if record.state == "COMPLETE":
-            study.tell(number, self._values(record) if study_name == "search" else [record.miou])
-        else:
-            study.tell(number, state=TrialState.FAIL if record.state == "FAIL" else TrialState.PRUNED)
+            # The driver died between writing the outcome down and telling the sampler.
+            self._tell_sampler(self._studies[study_name], frozen.number, record)
 
 
 def _suggest(trial: optuna.Trial, name: str, domain: Range) -> Any:

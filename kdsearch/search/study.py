@@ -125,7 +125,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
                 train_all(agenda, job_of, placement, capacity, space.search.max_failures)
         except Interrupted:
             status = "interrupted"
-        if agenda.teacher is not None and agenda.teacher.state == "FAIL":
+        if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
             status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
         elif status == "done" and not agenda.members():
             status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"

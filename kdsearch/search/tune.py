@@ -46,8 +46,9 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
         return self._fixed | {"job": self._job_of(record)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        failure = self.reasons.get(trial_id, "its workers died") if error else (result or {}).get("failed")
-        self._agenda.ended(self.ours[trial_id], failure)
+        result = result or {}
+        failure = self.reasons.get(trial_id, "its workers died") if error else result.get("failed")
+        self._agenda.ended(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler has told the agenda already."""

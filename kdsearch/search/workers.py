@@ -182,14 +182,14 @@ class _Rank:
 
     def epoch(self) -> dict[str, Any]:
         """Train and validate one epoch and save the state."""
-        from kdsearch.train.trial import TrialError
+        from kdsearch.train.trial import DoesNotFitError, TrialError
 
         assert self.trial is not None
         assert self.job is not None
         try:
             self.metrics = self.trial.train_epoch() | self.trial.validate()
         except TrialError as error:
-            return {"failed": str(error)}
+            return {"failed": str(error), "infeasible": isinstance(error, DoesNotFitError)}
         if self.rank == 0:
             self.trial.save(Path(self.job.checkpoint), self.metrics)
         return self._report()

@@ -31,6 +31,10 @@ class TrialError(RuntimeError):
     """The trial cannot go on, and would fail in the same way again: the message says where and why."""
 
 
+class DoesNotFitError(TrialError):
+    """A step needs more device memory than there is, even at half the micro-batch."""
+
+
 class Distillation(nn.Module):
     """Student, supervised loss and terms as one module, so that DDP sees every trained parameter and one forward."""
 
@@ -58,8 +62,7 @@ class Trial:
     Training n epochs, saving, loading and training m more equals n + m at once, bit for bit on CPU: everything random
     is drawn from (seed, epoch). The learning-rate schedule spans the full horizon whatever stops the trial.
 
-    Raises `TrialError` when a loss is not finite, or when a step does not fit into device memory even at half the
-    micro-batch.
+    Raises `TrialError` when a loss is not finite, and `DoesNotFitError` when a step does not fit into device memory.
     """
 
     def __init__(self, config: TrialConfig, resources: Resources) -> None:
@@ -91,6 +94,7 @@ class Trial:
             for name in ("train", "val")
         )  # fmt: skip
         self.optimizer = self._optimizer()
+        self.term_parameters = list(terms.parameters())
         self.steps = self.train_batches.steps_per_epoch
         self.micro_batches = 1
 
@@ -129,11 +133,12 @@ class Trial:
         except torch.OutOfMemoryError as error:
             # Other ranks have no way to know, and would wait for this one's gradients for ever.
             if self.resources.world_size > 1 or self.micro_batches > 1 or len(batch.image_bchw) < 2:
-                raise TrialError(f"out of device memory at batch size {self.config.train.batch_size}") from error
+                raise DoesNotFitError(f"out of device memory at batch size {self.config.train.batch_size}") from error
             self.micro_batches = 2
             torch.cuda.empty_cache()
-            losses = self._forward_backward(batch, None)
-        nn.utils.clip_grad_norm_(self.module.terms.parameters(), self.config.train.terms_grad_clip)
+            return self._step(batch, None)
+        if self.term_parameters:
+            nn.utils.clip_grad_norm_(self.term_parameters, self.config.train.terms_grad_clip)
         self.optimizer.step()
         return losses
 

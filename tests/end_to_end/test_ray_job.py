@@ -70,8 +70,9 @@ def working_dir(tmp_path: Path) -> Path:
 
 
 def submit(cluster: dict[str, str], working_dir: Path, *arguments: str) -> tuple[int, str]:
+    job = [sys.executable, "-m", "kdsearch.run", *arguments]
     answer = subprocess.run(
-        [RAY, "job", "submit", "--working-dir", str(working_dir), "--", sys.executable, "-m", "kdsearch.run", *arguments],
+        [RAY, "job", "submit", "--working-dir", str(working_dir), "--", *job],
         env=cluster, capture_output=True, text=True, timeout=300, check=False, cwd=working_dir,
     )  # fmt: skip
     return answer.returncode, answer.stdout + answer.stderr

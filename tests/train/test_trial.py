@@ -148,7 +148,8 @@ def test_a_student_is_read_back_exactly_and_carries_no_term(
     with torch.no_grad():
         batch = next(iter(trial.val_batches.val()))
         expected = trial.module.student.eval()(batch.image_bchw).logits
-        assert torch.equal(student(student.preprocess(images[: len(expected)])), expected)
+        # Training runs in channels_last, which adds up in another order.
+        torch.testing.assert_close(student(student.preprocess(images[: len(expected)])), expected, atol=1e-4, rtol=1e-4)
 
 
 TWO_RANKS = """
