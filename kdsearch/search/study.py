@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -27,7 +28,7 @@ from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 from kdsearch.search.workers import Job
 from kdsearch.tracking.live import LiveView
-from kdsearch.tracking.mlflow import Tracker
+from kdsearch.tracking.mlflow import Tracker, check_server
 from kdsearch.tracking.tables import Status, Tables
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
@@ -64,26 +65,32 @@ def run_study(request: Request) -> int:
     run = _run_folder(request)
     space = _space(request, run)
     open_reader(space.default().trial.data)  # a wrong folder is an error before anything is written
+    if request.tracking_uri is not None:
+        check_server(request.tracking_uri)
     is_new = not run.path.exists()
     run.create()
     try:
-        return _run_study(request, run, space)
-    except UserError:
+        with _interruptible():
+            return _run_study(request, run, space)
+    except (UserError, Interrupted) as error:
         if is_new:
+            # Nothing was trained: an interruption after that is handled below.
             shutil.rmtree(run.path)
-        raise
+        if isinstance(error, UserError):
+            raise
+        print("Interrupted before training began; nothing was kept.")
+        return 1
 
 
 def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
-        tracker = Tracker(request.tracking_uri, space, run, view.say)
         store = _store(space, run, view)
         costs = _Costs(space, store)
         costs.check()
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
-        stack.enter_context(tracker)
+        tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say))
         write_text(run.space, space.to_yaml())
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
         stack.enter_context(connected(request.address))
@@ -92,7 +99,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
         if request.max_concurrent is not None:
             capacity = min(capacity, request.max_concurrent)
         teacher = _Teacher(space, store, run, costs)
-        tables = Tables(space, run, record)
+        tables = Tables(space, run, record, teacher.metrics)
         agenda = Agenda(
             space,
             record,
@@ -121,7 +128,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
         status: Status = "done"
         failure = ""
         try:
-            with _interruptible():
+            with _interruptible():  # again: Ray has set handlers of its own
                 train_all(agenda, job_of, placement, capacity, space.search.max_failures)
         except Interrupted:
             status = "interrupted"
@@ -131,7 +138,10 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
             status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
         tables.write(status)
         tracker.finish(status)
-        view.finish(status, failure, agenda.members(), agenda.volume, tracker.how_to_look())
+        notes = [tracker.how_to_look()]
+        if (miou := teacher.metrics().get("val/miou")) is not None:
+            notes.insert(0, f"the teacher: mIoU {miou:.3f}, {teacher.cost()['gflops']:.2f} GFLOPs")
+        view.finish(status, failure, agenda.members(), agenda.volume, notes)
     return 0 if status == "done" else 1
 
 
@@ -198,7 +208,18 @@ class _Teacher:
         if self.weights is None or self.weights.exists():
             return None
         config = teacher_trial(self.config)
-        return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.costs(config))
+        return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.cost())
+
+    def cost(self) -> dict[str, float]:
+        return self.costs(teacher_trial(self.config))
+
+    def metrics(self) -> dict[str, float]:
+        """What the teacher reached when it was trained; empty while it is not, or when it came as a checkpoint."""
+        path = self.folder / "metrics.json" if self.folder is not None else None
+        if path is None or not path.exists():
+            return {}
+        metrics: dict[str, float] = json.loads(path.read_text())
+        return metrics
 
 
 def _run_folder(request: Request) -> RunFolder:

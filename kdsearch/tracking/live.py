@@ -116,7 +116,7 @@ class LiveView:
     def frontier(self, members: list[Record], volume: float) -> None:
         self.member_ids = {record.id for record in members}
 
-    def finish(self, status: str, failure: str, members: list[Record], volume: float, look: list[str]) -> None:
+    def finish(self, status: str, failure: str, members: list[Record], volume: float, notes: list[str]) -> None:
         """The result: the frontier with each point's settings and file, and what can be done next."""
         self._stop_live()
         if members:
@@ -131,7 +131,7 @@ class LiveView:
                 f"  python -m kdsearch.run {self.space.name} --resume --name {shlex.quote(self.run.path.name)} "
                 f"--storage {storage}"
             )
-        for line in look:
+        for line in notes:
             self.say(line)
         if members:
             self.say(f"export a student:  python -m kdsearch.export {run} --best knee --out student")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import queue
 import subprocess
 import threading
@@ -18,8 +19,9 @@ from kdsearch.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
+    from mlflow.entities import DatasetInput, Metric, Run
 
+    from kdsearch.data.store import Store
     from kdsearch.search.record import Record
     from kdsearch.tracking.tables import Status
 
@@ -34,21 +36,20 @@ class Tracker:
     """A parent run for the study and a child run for each trial, in the experiment `kdsearch/<space>`.
 
     Calls are queued and made by one thread. While a server is away they are kept and tried again; a study never fails
-    because its tracking does. Without a URI the database is `mlflow.db` in the run folder. Raises `UserError` for a
-    server that does not answer at the start.
+    because its tracking does. Without a URI the database is `mlflow.db` in the run folder.
     """
 
-    def __init__(self, uri: str | None, space: SearchSpace, run: RunFolder, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, uri: str | None, space: SearchSpace, run: RunFolder, store: Store, say: Callable[[str], None]
+    ) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
-        self.space, self.run = space, run
+        self.space, self.run, self.store = space, run, store
         self._calls: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._runs: dict[str, str] = {}
         self._closing: float | None = None
         self._unsent = 0
         self._say = say
-        if self.uri.startswith(("http://", "https://")):
-            _check_server(self.uri)
 
     def __enter__(self) -> Tracker:
         self._calls.put(self._open)
@@ -122,10 +123,9 @@ class Tracker:
 
         self._calls.put(call)
 
-    def how_to_look(self) -> list[str]:
-        if self.uri.startswith("sqlite:///"):
-            return [f"look at all trials: mlflow ui --backend-store-uri {self.uri}"]
-        return [f"look at all trials: {self.uri}"]
+    def how_to_look(self) -> str:
+        command = "mlflow ui --backend-store-uri " if self.uri.startswith("sqlite:") else ""
+        return f"look at all trials: {command}{self.uri}"
 
     # ---- calls, made by the thread -------------------------------------------------------------------------------
 
@@ -148,6 +148,7 @@ class Tracker:
             experiment_id, run_name=study, tags={"kdsearch.study": study, "kdsearch.trial": "", **_versions()}
         )
         self._runs[""] = parent.info.run_id
+        client.log_inputs(parent.info.run_id, [_dataset(self.store)])
         client.log_dict(parent.info.run_id, self.space.resolved(), "space.json")
         search = {f"search.{k}": str(v) for k, v in self.space.search.model_dump(mode="json").items()}
         self._log_params(client, parent, search)
@@ -219,13 +220,24 @@ def _metrics(values: dict[str, float], step: int) -> list[Metric]:
     return [Metric(_name(name), value, now, step) for name, value in values.items()]
 
 
+def _dataset(store: Store) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput
+
+    source = json.dumps({"uri": store.path.as_uri()})
+    return DatasetInput(Dataset(store.info.name, store.fingerprint[:36], "local", source))
+
+
 def _name(name: str) -> str:
     """A name that MLflow takes: letters, digits and `_-. /` only."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
-def _check_server(uri: str) -> None:
+def check_server(uri: str) -> None:
+    """Raise `UserError` when `uri` is a server that does not answer."""
     import requests
+
+    if not uri.startswith(("http://", "https://")):
+        return
 
     try:
         answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)

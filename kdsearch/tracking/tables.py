@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdsearch import __version__
@@ -29,11 +30,13 @@ class Tables:
     Weights of trials that are neither running nor on the frontier are removed; their records stay.
     """
 
-    def __init__(self, space: SearchSpace, run: RunFolder, record: StudyRecord) -> None:
+    def __init__(
+        self, space: SearchSpace, run: RunFolder, record: StudyRecord, teacher_metrics: Callable[[], dict[str, float]]
+    ) -> None:
         self.space, self.run, self.record = space, run, record
+        self._teacher_metrics = teacher_metrics
         self._members: list[Record] = []
         self._volume = 0.0
-        self._teacher_miou: float | None = None
         self._written = 0.0
 
     # ---- events --------------------------------------------------------------------------------------------------
@@ -46,9 +49,7 @@ class Tables:
 
     def ended(self, record: Record) -> None:
         self.run.checkpoint(record.id).unlink(missing_ok=True)
-        if record.stage == "teacher":
-            self._teacher_miou = record.miou
-        elif time.monotonic() - self._written > WRITE_EVERY_S:
+        if time.monotonic() - self._written > WRITE_EVERY_S:
             self.write("running")
 
     def frontier(self, members: list[Record], volume: float) -> None:
@@ -82,7 +83,7 @@ class Tables:
             "objectives": dict(self.space.search.objectives),
             "trials": dict(Counter(record.state for record in self.record.all())),
             "hypervolume": self._volume,
-            "teacher_miou": self._teacher_miou,
+            "teacher_miou": self._teacher_metrics().get("val/miou"),
             "frontier": [
                 {"trial": r.id, "miou": r.miou, **r.cost, "student": str(self.run.student(r.id)), "params": r.params}
                 for r in self._members
