@@ -53,14 +53,12 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def place(workers: int, gpus: float | None) -> Placement:
-    """What one trial occupies. Without `gpus`, a whole GPU a worker where the cluster has any, else one CPU core."""
+    """What one trial occupies. Without `gpus`, a whole GPU a worker where the cluster has any, else a CPU core."""
     import ray
 
-    total = ray.cluster_resources()
     if gpus is None:
-        gpus = 1.0 if total.get("GPU", 0) >= 1 else 0.0
-    cpus = max(1.0, total.get("CPU", 1) // total["GPU"] * min(gpus, 1.0) // 2) if gpus and total.get("GPU") else 1.0
-    return Placement(workers=workers, cpus=min(cpus, 8.0), gpus=gpus)
+        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+    return Placement(workers=workers, cpus=1.0, gpus=gpus)
 
 
 def slots(placement: Placement) -> int:

@@ -71,7 +71,8 @@ class WorkerGroup:
         trainer = TorchTrainer(
             serve,
             train_loop_config={"mailbox": self._mailbox},
-            torch_config=TorchConfig(backend="nccl" if placement.gpus else "gloo"),
+            # NCCL refuses two ranks on one GPU.
+            torch_config=TorchConfig(backend="nccl" if placement.gpus >= 1 else "gloo"),
             scaling_config=ScalingConfig(
                 num_workers=placement.workers,
                 use_gpu=placement.gpus > 0,

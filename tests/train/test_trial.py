@@ -14,7 +14,7 @@ from kdsearch.data.store import Store
 from kdsearch.student import load_student, save_student
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial, TrialError
-from tests.train.conftest import config, distilled
+from tests.conftest import config, distilled
 
 CLNET = {"arch": "clnet", "encoder": "mit_b0", "width": 8, "steps": 2}
 

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.record import Record, State
+from kdsearch.tracking.live import LiveView
+
+
+@pytest.fixture
+def space() -> SearchSpace:
+    return load_space("clfd", profile="demo")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder.at(str(tmp_path), "study")
+    folder.create()
+    return folder
+
+
+def record(space: SearchSpace, number: int, state: State, epoch: int, miou: float) -> Record:
+    sample = space.default()
+    trial = Record(f"t{number:04d}", "search", state, sample.trial, dict(sample.params), {"gflops": 0.4, "params_m": 2})
+    trial.epoch, trial.metrics, trial.seconds = epoch, {"val/miou": miou}, 60.0
+    return trial
+
+
+def test_noise_goes_to_the_log_and_words_to_the_terminal(
+    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with LiveView(space, run) as view:
+        os.write(1, b"noise of a library\n")
+        os.write(2, b"and its errors\n")
+        view.say("a word")
+    print("after")
+    out, err = capfd.readouterr()
+    assert "a word" in out
+    assert "after" in out
+    assert str(run.log) in out
+    assert "noise of a library" not in out + err
+    assert run.log.read_text() == "noise of a library\nand its errors\n"
+
+
+def test_plain_lines_where_there_is_no_terminal(
+    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    trial = record(space, 0, "RUNNING", 9, 0.31)
+    with LiveView(space, run) as view:
+        view.begin(slots=2)
+        view.started(trial)
+        view.epoch(trial)
+        trial.state = "COMPLETE"
+        view.frontier([trial], 0.1)
+        view.ended(trial)
+        view.finish("done", "", [trial], 0.1, ["mlflow ui --backend-store-uri sqlite:///x"])
+    out = capfd.readouterr().out
+    assert "\x1b" not in out
+    assert "t0000 starts: fpn tu-mobilenetv3_small_050, 0.40 GFLOPs" in out
+    assert "t0000 complete at epoch 9/9, mIoU 0.310" in out
+    assert "1 on the frontier" in out
+    assert "student[fpn].encoder=tu-mobilenetv3_small_050" in out
+    assert "students/t0000" in out
+    assert "mlflow ui --backend-store-uri sqlite:///x" in out
+
+
+def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: SearchSpace, run: RunFolder) -> None:
+    view = LiveView(space, run)
+    view.console = Console(width=100, height=20, force_terminal=True, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
+    members = [record(space, 0, "COMPLETE", 9, 0.4)]
+    for trial in [*members, *(record(space, i, "PRUNED", 3, 0.2) for i in range(1, 60))]:
+        view.started(trial)
+    running = record(space, 60, "RUNNING", 4, 0.3)
+    view.started(running)
+    view.frontier(members, 0.1)
+    view.console.export_text()
+    view.console.print(view._render())
+    lines = view.console.export_text().splitlines()
+    assert len(lines) <= 19
+    assert any(line.startswith("t0000") and "●" in line for line in lines)
+    assert any(line.startswith("t0060") and "running" in line and "4/9" in line for line in lines)
+    assert any(line.startswith("t0059") for line in lines)
+    assert not any(line.startswith("t0001") for line in lines)
+    assert "60/16 trials" in lines[0]
