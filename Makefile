@@ -5,13 +5,16 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN_ARGS ?=
 
-.PHONY: run test lint setup clean
+.PHONY: run test test-slow lint setup clean
 
 run: setup
 	$(BIN)/python -m kdsearch.run clfd $(RUN_ARGS)
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow and not ray"
+
+# Whole studies on local Ray clusters, killed workers, servers that go away.
+test-slow: setup
 	$(BIN)/python -m pytest -m "slow or ray"
 
 lint: setup

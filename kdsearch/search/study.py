@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -132,6 +133,11 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
                 train_all(agenda, job_of, placement, capacity, space.search.max_failures)
         except Interrupted:
             status = "interrupted"
+        except OSError as error:
+            # The disk is full, or the folder has gone: what was told before stands in the journal.
+            traceback.print_exc()
+            view.finish("failed", f"{error}; make room or mend it, then go on", agenda.members(), agenda.volume, [])
+            return 1
         if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
             status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
         elif status == "done" and not agenda.members():

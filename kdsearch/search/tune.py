@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,22 @@ from kdsearch.search.agenda import Agenda
 from kdsearch.search.record import Record
 from kdsearch.search.trainable import StudentTrainable
 from kdsearch.search.workers import Job, Placement
+
+
+class StudyBroken(BaseException):
+    """An error in our own part of the loop. Tune would take an `Exception` for a failure of the trial and retry it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
+@contextmanager
+def _ours() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise StudyBroken(error) from error
 
 
 class _NotSaved:
@@ -37,18 +54,20 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> Any:
         if len(self._agenda.out) >= self._slots:
             return None
-        record = self._agenda.next()
-        if record == "wait":
-            return None
-        if record == "done":
-            return Searcher.FINISHED
-        self.ours[trial_id] = record.id
-        return self._fixed | {"job": self._job_of(record)}
+        with _ours():
+            record = self._agenda.next()
+            if record == "wait":
+                return None
+            if record == "done":
+                return Searcher.FINISHED
+            self.ours[trial_id] = record.id
+            return self._fixed | {"job": self._job_of(record)}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         result = result or {}
         failure = self.reasons.get(trial_id, "its workers died") if error else result.get("failed")
-        self._agenda.ended(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
+        with _ours():
+            self._agenda.ended(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """The scheduler has told the agenda already."""
@@ -72,7 +91,8 @@ class AgendaScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         metrics = {k.removeprefix("metrics/"): v for k, v in result.items() if k.startswith("metrics/")}
-        goes_on = self._agenda.heard(self._searcher.ours[trial.trial_id], result["epoch"], metrics)
+        with _ours():
+            goes_on = self._agenda.heard(self._searcher.ours[trial.trial_id], result["epoch"], metrics)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -88,13 +108,17 @@ class Restarts(_NotSaved, tune.Callback):  # type: ignore[misc]
         self._agenda, self._searcher = agenda, searcher
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._agenda.restarted(self._searcher.ours[trial.trial_id], self._searcher.reasons[trial.trial_id])
+        with _ours():
+            self._agenda.restarted(self._searcher.ours[trial.trial_id], self._searcher.reasons[trial.trial_id])
 
 
 def train_all(
     agenda: Agenda, job_of: Callable[[Record], Job], placement: Placement, slots: int, max_failures: int
 ) -> None:
-    """Train what the agenda hands out, `slots` trials at a time, until it is done."""
+    """Train what the agenda hands out, `slots` trials at a time, until it is done.
+
+    An error in the agenda or a listener (a full disk, say) ends the loop at once and is raised as it is.
+    """
     # Tune wants a folder for its own state, which nobody reads: the workers save trials in the run folder.
     scratch = tempfile.mkdtemp(prefix="kdsearch-tune-")
     searcher = AgendaSearcher(agenda, job_of, {"placement": placement, "scratch": scratch}, slots)
@@ -117,5 +141,7 @@ def train_all(
                 verbose=0,
             ),
         ).fit()
+    except StudyBroken as broken:
+        raise broken.error from None
     finally:
         shutil.rmtree(Path(scratch), ignore_errors=True)

@@ -125,8 +125,10 @@ class LiveView:
         if status == "failed":
             self.say(f"[red]The study failed: {escape(failure)}.[/] Details: {self.run.log}")
         if status == "interrupted":
+            self.say("[yellow]Interrupted; nothing is lost.[/]")
+        if status != "done":
             storage = shlex.quote(str(self.run.path.parent))
-            self.say("[yellow]Interrupted; nothing is lost. Go on with:[/]")
+            self.say("Go on with:")
             self.say(
                 f"  python -m kdsearch.run {self.space.name} --resume --name {shlex.quote(self.run.path.name)} "
                 f"--storage {storage}"

@@ -72,7 +72,9 @@ class Tables:
 
             write_atomically(
                 self.run.path / "frontier.png",
-                lambda path: frontier_png(path, self.space.name, self.record.all(), self._members),
+                lambda path: frontier_png(
+                    path, self.space.name, self.record.all(), self._members, self._teacher_metrics().get("val/miou")
+                ),
             )
 
     def _summary(self, status: Status) -> dict[str, Any]:

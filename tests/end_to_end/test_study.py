@@ -150,6 +150,24 @@ def test_an_interrupted_study_goes_on_where_it_was(
     assert not list((run / "checkpoints").iterdir())
 
 
+def test_a_file_that_cannot_be_written_ends_the_study_and_resuming_mends_it(
+    start: Start, space: Path, tmp_path: Path
+) -> None:
+    obstacle = tmp_path / "runs" / "blocked" / "frontier.png"
+    process = start(str(space), "--trials", "2", "--name", "blocked", "--set", "search.stop=none")
+    process.wait_for_line("t0000 starts")
+    obstacle.mkdir()
+    assert process.finish() == 1
+    assert "The study failed: " in process.output
+    assert "frontier.png" in process.output
+    assert "Traceback" not in process.output
+    obstacle.rmdir()
+    resumed = start(str(space), "--resume", "--name", "blocked")
+    assert resumed.finish() == 0, resumed.output
+    trials = pd.read_parquet(tmp_path / "runs" / "blocked" / "trials.parquet")
+    assert list(trials.state) == ["COMPLETE", "COMPLETE"]
+
+
 def test_a_teacher_is_trained_once_for_all_studies(start: Start, space: Path) -> None:
     first = start(str(space), "--trials", "1", "--name", "one")
     assert first.finish() == 0, first.output

@@ -13,28 +13,7 @@ from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from kdsearch.search.record import Record, StudyRecord
-
-SPACE = """
-name: toy
-data: {name: scenes, size: [64, 96]}
-student:
-  arch: fpn
-  encoder: {choice: [resnet18, resnet34, mobilenet_v2]}
-train: {lr: {log: [1.0e-4, 1.0e-2], default: 1.0e-3}, epochs: 4}
-search: {trials: 8, constraints: {gflops: "<= 5"}, sampler: random}
-"""
-COST = {"resnet18": 3.0, "resnet34": 9.0, "mobilenet_v2": 1.0}
-
-
-def cost_of(config: TrialConfig) -> dict[str, float]:
-    assert config.student.arch == "fpn"
-    return {"gflops": COST[config.student.encoder], "params_m": 1.0}
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> SearchSpace:
-    (tmp_path / "toy.yaml").write_text(SPACE)
-    return load_space(tmp_path / "toy.yaml")
+from tests.search.conftest import SPACE, cost_of
 
 
 @pytest.fixture
@@ -83,7 +62,8 @@ def test_a_student_that_cannot_be_built_is_infeasible(tmp_path: Path, space: Sea
 
 
 def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp_path: Path) -> None:
-    (tmp_path / "small.yaml").write_text(SPACE.replace("{log: [1.0e-4, 1.0e-2], default: 1.0e-3}", "1.0e-3"))
+    fixed = SPACE.replace("{log: [1.0e-4, 1.0e-2], default: 1.0e-3}", "1.0e-3")
+    (tmp_path / "small.yaml").write_text(fixed.replace("{log: [0.1, 10], default: 1}", "1"))
     record = StudyRecord(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
     asked = []
     while (trial := record.ask()) is not None:

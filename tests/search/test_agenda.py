@@ -1,0 +1,178 @@
+"""The order of a study, without Ray: who is trained when, who is told what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.search.agenda import Agenda
+from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.rungs import Rungs
+from tests.search.conftest import SPACE, cost_of
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.events: list[tuple[str, Any]] = []
+
+    def started(self, record: Record) -> None:
+        self.events.append(("started", record.id))
+
+    def epoch(self, record: Record) -> None:
+        self.events.append(("epoch", (record.id, record.epoch)))
+
+    def restarted(self, record: Record, reason: str) -> None:
+        self.events.append(("restarted", (record.id, reason)))
+
+    def ended(self, record: Record) -> None:
+        self.events.append(("ended", (record.id, record.state)))
+
+    def frontier(self, members: list[Record], volume: float) -> None:
+        self.events.append(("frontier", [record.id for record in members]))
+
+    def of(self, kind: str) -> list[Any]:
+        return [value for event, value in self.events if event == kind]
+
+
+MakeAgenda = Callable[..., tuple[Agenda, Listener]]
+
+
+@pytest.fixture
+def agenda(tmp_path: Path, space: SearchSpace) -> MakeAgenda:
+    def make(space: SearchSpace = space, teacher: Record | None = None) -> tuple[Agenda, Listener]:
+        record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+        rungs = Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
+        listener = Listener()
+        reference = {"gflops": 10.0, "params_m": 10.0}
+        return Agenda(space, record, rungs, reference, teacher, confirm=True, listeners=[listener]), listener
+
+    return make
+
+
+def train(agenda: Agenda, record: Record, miou: float = 0.5) -> None:
+    """Train a record as workers would, until it is stopped or at its end."""
+    for epoch in range(record.epoch + 1, record.config.train.epochs + 1):
+        if not agenda.heard(record.id, epoch, {"val/miou": miou, "time/train_s": 1.0, "time/val_s": 0.5}):
+            break
+    agenda.ended(record.id, None)
+
+
+def next_record(agenda: Agenda) -> Record:
+    record = agenda.next()
+    assert isinstance(record, Record)
+    return record
+
+
+def test_the_teacher_comes_first_and_alone(agenda: MakeAgenda, space: SearchSpace) -> None:
+    teacher = Record("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
+    study, listener = agenda(teacher=teacher)
+    assert study.next() is teacher
+    assert study.next() == "wait"
+    train(study, teacher)
+    assert listener.of("ended") == [("teacher", "COMPLETE")]
+    assert next_record(study).id == "t0000"
+    assert all(record.id != "teacher" for record in study.record.all())
+
+
+def test_a_teacher_that_fails_ends_the_study(agenda: MakeAgenda, space: SearchSpace) -> None:
+    teacher = Record("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
+    study, _ = agenda(teacher=teacher)
+    study.next()
+    study.ended("teacher", "loss/task is not finite")
+    assert study.next() == "done"
+    assert study.teacher is not None
+    assert study.teacher.reason == "loss/task is not finite"
+
+
+def test_a_search_stops_at_rungs_and_keeps_the_frontier(agenda: MakeAgenda) -> None:
+    study, listener = agenda()
+    mious = iter([0.5, 0.4, 0.6, 0.3, 0.55, 0.2, 0.1, 0.7])
+    while (record := study.next()) != "done":
+        assert isinstance(record, Record)
+        train(study, record, next(mious))
+    searched = [r for r in study.record.all() if r.state != "INFEASIBLE"]
+    assert len(searched) == 8
+    for record in searched:
+        assert record.epoch == (4 if record.state == "COMPLETE" else 2)
+        assert record.seconds == 1.5 * record.epoch
+    assert {record.state for record in searched} == {"COMPLETE", "PRUNED"}
+    for member in study.members():
+        for other in study.record.complete("search"):
+            beaten = other.miou >= member.miou and other.cost["gflops"] <= member.cost["gflops"]
+            better = other.miou > member.miou or other.cost["gflops"] < member.cost["gflops"]
+            assert not (beaten and better)
+    assert listener.of("frontier")[-1] == [member.id for member in study.members()]
+    best = {member.cost["gflops"]: member.miou for member in study.members()}
+    volume, reached = 0.0, 0.0
+    for gflops, miou in sorted(best.items()):
+        volume += (miou - reached) * (10.0 - gflops)
+        reached = miou
+    assert study.volume == pytest.approx(volume)
+
+
+def test_a_failure_is_told_with_its_reason_and_the_search_goes_on(agenda: MakeAgenda) -> None:
+    study, listener = agenda()
+    first, second = next_record(study), next_record(study)
+    study.restarted(first.id, "the workers died")
+    study.ended(first.id, "its workers died")
+    study.ended(second.id, "out of device memory at batch size 8", infeasible=True)
+    assert listener.of("restarted") == [(first.id, "the workers died")]
+    assert (study.record.get(first.id).state, study.record.get(first.id).reason) == ("FAIL", "its workers died")
+    assert study.record.get(second.id).state == "INFEASIBLE"
+    assert study.record._studies["search"].trials[int(second.id[1:])].constraints["memory"] == 1.0
+    assert next_record(study).id not in (first.id, second.id)
+
+
+def test_what_was_running_is_handed_out_again_first(agenda: MakeAgenda) -> None:
+    study, _ = agenda()
+    done, running = next_record(study), next_record(study)
+    train(study, done)
+    study.record.close()
+    again, _ = agenda()
+    first = next_record(again)
+    assert (first.id, first.config) == (running.id, running.config)
+    assert next_record(again).id not in (done.id, running.id)
+
+
+def test_frontier_members_are_repeated_beside_controls_shared_between_equal_students(
+    agenda: MakeAgenda, tmp_path: Path
+) -> None:
+    text = SPACE.replace("rungs: [2], reduction: 2", "stop: none") + "confirm: {seeds: 2}\n"
+    (tmp_path / "confirm.yaml").write_text(text)
+    study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
+    while (record := study.next()) not in ("done", "wait"):
+        assert isinstance(record, Record)
+        if record.stage != "search":
+            break
+        train(study, record, {"resnet18": 0.6, "mobilenet_v2": 0.3}[record.config.student.encoder])
+    members = study.members()
+    assert len(members) == 2
+    while isinstance(record, Record):
+        train(study, record, 0.5)
+        record = study.next()
+    assert record == "done"
+    repeats = [r for r in study.record.all() if r.stage == "confirm"]
+    controls = [r for r in study.record.all() if r.stage == "control"]
+    assert sorted((r.params["of"], r.config.train.seed) for r in repeats) == sorted(
+        (member.id, seed) for member in members for seed in (1, 2)
+    )
+    assert all(control.config.teacher is None and control.config.distill == {} for control in controls)
+    # Members with the same student and training share their controls.
+    different = {(m.config.student.encoder, m.config.train.lr) for m in members}
+    assert len(controls) == 2 * len(different)
+    assert study.members() == members, "repeats are no points of the search"
+
+
+def test_confirmation_waits_for_the_search(agenda: MakeAgenda, tmp_path: Path) -> None:
+    (tmp_path / "confirm.yaml").write_text(SPACE.replace("trials: 8", "trials: 2") + "confirm: {seeds: 1}\n")
+    study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
+    first, second = next_record(study), next_record(study)
+    assert study.next() == "wait"
+    train(study, first)
+    assert study.next() == "wait"
+    train(study, second)
+    assert next_record(study).stage == "confirm"
