@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 import traceback
 from collections import Counter
@@ -70,20 +71,21 @@ def run_study(request: Request) -> int:
         check_server(request.tracking_uri)
     is_new = not run.path.exists()
     run.create()
+    training = threading.Event()
     try:
         with _interruptible():
-            return _run_study(request, run, space)
-    except (UserError, Interrupted) as error:
-        if is_new:
-            # Nothing was trained: an interruption after that is handled below.
-            shutil.rmtree(run.path)
-        if isinstance(error, UserError):
-            raise
-        print("Interrupted before training began; nothing was kept.")
+            return _run_study(request, run, space, training)
+    except Interrupted:
+        print(f"Interrupted. What there is stays in {run.path}.")
         return 1
+    except UserError:
+        if is_new and not training.is_set():
+            shutil.rmtree(run.path)
+        raise
 
 
-def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
+def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: threading.Event) -> int:
+    """`training` is set when the first trial may start: from then on the run folder holds work."""
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
         store = _store(space, run, view)
@@ -128,6 +130,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace) -> int:
 
         status: Status = "done"
         failure = ""
+        training.set()
         try:
             with _interruptible():  # again: Ray has set handlers of its own
                 train_all(agenda, job_of, placement, capacity, space.search.max_failures)

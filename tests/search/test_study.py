@@ -1,0 +1,47 @@
+"""What a study leaves behind when it cannot begin, and what it must never remove."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from kdsearch.errors import UserError
+from kdsearch.run_folder import RunFolder
+from kdsearch.search import study
+from kdsearch.search.study import Interrupted, Request, run_study
+
+
+@pytest.mark.parametrize("began", [False, True])
+@pytest.mark.parametrize("error", [UserError("no."), Interrupted()])
+def test_only_a_run_folder_without_work_is_removed(
+    began: bool, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stand_in(request: Request, run: RunFolder, space: object, training: threading.Event) -> int:
+        (run.path / "study.journal").write_text("work")
+        if began:
+            training.set()
+        raise error
+
+    monkeypatch.setattr(study, "_run_study", stand_in)
+    request = Request("clfd", profile="demo", storage=str(tmp_path), name="x")
+    if isinstance(error, UserError):
+        with pytest.raises(UserError):
+            run_study(request)
+        assert (tmp_path / "x").exists() is began
+    else:
+        assert run_study(request) == 1
+        assert (tmp_path / "x" / "study.journal").exists()
+
+
+def test_a_folder_that_was_there_before_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stand_in(*arguments: object) -> int:
+        raise UserError("no.")
+
+    monkeypatch.setattr(study, "_run_study", stand_in)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "thesis.tex").write_text("years")
+    with pytest.raises(UserError):
+        run_study(Request("clfd", profile="demo", storage=str(tmp_path), name="x"))
+    assert (tmp_path / "x" / "thesis.tex").exists()
