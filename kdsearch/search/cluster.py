@@ -9,6 +9,10 @@ from contextlib import contextmanager
 from kdsearch.errors import UserError
 from kdsearch.search.workers import Placement
 
+GROUP_MEMORY = 2 * 1024**3
+"""Bytes of memory that the processes of one worker group take before any data; a machine of many cores and little memory
+runs fewer trials at once."""
+
 QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one actor less per worker group
     "RAY_TRAIN_METRICS_ENABLED": "0",
@@ -62,11 +66,13 @@ def place(workers: int, gpus: float | None) -> Placement:
 
 
 def slots(placement: Placement) -> int:
-    """How many trials fit at once. `UserError` when not even one does, with what would."""
+    """How many trials to run at once: what cores, GPUs and memory hold. `UserError` when not even one fits."""
     import ray
 
     free = [
-        {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU")} for node in ray.nodes() if node["Alive"]
+        {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU", "memory")}
+        for node in ray.nodes()
+        if node["Alive"]
     ]
     workers = sum(
         int(min(node["CPU"] // placement.cpus, node["GPU"] // placement.gpus if placement.gpus else float("inf")))
@@ -78,7 +84,8 @@ def slots(placement: Placement) -> int:
             f"A trial needs {placement.workers} worker(s) with {placement.cpus:g} CPU and {placement.gpus:g} GPU each, "
             f"but the cluster ({have}) can hold {workers}; lower --workers-per-trial or --gpus-per-worker."
         )
-    return workers // placement.workers
+    by_memory = sum(int(node["memory"] // GROUP_MEMORY) for node in free)
+    return max(1, min(workers // placement.workers, by_memory))
 
 
 def _last_line(error: Exception) -> str:

@@ -98,9 +98,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
         stack.enter_context(connected(request.address))
         placement = place(request.workers_per_trial, request.gpus_per_worker)
-        capacity = slots(placement)
-        if request.max_concurrent is not None:
-            capacity = min(capacity, request.max_concurrent)
+        capacity = min(slots(placement), request.max_concurrent or space.search.trials)
         teacher = _Teacher(space, store, run, costs)
         tables = Tables(space, run, record, teacher.metrics)
         agenda = Agenda(
