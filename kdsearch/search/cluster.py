@@ -10,8 +10,8 @@ from kdsearch.errors import UserError
 from kdsearch.search.workers import Placement
 
 GROUP_MEMORY = 2 * 1024**3
-"""Bytes of memory that the processes of one worker group take before any data; a machine of many cores and little memory
-runs fewer trials at once."""
+"""Bytes that the processes of one worker group take before any data: many cores with little memory run fewer trials
+at once."""
 
 QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one actor less per worker group
