@@ -86,7 +86,10 @@ class LiveView:
         self.slots = slots
         self.say(f"{self.space.search.trials} trials, {slots} at a time")
         if self.console.is_terminal:
-            self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self._render)
+            self._live = Live(
+                console=self.console, refresh_per_second=4, get_renderable=self._render,
+                redirect_stdout=False, redirect_stderr=False,  # what others print goes to the log
+            )  # fmt: skip
             self._live.start()
 
     # ---- events --------------------------------------------------------------------------------------------------
