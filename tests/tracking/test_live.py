@@ -61,10 +61,10 @@ def test_plain_lines_where_there_is_no_terminal(
         view.finish("done", "", [trial], 0.1, ["mlflow ui --backend-store-uri sqlite:///x"])
     out = capfd.readouterr().out
     assert "\x1b" not in out
-    assert "t0000 starts: fpn tu-mobilenetv3_small_050, 0.40 GFLOPs" in out
+    assert "t0000 starts: pspnet resnet18, 0.40 GFLOPs" in out
     assert "t0000 complete at epoch 9/9, mIoU 0.310" in out
     assert "1 on the frontier" in out
-    assert "student[fpn].encoder=tu-mobilenetv3_small_050" in out
+    assert "student[pspnet].encoder=resnet18" in out
     assert "students/t0000" in out
     assert "mlflow ui --backend-store-uri sqlite:///x" in out
 
