@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import clnet, dataset, images
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdsearch.config.trial import CLNetConfig
 from kdsearch.errors import UserError
 from kdsearch.models import build, cost, tap_shapes
 from kdsearch.models.factory import meta_network
+from tests.models.model_cases import clnet, dataset, images
 
 MFNET_SIZE = (480, 640)
 STUDENT = clnet("mit_b2", width=64)

@@ -7,11 +7,11 @@ import sys
 
 import pytest
 import torch
-from model_cases import clnet, dataset, smp
 
 from kdsearch.config.trial import CLNetTeacher, SmpConfig
 from kdsearch.errors import UserError
 from kdsearch.models import build, cost, tap_shapes
+from tests.models.model_cases import clnet, dataset, smp
 
 
 @pytest.mark.parametrize(

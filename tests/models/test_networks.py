@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import clnet, dataset, images, smp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from kdsearch.config.trial import CLNetConfig, SmpConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.models import Network, SegOutput, build, cost, tap_shapes
+from tests.models.model_cases import clnet, dataset, images, smp
 
 SMALL, PAN = (64, 96), (128, 160)
 NETWORKS = {

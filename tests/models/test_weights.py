@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from model_cases import clnet, dataset, smp
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from kdsearch.config.trial import CLNetConfig, SmpConfig
 from kdsearch.errors import UserError
 from kdsearch.models import build, load_network
 from kdsearch.models.weights import find_weights
+from tests.models.model_cases import clnet, dataset, smp
 
 State = dict[str, Tensor]
 
