@@ -65,7 +65,7 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         result = result or {}
-        failure = self.reasons.get(trial_id, "its workers died") if error else result.get("failed")
+        failure = self.reasons[trial_id] if error else result.get("failed")
         with _ours():
             self._agenda.ended(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
 
@@ -97,8 +97,8 @@ class AgendaScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Called at every failure, before Tune decides on a retry."""
-        error = str(trial.get_error() or "").strip().splitlines()
-        self._searcher.reasons[trial.trial_id] = error[-1] if error else "its workers died"
+        lines = Path(trial.error_file).read_text().strip().splitlines()
+        self._searcher.reasons[trial.trial_id] = lines[-1].split("Error: ", 1)[-1]
 
 
 class Restarts(_NotSaved, tune.Callback):  # type: ignore[misc]

@@ -49,6 +49,7 @@ class Tables:
 
     def ended(self, record: Record) -> None:
         self.run.checkpoint(record.id).unlink(missing_ok=True)
+        self._drop_weights()
         if time.monotonic() - self._written > WRITE_EVERY_S:
             self.write("running")
 
