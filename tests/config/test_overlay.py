@@ -90,7 +90,7 @@ def test_set_a_range(load: Load, override: str, name: str, expected: Any) -> Non
         ("train.optimizer=sgd", "train", "optimizer", "sgd"),
         ("data.crop=[32, 32]", "data", "crop", (32, 32)),
         ("data.augment.flip=0", "data", "augment.flip", 0),
-        ("data.path=a=b", "data", "path", "a=b"),
+        ("data.path=/a=b", "data", "path", "/a=b"),
         ("teacher.train.epochs=3", "teacher", "train.epochs", 3),
         ("student[clnet].steps=2", "student", "steps", 2),
         ("student={arch: unet, encoder: yes}", "student", "encoder", "yes"),
