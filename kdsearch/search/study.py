@@ -55,7 +55,7 @@ class Request:
     confirm: bool = True
 
 
-class Interrupted(BaseException):
+class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for a failed trial."""
 
 
@@ -279,9 +279,16 @@ def _commonest_reason(record: StudyRecord) -> str:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one ends the process at once."""
+    """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one ends the process at once.
+
+    Raised inside Ray's compiled code it may come out as something else, a `SystemError` say; so whatever comes out after
+    the signal counts as the interruption.
+    """
+    received = False
 
     def interrupt(number: int, frame: Any) -> None:
+        nonlocal received
+        received = True
         for name, handler in before.items():
             signal.signal(name, handler)
         raise Interrupted
@@ -291,6 +298,10 @@ def _interruptible() -> Iterator[None]:
         signal.signal(name, interrupt)
     try:
         yield
+    except BaseException as error:
+        if received and not isinstance(error, Interrupted):
+            raise Interrupted from error
+        raise
     finally:
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder
 from kdsearch.search import study
-from kdsearch.search.study import Interrupted, Request, run_study
+from kdsearch.search.study import Interrupted, Request, _interruptible, run_study
 
 
 @pytest.mark.parametrize("began", [False, True])
@@ -33,6 +34,21 @@ def test_only_a_run_folder_without_work_is_removed(
     else:
         assert run_study(request) == 1
         assert (tmp_path / "x" / "study.journal").exists()
+
+
+def test_an_interruption_that_comes_out_of_compiled_code_as_something_else_is_still_one() -> None:
+    def compiled() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException as error:
+            raise SystemError("returned a result with an exception set") from error
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted), _interruptible():
+        compiled()
+    assert signal.getsignal(signal.SIGTERM) is before
+    with pytest.raises(SystemError), _interruptible():
+        raise SystemError("no signal came")
 
 
 def test_a_folder_that_was_there_before_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,4 +86,4 @@ def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: S
     assert any(line.startswith("t0060") and "running" in line and "4/9" in line for line in lines)
     assert any(line.startswith("t0059") for line in lines)
     assert not any(line.startswith("t0001") for line in lines)
-    assert "60/16 trials" in lines[0]
+    assert "60/14 trials" in lines[0]
