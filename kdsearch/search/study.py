@@ -281,8 +281,8 @@ def _commonest_reason(record: StudyRecord) -> str:
 def _interruptible() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one ends the process at once.
 
-    Raised inside Ray's compiled code it may come out as something else, a `SystemError` say; so whatever comes out after
-    the signal counts as the interruption.
+    Raised inside Ray's compiled code it may come out as something else, a `SystemError` say; so whatever comes out
+    after the signal counts as the interruption.
     """
     received = False
 
