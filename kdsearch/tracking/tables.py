@@ -96,7 +96,8 @@ class Tables:
     def _drop_weights(self) -> None:
         keep = {record.id for record in self._members} | {record.id for record in self.record.running()}
         for folder in self.run.students.iterdir():
-            if folder.name not in keep:
+            # A worker may be writing `.<trial>.<pid>.partial` of a running trial at this moment.
+            if folder.name.lstrip(".").split(".")[0] not in keep:
                 shutil.rmtree(folder)
         for checkpoint in self.run.checkpoints.glob("*.pt"):
             if checkpoint.stem not in keep and checkpoint.stem != "teacher":
