@@ -137,7 +137,6 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         except OSError as error:
             # The disk is full, or the folder has gone: what was told before stands in the journal.
             traceback.print_exc()
-            tracker.finish("failed")
             view.finish("failed", f"{error}; make room or mend it, then go on", agenda.members(), agenda.volume, [])
             return 1
         if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
