@@ -28,14 +28,16 @@ class Needs:
 
 @dataclass
 class FramePair:
-    """A later frame of each sample: both networks' outputs on it, and the flow from the first frame to it.
+    """A later frame of each sample: both networks' outputs on it, both images, and the flow from the first to it.
 
-    `flow_b2hw` is in pixels of the input: `image(p)` shows what `next(p + flow(p))` shows.
+    `flow_b2hw` is in pixels of the input: `image(p)` shows what `next_image(p + flow(p))` shows. Images are normalised.
     """
 
     student: SegOutput
     teacher: SegOutput
     flow_b2hw: Tensor
+    image_bchw: Tensor
+    next_image_bchw: Tensor
 
 
 class Term(nn.Module):
@@ -48,6 +50,9 @@ class Term(nn.Module):
     Calling a term returns one un-weighted, mean-normalised fp32 scalar; with no valid pixel an exact 0 that has a
     graph. The call itself detaches the teacher's tensors, leaves autocast and raises half precision to fp32 (fp64
     stays fp64), so `loss` need not.
+
+    A term that trains something against the student, such as a discriminator, builds that with `requires_grad` off, so
+    that the student's optimiser and DDP pass it by, and gives it a `second_optimizer` and a `second_loss`.
     """
 
     name: ClassVar[str]
@@ -60,11 +65,28 @@ class Term(nn.Module):
         super().__init__()
         self.config = config
         self.info = info
+        self.shapes_s, self.shapes_t = student, teacher
 
     @property
     def needs(self) -> Needs:
         """What this term, as configured, reads."""
         return Needs()
+
+    def estimate_bytes(self, batch: int) -> int:
+        """Peak memory of a forward and backward pass over `batch` images in fp32, at the sizes it was built for.
+
+        Counts what is held beyond both networks' outputs, the labels and the term's own state: saved and temporary
+        tensors, and the gradients of the outputs and of the term's parameters.
+        """
+        raise NotImplementedError
+
+    def second_optimizer(self) -> torch.optim.Optimizer | None:
+        """The optimiser of what trains against the student; called once, after the term was moved to its device."""
+        return None
+
+    def second_loss(self) -> Tensor:
+        """The loss of the second optimiser's parameters, on the detached tensors of the last `forward`."""
+        raise NotImplementedError
 
     def forward(
         self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None = None
@@ -76,6 +98,8 @@ class Term(nn.Module):
                     _full_precision(frames.student, taps),
                     _detached(_full_precision(frames.teacher, taps)),
                     promote(frames.flow_b2hw),
+                    promote(frames.image_bchw),
+                    promote(frames.next_image_bchw),
                 )
             return self.loss(
                 _full_precision(student, taps), _detached(_full_precision(teacher, taps)), target_bhw, frames

@@ -2,7 +2,8 @@ import pytest
 
 from kdsearch.distill import registry
 
-from .conformance import CASES, Case, TermConformance
+from .cases import CASES
+from .conformance import Case, TermConformance
 
 
 class TestConformance(TermConformance):

@@ -125,7 +125,8 @@ def test_terms_see_frames_in_full_precision_without_the_teachers_graph() -> None
     student, teacher, target = outputs()
     teacher.logits.requires_grad_()
     half = [SegOutput(output.logits.bfloat16(), output.taps) for output in (student, teacher)]
-    frames = FramePair(*half, torch.zeros(2, 2, 4, 4, dtype=torch.bfloat16))
+    image = torch.zeros(2, 3, 4, 4, dtype=torch.bfloat16)
+    frames = FramePair(*half, torch.zeros(2, 2, 4, 4, dtype=torch.bfloat16), image, image)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         Video(0.0)(*half, target, frames)
 
