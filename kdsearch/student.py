@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from kdsearch import __version__, models
-from kdsearch.config.trial import NetworkConfig
+from kdsearch.config.trial import NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
@@ -72,7 +72,7 @@ def save_student(folder: Path, trial: Trial, metrics: Mapping[str, float]) -> No
     config = {
         "format": FORMAT,
         "kdsearch": __version__,
-        "network": trial.config.student.model_dump(mode="json") | {"encoder_weights": None},
+        "network": without_weights(trial.config.student).model_dump(mode="json"),
         "dataset": dataclasses.asdict(trial.resources.store.info),
         "size": list(trial.resources.store.size),
         "trial": trial.config.model_dump(mode="json"),

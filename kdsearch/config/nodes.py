@@ -62,7 +62,11 @@ def is_one_of(raw: Any) -> bool:
 
 
 def branch_labels(branches: list[Any]) -> list[str]:
-    """What each branch is called: its `arch`, `name` or `mode` where that tells it from the others, else its index."""
+    """What each branch is called, where that tells it from the others, else its index.
+
+    A branch is called by its `arch`, `name` or `mode`; one that holds sections alone, such as a choice among sets of
+    distillation terms, by its keys: `kd+cwd`.
+    """
     labels = [_own_label(branch) for branch in branches]
     return [
         label if label is not None and labels.count(label) == 1 else str(index) for index, label in enumerate(labels)
@@ -74,8 +78,14 @@ def _own_label(branch: Any) -> str | None:
         return "none"
     candidates = [branch.get(key) for key in ("arch", "name", "mode")] if isinstance(branch, Mapping) else []
     label = next((value for value in candidates if isinstance(value, str)), None)
+    if label is None and isinstance(branch, Mapping) and branch and all(map(_is_section, branch.values())):
+        label = "+".join(branch)
     # Labels are part of parameter names, and must not be taken for an index.
-    return label if label is not None and re.fullmatch(r"[A-Za-z_][\w-]*", label) else None
+    return label if label is not None and re.fullmatch(r"[A-Za-z_][\w+-]*", label) else None
+
+
+def _is_section(raw: Any) -> bool:
+    return raw is None or (isinstance(raw, Mapping) and not is_range(raw))
 
 
 def build(node: Node, choose: Choose, name: str = "") -> Any:

@@ -15,6 +15,7 @@ Schema = dict[str, Any]
 # Where a value starts to be one that trials may differ in; below such a place everything is.
 _VARIABLE = {
     ("SpaceDocument", "student"), ("SpaceDocument", "distill"), ("SpaceDocument", "train"), ("DataConfig", "augment"),
+    ("TwoBranchTeacher", "fuse"),
 }  # fmt: skip
 
 

@@ -146,7 +146,7 @@ def _with_profile(tree: Tree, profile: str | None) -> Tree:
 
 def _why_fixed(name: str) -> str | None:
     section = re.split(r"[.\[]", name)[0]
-    if section in ("student", "distill", "train") or re.match(r"data\.augment\b", name):
+    if section in ("student", "distill", "train") or re.match(r"data\.augment\b|teacher\.fuse$", name):
         return None
     if section in ("data", "teacher"):
         return f"no range and no one_of here: all trials share the {section}"

@@ -45,6 +45,11 @@ class Augment(Strict):
         0.5,
         description="strength of brightness, contrast and saturation jitter on RGB; brightness only on thermal",
     )
+    motion: Annotated[float, Field(gt=0, le=0.5)] = Field(
+        0.08,
+        description="with frames 'views': how far apart two views of an image lie, as a share of the view; "
+        "zoom and rotation (radians) differ by as much",
+    )
 
 
 class DataConfig(Strict):
@@ -56,6 +61,14 @@ class DataConfig(Strict):
     crop: Size | None = Field(None, description="height and width of the training view; size when not given")
     options: dict[str, Scalar] = Field(default_factory=dict, description="keyword arguments of the reader")
     augment: Augment = Augment()
+    frames: Literal["auto", "video", "views"] = Field(
+        "auto",
+        description="what terms that need video read: the next frame of a video set, or a second view of the same "
+        "image, with exact flow; auto: video where the data set is one",
+    )
+    consistency: bool = Field(
+        False, description="report val/temporal_consistency; needs a video set, and validates on its next frames too"
+    )
 
 
 class TrainConfig(Strict):
@@ -73,6 +86,9 @@ class TrainConfig(Strict):
     )
     detail_weight: NonNegativeFloat = Field(
         1.0, description="weight of the supervised boundary and binary losses, for networks with detail heads"
+    )
+    aux_weight: NonNegativeFloat = Field(
+        0.0, description="weight of the cross-entropy of an auxiliary FCN head on tap c3, in training alone; usual 0.4"
     )
     edge_width: Literal[3, 5, 7] = Field(5, description="width in pixels of the boundary label")
     terms_grad_clip: PositiveFloat = Field(15.0, description="gradient-norm limit of the terms' own parameters")
@@ -107,6 +123,22 @@ class SmpConfig(Strict):
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the smp constructor")
 
 
+class TwoBranchConfig(Strict):
+    """A CNN and a transformer side by side, their logits fused (spatial consistency distillation; reconstructed)."""
+
+    arch: Literal["two_branch"]
+    cnn: SmpConfig
+    transformer: SmpConfig
+    fuse: Literal["mean_prob", "gate", "max_conf"] = Field(
+        "mean_prob",
+        description="mean of the probabilities; a learned gate for each pixel; or the branch of lower entropy",
+    )
+
+    @property
+    def encoder(self) -> str:
+        return f"{self.cnn.encoder}+{self.transformer.encoder}"
+
+
 class TeacherFields(Strict):
     """What a teacher has beside its network."""
 
@@ -130,8 +162,24 @@ class SmpTeacher(SmpConfig, TeacherFields):
         return SmpConfig(**self.model_dump(include=set(SmpConfig.model_fields)))
 
 
-NetworkConfig = Annotated[CLNetConfig | SmpConfig, Field(discriminator="arch")]
-TeacherConfig = Annotated[CLNetTeacher | SmpTeacher, Field(discriminator="arch")]
+class TwoBranchTeacher(TwoBranchConfig, TeacherFields):
+    """Two branches as a teacher. All three fusions are trained at once, so `fuse` may be searched."""
+
+    def network(self) -> TwoBranchConfig:
+        return TwoBranchConfig(**self.model_dump(include=set(TwoBranchConfig.model_fields)))
+
+
+AnyNetwork = CLNetConfig | SmpConfig | TwoBranchConfig
+NetworkConfig = Annotated[AnyNetwork, Field(discriminator="arch")]
+TeacherConfig = Annotated[CLNetTeacher | SmpTeacher | TwoBranchTeacher, Field(discriminator="arch")]
+
+
+def without_weights(config: AnyNetwork) -> AnyNetwork:
+    """The same network with nothing that says where its first weights come from."""
+    if isinstance(config, TwoBranchConfig):
+        branches = {"cnn": config.cnn, "transformer": config.transformer}
+        return config.model_copy(update={name: without_weights(branch) for name, branch in branches.items()})
+    return config.model_copy(update={"encoder_weights": None})
 
 
 class TermConfig(Strict):

@@ -7,8 +7,8 @@ bytes, and all arithmetic on them is batched on the device.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +18,16 @@ from torch import Tensor
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.store import Split
-from kdsearch.data.views import flow_of_view, identity_views, photometric, random_views, warp_images, warp_labels
+from kdsearch.data.views import (
+    flow_between,
+    flow_of_view,
+    identity_views,
+    next_views,
+    photometric,
+    random_views,
+    warp_images,
+    warp_labels,
+)
 from kdsearch.errors import UserError
 
 
@@ -28,8 +37,8 @@ class Batch:
 
     `image_bchw` is float32, normalised by the data set's mean and std; `label_bhw` int64 with `IGNORE_INDEX`; `index`
     int64 `[B]` (on the CPU) is each sample's row in the split. `theta_b23` is the view that was taken, to warp cached
-    teacher maps with. With frames, `next_image_bchw` is the next frame through the same view and jitter, and
-    `flow_b2hw` the flow to it in pixels of the view.
+    teacher maps with. With frames, `next_image_bchw` is the later frame, through the same jitter, and `flow_b2hw` the
+    flow to it in pixels of the view.
     """
 
     image_bchw: Tensor
@@ -39,12 +48,21 @@ class Batch:
     next_image_bchw: Tensor | None = None
     flow_b2hw: Tensor | None = None
 
+    def tensor_split(self, parts: int) -> list[Batch]:
+        """This batch in `parts` of (nearly) equal size."""
+        columns = [
+            (None,) * parts if column is None else column.tensor_split(parts)
+            for column in (getattr(self, field.name) for field in fields(self))
+        ]
+        return [Batch(*part) for part in zip(*columns, strict=True)]
+
 
 class Batches:
     """The batches that one rank of a trial trains and validates on.
 
     `batch_size` counts images a step over all ranks. The order of an epoch, its views and its jitter depend on
-    (seed, epoch) alone: any number of ranks sees the same global batches. `frames` adds the next frame of video sets.
+    (seed, epoch) alone: any number of ranks sees the same global batches. `frames` adds a later frame: the next one of
+    a video set through the same view, or a second view of the same image with exact flow (in training alone).
     """
 
     def __init__(
@@ -57,15 +75,15 @@ class Batches:
         rank: int = 0,
         world_size: int = 1,
         device: torch.device | str = "cpu",
-        frames: bool = False,
+        frames: Literal["video", "views"] | None = None,
     ) -> None:
         if batch_size % world_size:
             raise UserError(
                 f"batch size {batch_size} does not divide over {world_size} workers; "
                 f"use {batch_size // world_size * world_size or world_size}"
             )
-        if frames and split.next_images is None:
-            raise UserError(f"data set '{info.name}' has single images, no next frames; use a video set such as scenes")
+        if frames == "video" and split.next_images is None:
+            raise UserError(f"data set '{info.name}' has single images, no next frames; set data.frames to views")
         self.split, self.config, self.seed, self.frames = split, config, seed, frames
         self.batch_size, self.local_size = batch_size, batch_size // world_size
         self.rank, self.world_size = rank, world_size
@@ -99,7 +117,7 @@ class Batches:
                 index=torch.from_numpy(rows),
                 theta_b23=identity_views(len(rows)).to(self.device),
             )
-            if self.frames:
+            if self.frames == "video":
                 batch.next_image_bchw = self._normalise(self._unit(self.split.next_images, rows))
                 batch.flow_b2hw = self._take(self.split.flows, rows).permute(0, 3, 1, 2)
             yield batch
@@ -109,15 +127,19 @@ class Batches:
         crop = self.config.crop or size
         theta = random_views(self.seed, epoch, rows, size, crop, augment).to(self.device)
 
-        def view(images: NDArray[np.uint8] | None) -> Tensor:
+        def view(images: NDArray[np.uint8] | None, theta_b23: Tensor) -> Tensor:
             jittered = photometric(self._unit(images, rows), self.seed, epoch, rows, augment.jitter)
-            return warp_images(self._normalise(jittered), theta, crop)
+            return warp_images(self._normalise(jittered), theta_b23, crop)
 
         labels = warp_labels(self._take(self.split.labels, rows), theta, crop)
-        batch = Batch(view(self.split.images), labels.long(), torch.from_numpy(rows), theta)
-        if self.frames:
-            batch.next_image_bchw = view(self.split.next_images)
+        batch = Batch(view(self.split.images, theta), labels.long(), torch.from_numpy(rows), theta)
+        if self.frames == "video":
+            batch.next_image_bchw = view(self.split.next_images, theta)
             batch.flow_b2hw = flow_of_view(self._take(self.split.flows, rows).permute(0, 3, 1, 2), theta, crop)
+        elif self.frames == "views":
+            later = next_views(theta, self.seed, epoch, rows, crop, augment.motion)
+            batch.next_image_bchw = view(self.split.images, later)
+            batch.flow_b2hw = flow_between(theta, later, crop)
         return batch
 
     def _take(self, column: NDArray[Any] | None, rows: NDArray[np.int64]) -> Tensor:

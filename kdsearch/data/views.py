@@ -24,6 +24,7 @@ from kdsearch.data.info import IGNORE_INDEX
 Size = tuple[int, int]
 Indices = Sequence[int] | NDArray[np.int64]
 ZOOM, TOP, LEFT, FLIP, BRIGHTNESS, CONTRAST, SATURATION, THERMAL = range(8)
+NEXT_ZOOM, NEXT_ANGLE, NEXT_X, NEXT_Y = range(8, 12)
 GREY = (0.2989, 0.587, 0.114)  # torchvision's luma
 
 
@@ -43,6 +44,26 @@ def random_views(seed: int, epoch: int, indices: Indices, size: Size, crop: Size
         theta[:, row, row] = direction * crop[axis] / resized
         theta[:, row, 2] = (crop[axis] + 2 * offset) / resized - 1
     return torch.from_numpy(theta.astype(np.float32))
+
+
+def next_views(theta_b23: Tensor, seed: int, epoch: int, indices: Indices, crop: Size, motion: float) -> Tensor:
+    """A second view near each of `theta_b23`, both of `crop` pixels, as if the camera had moved a little.
+
+    It is shifted by up to `motion` of the view, turned by up to `motion` radians about its centre, and zoomed by up to
+    a factor `1 + motion` in or out. Float32, on the device of `theta_b23`.
+    """
+    turn, shift_x, shift_y, zoom = (
+        2 * _uniform(seed, epoch, indices, lot) - 1 for lot in (NEXT_ANGLE, NEXT_X, NEXT_Y, NEXT_ZOOM)
+    )
+    scale, angle = (1 + motion) ** zoom, motion * turn
+    aspect = crop[0] / crop[1]  # coordinates are shares of each side: a rotation in pixels is a shear in them
+    move = np.zeros((len(angle), 3, 3))
+    move[:, 0, 0] = move[:, 1, 1] = scale * np.cos(angle)
+    move[:, 0, 1], move[:, 1, 0] = -scale * np.sin(angle) * aspect, scale * np.sin(angle) / aspect
+    move[:, 0, 2], move[:, 1, 2] = 2 * motion * shift_x, 2 * motion * shift_y
+    move[:, 2, 2] = 1
+    moved: Tensor = theta_b23.double() @ torch.from_numpy(move).to(theta_b23.device)
+    return moved.to(theta_b23.dtype)
 
 
 def identity_views(count: int) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.trial import CLNetConfig, SmpConfig
+from kdsearch.config.trial import AnyNetwork
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.factory import meta_network
@@ -30,7 +30,7 @@ class Cost:
     params_m: float
 
 
-def cost(config: CLNetConfig | SmpConfig, info: DatasetInfo, size: Size) -> Cost:
+def cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
     """Cost of the network of `config` for one image of `size` (height and width in pixels).
 
     Raises `UserError` for a network that cannot be built and for a size that it cannot take, with one that it can.
@@ -41,7 +41,7 @@ def cost(config: CLNetConfig | SmpConfig, info: DatasetInfo, size: Size) -> Cost
     return Cost(counter.get_total_flops() / 1e9, sum(p.numel() for p in network.parameters()) / 1e6)
 
 
-def tap_shapes(config: CLNetConfig | SmpConfig, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
+def tap_shapes(config: AnyNetwork, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
     """Channels, height and width of `"logits"` and of every tap, detail heads too, for images of `size`.
 
     Raises `UserError` as `cost` does.

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from kdsearch.config.trial import CLNetConfig, NetworkConfig, SmpConfig
+from kdsearch.config.trial import AnyNetwork, CLNetConfig, NetworkConfig, TwoBranchConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network
@@ -20,7 +20,7 @@ PROBE_SIZE = 256
 """Height and width of the image that shows which modules run. Every smp decoder accepts it."""
 
 
-def build(config: CLNetConfig | SmpConfig, info: DatasetInfo) -> Network:
+def build(config: AnyNetwork, info: DatasetInfo) -> Network:
     """The network of `config` for the classes and channels of `info`, on the CPU in training mode.
 
     Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if it is set.
@@ -30,38 +30,46 @@ def build(config: CLNetConfig | SmpConfig, info: DatasetInfo) -> Network:
     """
     network = _construct(config, info)
     _drop(network, meta_network(config, info).dropped)
-    if config.encoder_weights is not None:
-        load_encoders(network, config.encoder, config.encoder_weights)
+    _load_encoders(network, config)
     return network
 
 
-def meta_network(config: CLNetConfig | SmpConfig, info: DatasetInfo) -> Network:
+def _load_encoders(network: Network, config: AnyNetwork) -> None:
+    from kdsearch.models.two_branch import TwoBranch
+
+    if isinstance(config, TwoBranchConfig):
+        assert isinstance(network, TwoBranch)
+        _load_encoders(network.cnn, config.cnn)
+        _load_encoders(network.transformer, config.transformer)
+    elif config.encoder_weights is not None:
+        load_encoders(network, config.encoder, config.encoder_weights)
+
+
+def meta_network(config: AnyNetwork, info: DatasetInfo) -> Network:
     """The same network on the meta device in evaluation mode, cached: it has shapes and no values. Do not change it."""
-    shape_fields = type_fields(config) - {"encoder_weights"}
-    return _meta_network(config.model_dump_json(include=shape_fields), info)
-
-
-def type_fields(config: CLNetConfig | SmpConfig) -> set[str]:
-    """The fields of the network, without those that a teacher has beside it."""
-    return set((CLNetConfig if isinstance(config, CLNetConfig) else SmpConfig).model_fields)
+    return _meta_network(without_weights(config).model_dump_json(), info)
 
 
 @lru_cache(maxsize=64)
 def _meta_network(config_json: str, info: DatasetInfo) -> Network:
-    config: CLNetConfig | SmpConfig = TypeAdapter(NetworkConfig).validate_json(config_json)
+    config: AnyNetwork = TypeAdapter(NetworkConfig).validate_json(config_json)
     with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
         network = _construct(config, info)
     network.to("meta").eval()
-    if isinstance(config, SmpConfig):
+    if not isinstance(config, CLNetConfig):
         _drop(network, _never_run(network, info.channels))
     return network
 
 
-def _construct(config: CLNetConfig | SmpConfig, info: DatasetInfo) -> Network:
+def _construct(config: AnyNetwork, info: DatasetInfo) -> Network:
     if isinstance(config, CLNetConfig):
         from kdsearch.models.clnet import CLNet
 
         return CLNet(config, info)
+    if isinstance(config, TwoBranchConfig):
+        from kdsearch.models.two_branch import TwoBranch
+
+        return TwoBranch(config, info)
     from kdsearch.models.smp import SmpNetwork
 
     return SmpNetwork(config, info)

@@ -19,3 +19,10 @@ class SegOutput:
 
     logits: Tensor
     taps: dict[str, Tensor] = field(default_factory=dict)
+
+    def split(self, count: int) -> tuple[SegOutput, SegOutput]:
+        """The outputs of the first `count` images, and of the rest."""
+        return (
+            SegOutput(self.logits[:count], {name: tap[:count] for name, tap in self.taps.items()}),
+            SegOutput(self.logits[count:], {name: tap[count:] for name, tap in self.taps.items()}),
+        )

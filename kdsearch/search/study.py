@@ -169,19 +169,18 @@ class _Costs:
         config = self.space.default().trial
         info, size = self.store.info, config.data.crop or config.data.size
         self(config)
+        if not info.video and (config.data.consistency or config.data.frames == "video"):
+            raise UserError(
+                f"the data set {info.name} has single images: set data.frames to views and data.consistency to false, "
+                "or choose a video set (camvid with option flow, scenes)."
+            )
         models.build(config.student, info)
         if config.teacher is None:
             return
         models.build(config.teacher.network(), info)
         teacher = models.tap_shapes(config.teacher.network(), info, size)
         with torch.device("meta"):
-            terms = build_terms(config.distill, models.tap_shapes(config.student, info, size), teacher, info)
-        for term in terms.terms.values():
-            if term.needs.video and not info.video:
-                raise UserError(
-                    f"distill.{term.name} needs video, but the data set {info.name} has single images; "
-                    "take the term out or choose a data set with sequences."
-                )
+            build_terms(config.distill, models.tap_shapes(config.student, info, size), teacher, info)
 
     def reference(self) -> dict[str, float]:
         """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""

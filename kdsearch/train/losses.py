@@ -9,24 +9,34 @@ from torch import Tensor, nn
 from kdsearch.config.trial import TrainConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store import Split
+from kdsearch.distill.base import Shapes
 from kdsearch.distill.details import detail_labels
+from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
+from kdsearch.models.two_branch import at_coarser_size, gated
 
 FREQUENCY_SAMPLE = 256
 """Label maps read to estimate how frequent boundary and foreground pixels are."""
 
 
 class SupervisedLoss(nn.Module):
-    """Cross-entropy of the logits, up-sampled to the label, plus that of the boundary and binary heads.
+    """Cross-entropy of the logits, up-sampled to the label, and of what else a network has to learn in training.
 
     `L = CE_w(semantic) + detail_weight * (sum_s CE_w(boundary_s) + sum_s CE_w(binary_s))` (CLNet; unit weights as in
     its sibling's trainer). Class weights `w` are 1, or ENet's `1/ln(1.02 + frequency)` from the training labels.
+
+    `aux_weight` adds the cross-entropy of an FCN head on tap `c3`, which lives here: it is trained and never exported.
+    The branches of a two-branch network each have their own cross-entropy, and so has the gate between them, whatever
+    the fusion.
+
+    `shapes` are those of the network's taps. Raises `UserError` when it has no tap for the auxiliary head.
     """
 
-    def __init__(self, config: TrainConfig, split: Split, has_details: bool) -> None:
+    def __init__(self, config: TrainConfig, split: Split, shapes: Shapes) -> None:
         super().__init__()
         self.config = config
-        self.has_details = has_details and config.detail_weight > 0
+        self.has_details = "bound1" in shapes and config.detail_weight > 0
+        self.aux_head = _aux_head(shapes) if config.aux_weight else None
         weighted = config.class_weights == "enet"
         self.class_weight_k: Tensor | None
         self.binary_weight_2: Tensor | None
@@ -37,7 +47,12 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("boundary_weight_2", boundary)
 
     def forward(self, output: SegOutput, target_bhw: Tensor) -> Tensor:
-        loss = _cross_entropy(output.logits, target_bhw, self.class_weight_k)
+        loss = torch.stack(
+            [_cross_entropy(logits, target_bhw, self.class_weight_k) for logits in _supervised(output)]
+        ).sum()
+        if self.aux_head is not None:
+            aux = _cross_entropy(self.aux_head(output.taps["c3"]), target_bhw, self.class_weight_k)
+            loss = loss + self.config.aux_weight * aux
         if self.has_details:
             binary_bhw, boundary_bhw = detail_labels(target_bhw, self.config.edge_width)
             for name, tap in output.taps.items():
@@ -46,6 +61,30 @@ class SupervisedLoss(nn.Module):
                 elif name.startswith("bin"):
                     loss = loss + self.config.detail_weight * _cross_entropy(tap, binary_bhw, self.binary_weight_2)
         return loss
+
+
+def _supervised(output: SegOutput) -> list[Tensor]:
+    """All logits that are to show the label."""
+    if "gate" not in output.taps:
+        return [output.logits]
+    branches = [output.taps["cnn.logits"], output.taps["transformer.logits"]]
+    logits_c, logits_t = at_coarser_size(branches[0].detach(), branches[1].detach())
+    return [*branches, gated(logits_c, logits_t, output.taps["gate"])]
+
+
+def _aux_head(shapes: Shapes) -> nn.Module:
+    """FCN head: 3x3 convolution to a quarter of the channels, BN, ReLU, dropout 0.1, 1x1 convolution to the classes."""
+    if "c3" not in shapes:
+        raise UserError(f"train.aux_weight needs a tap c3, the network has {', '.join(shapes)}; set aux_weight to 0.")
+    channels = shapes["c3"][0]
+    middle = max(channels // 4, 1)
+    return nn.Sequential(
+        nn.Conv2d(channels, middle, 3, padding=1, bias=False),
+        nn.BatchNorm2d(middle),
+        nn.ReLU(),
+        nn.Dropout(0.1),
+        nn.Conv2d(middle, shapes["logits"][0], 1),
+    )
 
 
 def _cross_entropy(logits_bkhw: Tensor, target_bhw: Tensor, weight_k: Tensor | None) -> Tensor:

@@ -39,3 +39,19 @@ class ConfusionMatrix:
 
     def pixel_accuracy(self) -> float:
         return float(self.counts_kk.diag().sum() / self.counts_kk.sum().clamp_min(1))
+
+
+def follow_flow(classes_bhw: Tensor, flow_b2hw: Tensor) -> Tensor:
+    """Classes of a later frame where the first frame's pixels went, nearest; `IGNORE_INDEX` where they left the frame.
+
+    `flow_b2hw` is in pixels (x, y), from the first frame to the later one.
+    """
+    _, height, width = classes_bhw.shape
+    y_h1 = torch.arange(height, device=flow_b2hw.device)[:, None]
+    x_w = torch.arange(width, device=flow_b2hw.device)
+    x_bhw = (x_w + flow_b2hw[:, 0]).round().long()
+    y_bhw = (y_h1 + flow_b2hw[:, 1]).round().long()
+    inside = (x_bhw >= 0) & (x_bhw < width) & (y_bhw >= 0) & (y_bhw < height)
+    index = y_bhw.clamp(0, height - 1) * width + x_bhw.clamp(0, width - 1)
+    moved = classes_bhw.flatten(1).gather(1, index.flatten(1)).view_as(index)
+    return moved.masked_fill(~inside, IGNORE_INDEX)

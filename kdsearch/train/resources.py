@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from kdsearch import models
-from kdsearch.config.trial import TrialConfig
+from kdsearch.config.trial import TrialConfig, TwoBranchConfig
 from kdsearch.data.store import Store
+from kdsearch.models.two_branch import TwoBranch
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Resources:
         if self.teacher_weights is None:
             raise AssertionError("a trial with a teacher needs its weights")
         network_config = config.teacher.network()
-        key = json.dumps([network_config.model_dump(mode="json"), str(self.teacher_weights)])
+        key = json.dumps([network_config.model_dump(mode="json", exclude={"fuse"}), str(self.teacher_weights)])
         if key not in self._teachers:
             # One teacher at a time stays in memory.
             self._teachers.clear()
@@ -46,4 +47,8 @@ class Resources:
             models.load_network(network, self.teacher_weights)
             network.to(self.device).eval().requires_grad_(False)
             self._teachers[key] = network
-        return self._teachers[key]
+        teacher = self._teachers[key]
+        if isinstance(teacher, TwoBranch):
+            assert isinstance(network_config, TwoBranchConfig)
+            teacher.fuse = network_config.fuse
+        return teacher

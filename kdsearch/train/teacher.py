@@ -17,10 +17,10 @@ def teacher_trial(config: TrialConfig) -> TrialConfig:
 
 
 def teacher_folder(config: TrialConfig, store: Store, root: Path) -> Path:
-    """Where that teacher lies: named by everything that its weights depend on."""
+    """Where that teacher lies: named by everything that its weights depend on. (All fusions are trained at once.)"""
     trial = teacher_trial(config)
     key = {
-        "network": trial.student.model_dump(mode="json"),
+        "network": trial.student.model_dump(mode="json", exclude={"fuse"}),
         "train": trial.train.model_dump(mode="json"),
         "augment": trial.data.augment.model_dump(mode="json"),
         "crop": trial.data.crop,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed
@@ -15,15 +14,18 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kdsearch import models
-from kdsearch.config.trial import TrialConfig
+from kdsearch.config.trial import DataConfig, TrialConfig
+from kdsearch.data.info import DatasetInfo
 from kdsearch.data.loader import Batch, Batches
 from kdsearch.distill import build_terms
+from kdsearch.distill.base import FramePair
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models import Network
 from kdsearch.models.output import SegOutput
 from kdsearch.run_folder import write_atomically
 from kdsearch.train.losses import SupervisedLoss
-from kdsearch.train.metrics import ConfusionMatrix
+from kdsearch.train.metrics import ConfusionMatrix, follow_flow
+from kdsearch.train.opponents import Opponents
 from kdsearch.train.resources import Resources
 
 
@@ -44,16 +46,31 @@ class Distillation(nn.Module):
         self.supervised = supervised
         self.terms = terms
 
-    def forward(
-        self, image_bchw: Tensor, target_bhw: Tensor, teacher: SegOutput | None, epoch: int
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Task loss, weighted terms by name, and the student's logits (to measure gradients at)."""
-        output: SegOutput = self.student(image_bchw)
-        task = self.supervised(output, target_bhw)
+    def forward(self, batch: Batch, teacher: SegOutput | None, epoch: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        """Task loss, weighted terms by name, and the student's logits (to measure gradients at).
+
+        With a later frame in the batch, `teacher` is its output on both frames' images, one after the other.
+        """
+        output: SegOutput = self.student(both_frames(batch))
+        frames = None
+        if batch.next_image_bchw is not None:
+            assert teacher is not None
+            assert batch.flow_b2hw is not None
+            output, later_s = output.split(len(batch.image_bchw))
+            teacher, later_t = teacher.split(len(batch.image_bchw))
+            frames = FramePair(later_s, later_t, batch.flow_b2hw, batch.image_bchw, batch.next_image_bchw)
+        task = self.supervised(output, batch.label_bhw)
         if teacher is None:
             return task, {}, output.logits
-        _, weighted = self.terms(output, teacher, target_bhw, epoch)
+        _, weighted = self.terms(output, teacher, batch.label_bhw, epoch, frames)
         return task, weighted, output.logits
+
+
+def both_frames(batch: Batch) -> Tensor:
+    """The batch's images, followed by those of the later frames where there are any: one forward pass sees them all."""
+    if batch.next_image_bchw is None:
+        return batch.image_bchw
+    return torch.cat([batch.image_bchw, batch.next_image_bchw])
 
 
 class Trial:
@@ -79,7 +96,7 @@ class Trial:
         teacher_shapes = {}
         if config.teacher is not None:
             teacher_shapes = models.tap_shapes(config.teacher.network(), info, size)
-        supervised = SupervisedLoss(config.train, split, has_details="bound1" in shapes)
+        supervised = SupervisedLoss(config.train, split, shapes)
         terms = build_terms(config.distill, shapes, teacher_shapes, info)
         self.module = Distillation(student, supervised, terms).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.wrapped: nn.Module = self.module
@@ -89,12 +106,16 @@ class Trial:
         self.train_batches, self.val_batches = (
             Batches(
                 resources.store.split(name), info, config.data, config.train.batch_size, config.train.seed,
-                resources.rank, resources.world_size, self.device,
+                resources.rank, resources.world_size, self.device, frames,
             )
-            for name in ("train", "val")
+            for name, frames in (
+                ("train", frame_source(config.data, info) if terms.needs.video else None),
+                ("val", "video" if config.data.consistency else None),
+            )
         )  # fmt: skip
         self.optimizer = self._optimizer()
-        self.term_parameters = list(terms.parameters())
+        self.opponents = Opponents(terms)
+        self.term_parameters = [parameter for parameter in terms.parameters() if parameter.requires_grad]
         self.steps = self.train_batches.steps_per_epoch
         self.micro_batches = 1
 
@@ -133,43 +154,48 @@ class Trial:
         except torch.OutOfMemoryError as error:
             # Other ranks have no way to know, and would wait for this one's gradients for ever.
             if self.resources.world_size > 1 or self.micro_batches > 1 or len(batch.image_bchw) < 2:
-                raise DoesNotFitError(f"out of device memory at batch size {self.config.train.batch_size}") from error
+                raise DoesNotFitError(self._why_it_does_not_fit()) from error
             self.micro_batches = 2
             torch.cuda.empty_cache()
             return self._step(batch, None)
         if self.term_parameters:
             nn.utils.clip_grad_norm_(self.term_parameters, self.config.train.terms_grad_clip)
         self.optimizer.step()
+        self.opponents.step(self.resources.world_size)
         return losses
+
+    def _why_it_does_not_fit(self) -> str:
+        terms = self.module.terms.terms
+        needed = {name: term.estimate_bytes(self.train_batches.local_size) / 1e9 for name, term in terms.items()}
+        text = f"out of device memory at batch size {self.config.train.batch_size}"
+        if not needed:
+            return text
+        largest = max(needed, key=lambda name: needed[name])
+        return f"{text}; of the terms {largest} takes most, about {needed[largest]:.2f} GB"
 
     def _forward_backward(self, batch: Batch, diagnose: dict[str, float] | None) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
+        self.opponents.zero_grad()
         totals: dict[str, Tensor] = {}
         bf16 = self.config.train.precision == "bf16"
-        for image_bchw, label_bhw in self._micro(batch):
-            share = len(image_bchw) / len(batch.image_bchw)
+        for micro in batch.tensor_split(self.micro_batches):
+            share = len(micro.image_bchw) / len(batch.image_bchw)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 teacher = None
                 if self.teacher is not None:
                     self.teacher.detail_taps = self.module.terms.needs.detail_heads
                     with torch.no_grad():
-                        teacher = self.teacher(image_bchw)
-                task, weighted, logits = self.wrapped(image_bchw, label_bhw, teacher, self.epoch)
+                        teacher = self.teacher(both_frames(micro))
+                task, weighted, logits = self.wrapped(micro, teacher, self.epoch)
             total = task + sum(weighted.values(), torch.zeros((), device=self.device))
             if diagnose is not None and weighted and self.resources.world_size == 1:
                 ratios = self.module.terms.gradient_ratio(task, weighted, logits)
                 diagnose |= {f"grad_ratio/{name}": ratio for name, ratio in ratios.items()}
             (total * share).backward()
-            for name, value in {"task": task, **weighted, "total": total}.items():
+            opponents = self.opponents.backward(share)
+            for name, value in {"task": task, **weighted, "total": total, **opponents}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() * share
         return totals
-
-    def _micro(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-        yield from zip(
-            batch.image_bchw.tensor_split(self.micro_batches),
-            batch.label_bhw.tensor_split(self.micro_batches),
-            strict=True,
-        )
 
     def _check_finite(self, names: list[str], losses_ns: Tensor) -> None:
         """Raise for the first step and name whose loss is not finite. Checked once an epoch, so steps never wait."""
@@ -183,20 +209,35 @@ class Trial:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """mIoU over the whole validation split as `val/miou`, `val/iou/<class>`, `val/pixel_accuracy`."""
+        """mIoU over the whole validation split as `val/miou`, `val/iou/<class>`, `val/pixel_accuracy`.
+
+        With `data.consistency` also `val/temporal_consistency`: mIoU between the prediction of each frame and that of
+        its next frame, brought back along the flow; pixels that leave the frame and absent classes do not count.
+        """
         started = time.monotonic()
         student = self.module.student.eval()
         student.detail_taps = False  # they serve training alone
         info = self.resources.store.info
-        matrix = ConfusionMatrix(info.num_classes, self.device)
+        matrix, temporal = (ConfusionMatrix(info.num_classes, self.device) for _ in range(2))
         bf16 = self.config.train.precision == "bf16"
-        for batch in self.val_batches.val():
+
+        def predict(image_bchw: Tensor) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                logits_bkhw = student(batch.image_bchw).logits
-            matrix.update(upsampled_classes(logits_bkhw, batch.label_bhw.shape[-2:]), batch.label_bhw)
+                logits_bkhw = student(image_bchw).logits
+            return upsampled_classes(logits_bkhw, image_bchw.shape[-2:])
+
+        for batch in self.val_batches.val():
+            classes_bhw = predict(batch.image_bchw)
+            matrix.update(classes_bhw, batch.label_bhw)
+            if batch.next_image_bchw is not None:
+                assert batch.flow_b2hw is not None
+                temporal.update(classes_bhw, follow_flow(predict(batch.next_image_bchw), batch.flow_b2hw))
         student.detail_taps = True
         matrix.reduce()
         metrics = {"val/miou": matrix.miou(), "val/pixel_accuracy": matrix.pixel_accuracy()}
+        if self.config.data.consistency:
+            temporal.reduce()
+            metrics["val/temporal_consistency"] = temporal.miou()
         for name, iou in zip(info.classes, matrix.iou_k().tolist(), strict=True):
             if not math.isnan(iou):
                 metrics[f"val/iou/{name}"] = iou
@@ -211,6 +252,7 @@ class Trial:
             "epoch": self.epoch,
             "module": self.module.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "opponents": self.opponents.state_dict(),
             "micro_batches": self.micro_batches,
         }
 
@@ -218,6 +260,7 @@ class Trial:
         self.epoch = state["epoch"]
         self.module.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.opponents.load_state_dict(state["opponents"])
         self.micro_batches = state["micro_batches"]
 
     def save(self, path: Path, metrics: dict[str, float]) -> None:
@@ -246,6 +289,13 @@ class Trial:
         lr = self.config.train.lr * (1 - step / horizon) ** self.config.train.poly_power
         for group in self.optimizer.param_groups:
             group["lr"] = lr
+
+
+def frame_source(config: DataConfig, info: DatasetInfo) -> Literal["video", "views"]:
+    """Where terms that need video get their later frame from."""
+    if config.frames == "auto":
+        return "video" if info.video else "views"
+    return config.frames
 
 
 def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:

@@ -145,10 +145,18 @@ def test_nested_branches_and_labels(load: Load) -> None:
 
 def test_a_whole_distill_section_may_be_switched_off(load: Load) -> None:
     text = "name: x\ndata: {name: scenes, size: [8, 8]}\nteacher: {arch: clnet}\nstudent: {arch: clnet}\n"
-    assert load(text + "distill: {one_of: [{}, {soft: {}}]}").from_params({"distill": "1"}).trial.distill == {
+    assert load(text + "distill: {one_of: [{}, {soft: {}}]}").from_params({"distill": "soft"}).trial.distill == {
         "soft": Soft()
     }
     assert load(text + "distill: {soft: null}").default().trial.distill == {}
+
+
+def test_sets_of_terms_are_called_by_their_terms(load: Load) -> None:
+    text = "name: x\ndata: {name: scenes, size: [8, 8]}\nteacher: {arch: clnet}\nstudent: {arch: clnet}\n"
+    space = load(text + "distill: {one_of: [{soft: {weight: {log: [0.1, 1]}}}, {soft: {}, hard: null}, null]}")
+    assert list(space.parameters()) == ["distill", "distill[soft].soft.weight"]
+    assert space.parameters()["distill"].options == ("soft", "soft+hard", "none")
+    assert space.from_params({"distill": "none"}).trial.distill == {}
 
 
 def test_augmentation_may_be_searched(load: Load) -> None:

@@ -134,7 +134,7 @@ class Ramps:
 class TestFrames:
     def test_next_frame_shares_the_view(self, scenes_store):
         split = scenes_store.split("train")
-        (batch, *_) = batches(scenes_store, config=STILL, frames=True).train(0)
+        (batch, *_) = batches(scenes_store, config=STILL, frames="video").train(0)
         rows = batch.index.numpy()
         mean, std = np.array(scenes_store.info.mean), np.array(scenes_store.info.std)
         expected = (split.next_images[rows] / 255 - mean) / std
@@ -148,7 +148,7 @@ class TestFrames:
         behind = np.stack([3 * (x - 5) + 15, 4 * (y + 3), x + y, x], -1).astype(np.uint8)
         split = Ramps(scenes_store, image, behind)
         config = CONFIG.model_copy(update={"augment": Augment(scale=(1.0, 2.0), jitter=0.0)})
-        (batch,) = Batches(split, scenes_store.info, config, 8, 0, frames=True).train(0)
+        (batch,) = Batches(split, scenes_store.info, config, 8, 0, frames="video").train(0)
         std = torch.tensor(scenes_store.info.std)[:, None, None]
         height, width = batch.label_bhw.shape[1:]
         v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -161,7 +161,44 @@ class TestFrames:
         assert (difference[:, 0] - 15).abs().max() < 0.05  # red is 15 brighter behind
         assert difference[:, 1].abs().max() < 0.05
 
+    def test_two_views_of_one_image_and_their_exact_flow(self, scenes_store):
+        """On a ramp, where bilinear is exact: the second view, fetched at p + flow(p), is the first view."""
+        y, x = np.mgrid[:48, :64]
+        image = np.stack([3 * x, 4 * y, x + y, x], -1).astype(np.uint8)
+        split = Ramps(scenes_store, image, image)
+        augment = Augment(scale=(1.5, 2.0), jitter=0.0, motion=0.1)
+        config = CONFIG.model_copy(update={"augment": augment})
+        (batch,) = Batches(split, scenes_store.info, config, 8, 0, frames="views").train(0)
+        assert batch.flow_b2hw.abs().amax((1, 2, 3)).min() > 0.5  # each of them moves
+        std = torch.tensor(scenes_store.info.std)[:, None, None]
+        height, width = batch.label_bhw.shape[1:]
+        v, u = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        at = torch.stack([u, v]) + batch.flow_b2hw
+        grid = (2 * at + 1) / torch.tensor([width, height])[:, None, None] - 1
+        back = torch.nn.functional.grid_sample(batch.next_image_bchw, grid.permute(0, 2, 3, 1), align_corners=False)
+        difference = ((back - batch.image_bchw) * std * 255).permute(0, 2, 3, 1)[(grid.abs() < 0.95).all(1)]
+        assert len(difference) > 1000
+        assert difference.abs().quantile(0.99) < 0.05
+
+    def test_second_views_depend_on_seed_epoch_and_index_alone(self, scenes_store):
+        one, other = (
+            {int(i): image for b in batches(scenes_store, config=CONFIG, batch_size=size, frames="views").train(3)
+             for i, image in zip(b.index, b.next_image_bchw, strict=True)}
+            for size in (2, 4)
+        )  # fmt: skip
+        shared = one.keys() & other.keys()
+        assert shared
+        assert all(torch.equal(one[i], other[i]) for i in shared)
+
+    def test_batches_split_with_all_their_columns(self, scenes_store):
+        (batch, *_) = batches(scenes_store, config=CONFIG, frames="views").train(0)
+        parts = batch.tensor_split(2)
+        assert torch.equal(torch.cat([part.flow_b2hw for part in parts]), batch.flow_b2hw)
+        assert torch.equal(torch.cat([part.index for part in parts]), batch.index)
+        plain = next(iter(batches(scenes_store, config=CONFIG).train(0))).tensor_split(2)
+        assert plain[0].next_image_bchw is None
+
     def test_still_sets_are_refused(self, mfnet_folder, tmp_path):
         config = DataConfig(name="mfnet", path=str(mfnet_folder), size=(24, 32))
         with pytest.raises(UserError, match="no next frames"):
-            batches(build_store(config, tmp_path / "s"), config=config, frames=True)
+            batches(build_store(config, tmp_path / "s"), config=config, frames="video")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdsearch.config.trial import CLNetConfig, SmpConfig
+from kdsearch.config.trial import CLNetConfig, SmpConfig, TwoBranchConfig
 from kdsearch.data.info import DatasetInfo
 
 
@@ -26,6 +26,11 @@ def clnet(encoder: str = "mit_b0", width: int = 16, **fields: object) -> CLNetCo
 
 def smp(arch: str, encoder: str, **options: object) -> SmpConfig:
     return SmpConfig.model_validate({"arch": arch, "encoder": encoder, "options": options})
+
+
+def two_branch(fuse: str = "mean_prob") -> TwoBranchConfig:
+    cnn, transformer = {"arch": "fpn", "encoder": "resnet18"}, {"arch": "segformer", "encoder": "mit_b0"}
+    return TwoBranchConfig.model_validate({"arch": "two_branch", "fuse": fuse, "cnn": cnn, "transformer": transformer})
 
 
 def images(channels: int, size: tuple[int, int], batch: int = 2) -> Tensor:

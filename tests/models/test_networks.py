@@ -7,10 +7,10 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.trial import CLNetConfig, SmpConfig
+from kdsearch.config.trial import AnyNetwork
 from kdsearch.data.info import DatasetInfo
 from kdsearch.models import Network, SegOutput, build, cost, tap_shapes
-from tests.models.model_cases import clnet, dataset, images, smp
+from tests.models.model_cases import clnet, dataset, images, smp, two_branch
 
 SMALL, PAN = (64, 96), (128, 160)
 NETWORKS = {
@@ -33,9 +33,11 @@ NETWORKS = {
     "pan": (smp("pan", "mobilenet_v2"), 3, PAN),
     "upernet": (smp("upernet", "tu-convnext_atto", decoder_channels=32), 3, SMALL),
     "segformer": (smp("segformer", "mit_b0"), 4, SMALL),
+    "two branches": (two_branch(), 3, SMALL),
+    "two branches gated": (two_branch("gate"), 4, SMALL),
 }
 
-Case = tuple[CLNetConfig | SmpConfig, DatasetInfo, tuple[int, int]]
+Case = tuple[AnyNetwork, DatasetInfo, tuple[int, int]]
 
 
 @pytest.fixture(scope="class", params=list(NETWORKS))
@@ -74,7 +76,7 @@ class TestNetwork:
         _, info, size = case
         network.train().zero_grad()
         output = network(images(info.channels, size))
-        details = [feat for name, feat in output.taps.items() if name.startswith(("bound", "bin"))]
+        details = [feat for name, feat in output.taps.items() if name.startswith(("bound", "bin", "gate"))]
         torch.stack([feat.square().mean() for feat in (output.logits, *details)]).sum().backward()
         assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []
         assert all(parameter.grad.isfinite().all() for parameter in network.parameters())  # type: ignore[union-attr]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdsearch.train.metrics import ConfusionMatrix
+from kdsearch.train.metrics import ConfusionMatrix, follow_flow
 
 
 def test_iou_equals_counting_pixels() -> None:
@@ -32,3 +32,17 @@ def test_classes_that_never_occur_are_left_out_of_the_mean() -> None:
     # A class that is predicted but absent counts as 0.
     matrix.update(torch.tensor([[[2]]]), torch.tensor([[[0]]]))
     assert matrix.miou() == pytest.approx((1 / 3 + 1 / 2 + 0) / 3)
+
+
+def test_following_the_flow_equals_looking_up_pixels() -> None:
+    generator = torch.Generator().manual_seed(0)
+    later = torch.randint(0, 5, (2, 4, 6), generator=generator)
+    flow = torch.randn(2, 2, 4, 6, generator=generator) * 2
+    moved = follow_flow(later, flow)
+    for b in range(2):
+        for i in range(4):
+            for j in range(6):
+                x, y = round(j + float(flow[b, 0, i, j])), round(i + float(flow[b, 1, i, j]))
+                inside = 0 <= x < 6 and 0 <= y < 4
+                assert moved[b, i, j] == (later[b, y, x] if inside else 255)
+    assert torch.equal(follow_flow(later, torch.zeros_like(flow)), later)

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kdsearch.config.trial import TrialConfig
+from kdsearch.data.loader import Batch
 from kdsearch.data.store import Store
 from kdsearch.student import load_student, save_student
 from kdsearch.train.resources import Resources
@@ -106,11 +107,11 @@ def out_of_memory_once(trial: Trial, times: int) -> list[int]:
     sizes: list[int] = []
     forward = trial.module.forward
 
-    def limited(image_bchw: torch.Tensor, *rest: Any) -> Any:
-        sizes.append(len(image_bchw))
+    def limited(batch: Batch, *rest: Any) -> Any:
+        sizes.append(len(batch.image_bchw))
         if len(sizes) <= times:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return forward(image_bchw, *rest)
+        return forward(batch, *rest)
 
     trial.module.forward = limited  # type: ignore[method-assign]
     return sizes
