@@ -17,11 +17,29 @@ _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.Decomp
 
 def read_image(path: Path) -> NDArray[np.uint8]:
     """The pixels of an image file as uint8 `[H, W]` or `[H, W, C]`, palette indices kept as they are."""
+    return _read(path, None)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """The pixels of an image file as uint8 `[H, W, 3]`; grey and palette images become RGB, transparency goes."""
+    return _read(path, "RGB")
+
+
+def read_gray(path: Path) -> NDArray[np.uint8]:
+    """The brightness of an image file as uint8 `[H, W]`."""
+    return _read(path, "L")
+
+
+def _read(path: Path, mode: str | None) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
-            return np.asarray(image, dtype=np.uint8)
+            if image.mode.startswith(("I", "F")):  # 16 or 32 bits, which would wrap around
+                raise UserError(f"{path} has {image.mode} pixels; save it with 8 bits a channel")
+            return np.asarray(image if mode in (None, image.mode) else image.convert(mode), dtype=np.uint8)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; add the file, or remove its name from the lists") from None
+    except UserError:
+        raise
     except _DAMAGED as error:
         raise UserError(f"{path} cannot be read ({error}); fetch the file again") from None
 

@@ -27,8 +27,15 @@ from kdsearch.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val")
 READERS = {
+    "ade20k": "kdsearch.data.ade20k:ADE20K",
+    "camvid": "kdsearch.data.camvid:CamVid",
+    "cityscapes": "kdsearch.data.cityscapes:Cityscapes",
+    "coco_stuff": "kdsearch.data.coco_stuff:COCOStuff",
+    "folder": "kdsearch.data.folder:Folder",
     "mfnet": "kdsearch.data.mfnet:MFNet",
+    "pst900": "kdsearch.data.pst900:PST900",
     "scenes": "kdsearch.data.scenes:Scenes",
+    "voc": "kdsearch.data.voc:VOC",
 }
 """Registry: the name in a configuration, and `module:Class`."""
 
@@ -144,5 +151,6 @@ def files_fingerprint(root: Path, files: Iterable[Path], *facts: object) -> str:
             state = (stat.st_size, stat.st_mtime_ns)
         except FileNotFoundError:  # reported by name when it is read
             state = (-1, -1)
-        digest.update(f"{file.relative_to(root)}:{state}\n".encode())
+        name = file.relative_to(root) if file.is_relative_to(root) else file
+        digest.update(f"{name}:{state}\n".encode())
     return digest.hexdigest()

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,6 +10,16 @@ from kdsearch.errors import UserError
 
 from .conformance import ReaderConformance
 from .conftest import write_mfnet
+from .layouts import (
+    opened,
+    write_ade20k,
+    write_camvid,
+    write_cityscapes,
+    write_coco_stuff,
+    write_folder,
+    write_pst900,
+    write_voc,
+)
 
 
 class TestScenes(ReaderConformance):
@@ -32,19 +39,79 @@ class TestMFNet(ReaderConformance):
         return lambda: open_reader(DataConfig(name="mfnet", path=str(mfnet_folder), size=(24, 32)))
 
 
-@pytest.mark.real_data
-@pytest.mark.skipif("KDSEARCH_DATA" not in os.environ, reason="KDSEARCH_DATA names no folder of real data")
-class TestRealMFNet(ReaderConformance):
-    name = "mfnet"
+class TestCamVid(ReaderConformance):
+    name = "camvid"
+
+    @pytest.fixture(params=["none", "dis"])
+    def open_again(self, request, tmp_path):
+        folder = write_camvid(tmp_path / "set")
+        return lambda: opened("camvid", folder, flow=request.param)
+
+
+class TestFolder(ReaderConformance):
+    name = "folder"
+
+    @pytest.fixture(
+        params=[{}, {"lists": True}, {"thermal": "inside"}, {"thermal": "beside"}, {"thermal": "beside", "flow": "dis"}]
+    )
+    def open_again(self, request, tmp_path):
+        options = dict(request.param)
+        flow = options.pop("flow", "none")
+        folder = write_folder(tmp_path / "set", **options)
+        return lambda: opened("folder", folder, flow=flow)
+
+
+class TestCityscapes(ReaderConformance):
+    name = "cityscapes"
+
+    @pytest.fixture(params=["labelIds", "labelTrainIds", "flow"])
+    def open_again(self, request, tmp_path):
+        if request.param == "flow":
+            folder = write_cityscapes(tmp_path / "set", frames=2)
+            return lambda: opened("cityscapes", folder, flow="dis", gap=2)
+        folder = write_cityscapes(tmp_path / "set", request.param)
+        return lambda: opened("cityscapes", folder, labels=request.param)
+
+
+class TestVOC(ReaderConformance):
+    name = "voc"
+
+    @pytest.fixture(params=["train", "trainaug"])
+    def open_again(self, request, tmp_path):
+        folder = write_voc(tmp_path / "set")
+        return lambda: opened("voc", folder, train=request.param)
+
+
+class TestADE20K(ReaderConformance):
+    name = "ade20k"
 
     @pytest.fixture
-    def open_again(self):
-        path = str(Path(os.environ["KDSEARCH_DATA"]) / "mfnet")
-        return lambda: open_reader(DataConfig(name="mfnet", path=path, size=(480, 640)))
+    def open_again(self, tmp_path):
+        folder = write_ade20k(tmp_path / "set")
+        return lambda: opened("ade20k", folder)
+
+
+class TestCOCOStuff(ReaderConformance):
+    name = "coco_stuff"
+
+    @pytest.fixture
+    def open_again(self, tmp_path):
+        folder = write_coco_stuff(tmp_path / "set")
+        return lambda: opened("coco_stuff", folder)
+
+
+class TestPST900(ReaderConformance):
+    name = "pst900"
+
+    @pytest.fixture
+    def open_again(self, tmp_path):
+        folder = write_pst900(tmp_path / "set")
+        return lambda: opened("pst900", folder)
 
 
 def test_every_registered_reader_has_a_conformance_class():
-    assert {TestScenes.name, TestMFNet.name} == set(READERS)
+    mine = [kind for kind in ReaderConformance.__subclasses__() if kind.__module__ == __name__]
+    assert {kind.name for kind in mine} == set(READERS)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +226,65 @@ def test_fingerprint_follows_the_files(tmp_path):
     label = folder / "labels" / "00000D.png"
     Image.fromarray(np.zeros((24, 32), np.uint8)).save(label)
     assert fingerprint() != before
+
+
+def test_sixteen_bit_images_are_refused(tmp_path):
+    folder = write_camvid(tmp_path / "set")
+    label = folder / "valannot" / "0016E5_07959.png"
+    Image.fromarray(np.full((24, 32), 300, np.uint16)).save(label)
+    with pytest.raises(UserError, match=r"0016E5_07959\.png has I;16 pixels; save it with 8 bits"):
+        opened("camvid", folder).read("val", "0016E5_07959")
+
+
+FOLDERS = {
+    "mfnet": (write_mfnet, {}),
+    "camvid": (write_camvid, {"flow": "dis"}),
+    "cityscapes": (lambda root: write_cityscapes(root, frames=1), {"flow": "dis"}),
+    "voc": (write_voc, {}),
+    "ade20k": (write_ade20k, {}),
+    "coco_stuff": (write_coco_stuff, {}),
+    "pst900": (write_pst900, {}),
+    "folder": (lambda root: write_folder(root, thermal="beside"), {"flow": "dis"}),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other size"])
+def test_damage_to_any_file_of_a_sample_names_the_file(name, damage, tmp_path):
+    write, options = FOLDERS[name]
+    reader = opened(name, write(tmp_path / "set"), **options)
+    key = reader.keys("val")[0]
+    for file in reader.files("val", key):
+        content = file.read_bytes()
+        before = reader.fingerprint()
+        if damage == "missing":
+            file.unlink()
+        elif damage == "truncated":
+            file.write_bytes(content[: len(content) // 2])
+        else:
+            image = Image.open(file)
+            image.resize((16, 12), Image.Resampling.NEAREST).save(file)
+        with pytest.raises(UserError) as error:
+            reader.read("val", key)
+        assert str(file) in str(error.value) or (damage == "other size" and "size" in str(error.value))
+        assert reader.fingerprint() != before
+        file.write_bytes(content)
+    reader.read("val", key)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_wrong_folder_is_refused_at_once(name, tmp_path):
+    with pytest.raises(UserError, match=str(tmp_path)):
+        opened(name, tmp_path, **({"flow": "none"} if "flow" in FOLDERS[name][1] else {}))
+
+
+def test_grey_and_palette_images_become_rgb(tmp_path):
+    folder = write_camvid(tmp_path / "set")
+    path = folder / "val" / "0016E5_07959.png"
+    grey = np.random.default_rng(0).integers(0, 256, (24, 32), dtype=np.uint8)
+    Image.fromarray(grey).save(path)
+    assert np.array_equal(opened("camvid", folder).read("val", "0016E5_07959").image_hwc, np.dstack([grey] * 3))
+    colour = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8)).quantize(16)
+    colour.save(path)
+    want = np.asarray(colour.convert("RGB"))
+    assert np.array_equal(opened("camvid", folder).read("val", "0016E5_07959").image_hwc, want)
