@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("space", metavar="SPACE", help="name of a search space (clfd, ...) or path of its YAML file")
     add("--data", metavar="NAME=FOLDER", help="data set and where it lies; without it the demo profile runs")
-    add("--profile", metavar="P", help="a profile of the space")
+    add("--profile", metavar="P", help="a profile of the space (default: the one named like the data set)")
     add("--set", metavar="K=V", action="append", default=[], dest="overrides", help="override any leaf; may repeat")
     add("--trials", metavar="N", type=_positive, help="number of trials")
     add("--name", metavar="NAME", help="name of the run folder (default: space and time)")

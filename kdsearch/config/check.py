@@ -33,7 +33,7 @@ def read_checked(raw: Any, origin: Origin, model: type[TrialConfig], why_fixed: 
     problems = [Problem(*broken) for broken in reader.broken]
     problems += [Problem(each.origin, each.name, why) for each in found if (why := why_fixed(each.name))]
     spoilt = tuple(problem.name for problem in problems)
-    for corner in _corners(found):
+    for corner in corners(found):
         problems += [each for each in _problems_at(corner, root, origin, model) if not _is_below(each.name, spoilt)]
     if problems:
         raise problems_error(problems)
@@ -54,8 +54,11 @@ def validate(tree: Mapping[str, Any], model: type[Model]) -> Model:
     return model.model_validate(tree, strict=True)
 
 
-def _corners(found: list[Parameter]) -> Iterator[Mapping[str, Any]]:
-    """Parameters, where they are not at their default, of the samples that stand for the whole space."""
+def corners(found: list[Parameter]) -> Iterator[Mapping[str, Any]]:
+    """Parameters, where they are not at their default, of the samples that stand for the whole space.
+
+    These are the default, and both ends of each range and each option of each choice, all else at its default.
+    """
     yield {}
     for parameter in found:
         for value in ends(parameter.domain):

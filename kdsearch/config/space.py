@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from kdsearch.config.check import read_checked, sample_tree, validate
+from kdsearch.config.check import corners, read_checked, sample_tree, validate
 from kdsearch.config.document import SpaceDocument
 from kdsearch.config.flat import flatten, trial_key
 from kdsearch.config.nodes import parameters
 from kdsearch.config.overlay import overlay, set_data, set_override
 from kdsearch.config.problems import locate, problems_error
-from kdsearch.config.ranges import Choice, Range, RangeError, Scalar, category
+from kdsearch.config.ranges import Choice, Log, Range, RangeError, Scalar, Uniform, category
 from kdsearch.config.search import ConfirmConfig, SearchConfig
 from kdsearch.config.shipped import display, find_space
 from kdsearch.config.trial import TrialConfig
@@ -86,6 +86,19 @@ class SearchSpace:
     def default(self) -> Sample:
         """Every parameter at its default: the first trial of every search."""
         return self.from_params({})
+
+    def corners(self) -> Iterator[tuple[str, Sample]]:
+        """The samples that stand for all networks and terms of the space, the default first, each with its name.
+
+        They are the ends of every integer range and the options of every choice in student, distillation and teacher;
+        real numbers change no shape.
+        """
+        found = [
+            each for each in parameters(self._root, self._origin)
+            if re.match(r"student|distill|teacher", each.name) and not isinstance(each.domain, Uniform | Log)
+        ]  # fmt: skip
+        for params in corners(found):
+            yield ", ".join(f"{name}={value}" for name, value in params.items()), self.from_params(params)
 
     def from_params(self, params: Mapping[str, Any]) -> Sample:
         """The sample that has these parameters; those not given take their default."""

@@ -16,11 +16,56 @@ if TYPE_CHECKING:
 
 def registry() -> dict[str, type[Term]]:
     """Every distillation term by name. Its `Config` validates the hyper-parameters. Imports torch."""
+    from kdsearch.distill.adversarial import Adversarial
+    from kdsearch.distill.afdcd import AfDCD
+    from kdsearch.distill.at import AT
+    from kdsearch.distill.cirkd import CIRKD
+    from kdsearch.distill.cirkd_memory import CIRKDMemory
     from kdsearch.distill.clfd import CLFD
+    from kdsearch.distill.cwd import CWD, CWDFeature
+    from kdsearch.distill.dist import DIST
     from kdsearch.distill.dsrd import DSRD
+    from kdsearch.distill.fitnet import FitNet
+    from kdsearch.distill.frkd_distances import FRKDInter, FRKDIntra
+    from kdsearch.distill.frkd_location import FRKDLocation
+    from kdsearch.distill.frkd_refine import FRKDRefine
+    from kdsearch.distill.ifvd import IFVD
     from kdsearch.distill.kd import KD
+    from kdsearch.distill.mgd import MGD
+    from kdsearch.distill.skd import SKDPair
+    from kdsearch.distill.stc_frames import StcFrames
+    from kdsearch.distill.stc_motion import StcMotion
+    from kdsearch.distill.stc_pair import StcPair
+    from kdsearch.distill.stc_temporal_kd import StcTemporalKD
 
-    return {term.name: term for term in (KD, DSRD, CLFD)}
+    return {
+        term.name: term
+        for term in (
+            KD,
+            DSRD,
+            CLFD,
+            SKDPair,
+            IFVD,
+            CWD,
+            CWDFeature,
+            DIST,
+            AT,
+            FitNet,
+            Adversarial,
+            StcPair,
+            StcMotion,
+            StcFrames,
+            StcTemporalKD,
+            AfDCD,
+            MGD,
+            CIRKD,
+            CIRKDMemory,
+            FRKDRefine,
+            FRKDLocation,
+            FRKDInter,
+            FRKDIntra,
+        )
+    }
 
 
 def build_terms(configs: Mapping[str, TermConfig], student: Shapes, teacher: Shapes, info: DatasetInfo) -> WeightedSum:

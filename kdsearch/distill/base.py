@@ -19,9 +19,10 @@ Shapes = dict[str, tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class Needs:
-    """What a term reads beside logits and labels."""
+    """What a term reads beside logits and labels: `taps` of both networks, `teacher_taps` of the teacher alone."""
 
     taps: tuple[str, ...] = ()
+    teacher_taps: tuple[str, ...] = ()
     detail_heads: bool = False
     video: bool = False
 
@@ -91,18 +92,19 @@ class Term(nn.Module):
     def forward(
         self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None = None
     ) -> Tensor:
-        taps = self.needs.taps
+        needs = self.needs
+        taps_s, taps_t = needs.taps, needs.taps + needs.teacher_taps
         with torch.autocast(student.logits.device.type, enabled=False):
             if frames is not None:
                 frames = FramePair(
-                    _full_precision(frames.student, taps),
-                    _detached(_full_precision(frames.teacher, taps)),
+                    _full_precision(frames.student, taps_s),
+                    _detached(_full_precision(frames.teacher, taps_t)),
                     promote(frames.flow_b2hw),
                     promote(frames.image_bchw),
                     promote(frames.next_image_bchw),
                 )
             return self.loss(
-                _full_precision(student, taps), _detached(_full_precision(teacher, taps)), target_bhw, frames
+                _full_precision(student, taps_s), _detached(_full_precision(teacher, taps_t)), target_bhw, frames
             )
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:

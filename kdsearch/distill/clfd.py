@@ -15,6 +15,7 @@ from kdsearch.distill.features import channel_adapter, match_size, pixels
 from kdsearch.distill.labels import labels_at, prototypes
 from kdsearch.distill.memory import ClassQueue, embedding_head
 from kdsearch.distill.sampling import RandomState, sample_per_class
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -42,6 +43,9 @@ class CLFD(Term):
     they differ; `memory` by an embedding head, whose batch statistics (training only) see every pixel. `spatial` and
     `relation` need neither. `memory` stores the batch's teacher pixels, then contrasts with the queue; in eval mode it
     stores nothing.
+
+    Peak extra memory, beside the maps' gradients: O(B h w (C + K)); `pixel_pixel` adds O(chunk n) for its n pixels,
+    `memory` O(chunk K queue).
     """
 
     name = "clfd"
@@ -108,6 +112,45 @@ class CLFD(Term):
     def needs(self) -> Needs:
         return Needs(taps=self.layers)
 
+    def estimate_bytes(self, batch: int) -> int:
+        shapes = (self.shapes_s, self.shapes_t)
+        numbers = [self._layer_numbers(layer, batch) for layer in self.layers]
+        kept = sum(kept for kept, _ in numbers) + max(peak - kept for kept, peak in numbers)
+        weights = sum(parameter.numel() for parameter in self.parameters())
+        resized = max(resized_bytes(layer, *shapes, batch) for layer in self.layers)
+        return int(FLOAT * (kept + weights)) + (0 if self.config.mode == "spatial" else resized)
+
+    def _layer_numbers(self, layer: str, batch: int) -> tuple[float, float]:
+        """Numbers held for a layer: while another one is computed, and at most."""
+        config, classes = self.config, self.info.num_classes
+        channels_s, height, width = self.shapes_s[layer]
+        channels_t = self.shapes_t[layer][0]
+        adapted = channels_s != channels_t and config.mode not in ("spatial", "relation")
+        pixels = batch * matched_pixels(layer, self.shapes_s, self.shapes_t)
+        feats, grads = pixels * channels_t, batch * height * width * channels_s
+        if config.mode == "memory":
+            queue = classes * config.queue
+            pairs = min(config.chunk, pixels) * queue
+            kept = queue * channels_t + 4.5 * feats
+            return kept, queue * channels_t + max(8 * feats, 5.5 * feats + 5 * pairs)
+        if config.mode == "pixel_proto":
+            return feats + pixels * (classes + 5), 6 * feats + 2 * pixels
+        if config.mode == "pixel_pixel":
+            sampled = config.anchors_per_class is not None
+            rows = classes * min(config.anchors_per_class or pixels, pixels) if sampled else pixels
+            pairs = rows * min(config.chunk, rows)
+            copies = 5 if sampled else 6 + adapted
+            maps = (2 + adapted) * feats + 2 * rows * channels_t
+            kept = max(grads, rows * (2 * channels_t + classes + 6))
+            return kept, max(maps, rows * (copies * channels_t + classes + 6) + 4 * pairs)
+        kept, member = max(grads, pixels * (classes + 2)), pixels * (1.5 * classes + 3)
+        if config.mode == "spatial":
+            return kept, max(grads + pixels, member)
+        peak = max(2 * feats + grads, feats + member) if adapted else max(2 * grads, member)
+        if config.mode == "proto_spatial":
+            peak += grads if adapted else pixels * classes
+        return kept, peak
+
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         total = student.logits.new_zeros(())
         for layer in self.layers:
@@ -116,6 +159,8 @@ class CLFD(Term):
 
     def _layer_loss(self, layer: str, student_bchw: Tensor, teacher_bchw: Tensor, target_bhw: Tensor) -> Tensor:
         mode, tau, classes = self.config.mode, self.config.temperature, self.info.num_classes
+        if mode == "spatial":
+            return self._spatial_loss(student_bchw, teacher_bchw, target_bhw)
         adapted_bchw = self.adapters[layer](student_bchw) if layer in self.adapters else student_bchw
         feat_s, feat_t = match_size(adapted_bchw, teacher_bchw)
         label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
@@ -125,8 +170,6 @@ class CLFD(Term):
             return self._memory_loss(layer, feat_s, feat_t, label_bhw, valid_bhw)
         if mode == "pixel_pixel":
             return self._pixel_pixel_loss(pixels(feat_s), pixels(feat_t), label_n, valid_n)
-        if mode == "spatial":
-            return self._spatial_loss(student_bchw, teacher_bchw, label_n, valid_n)
 
         proto_t, present_k = prototypes(feat_t, label_bhw, valid_bhw, classes)
         if mode == "pixel_proto":
@@ -136,13 +179,16 @@ class CLFD(Term):
             return contrast.relation(proto_s, proto_t, present_k, tau)
         value = contrast.proto(proto_s, proto_t, present_k, tau, self.config.symmetric)
         if mode == "proto_spatial":
-            value = value + self._spatial_loss(student_bchw, teacher_bchw, label_n, valid_n)
+            value = value + self._spatial_loss(student_bchw, teacher_bchw, target_bhw)
         return value
 
-    def _spatial_loss(self, student_bchw: Tensor, teacher_bchw: Tensor, label_n: Tensor, valid_n: Tensor) -> Tensor:
+    def _spatial_loss(self, student_bchw: Tensor, teacher_bchw: Tensor, target_bhw: Tensor) -> Tensor:
         mean_s, mean_t = match_size(student_bchw.mean(1, keepdim=True), teacher_bchw.mean(1, keepdim=True))
+        label_bhw, valid_bhw = labels_at(target_bhw, mean_s.shape[-2:])
         classes, tau = self.info.num_classes, self.config.temperature
-        return contrast.spatial(mean_s.flatten(), mean_t.flatten(), label_n, valid_n, classes, tau)
+        return contrast.spatial(
+            mean_s.flatten(), mean_t.flatten(), label_bhw.flatten(), valid_bhw.flatten(), classes, tau
+        )
 
     def _pixel_pixel_loss(self, student_nc: Tensor, teacher_nc: Tensor, label_n: Tensor, valid_n: Tensor) -> Tensor:
         classes, count = self.info.num_classes, self.config.anchors_per_class

@@ -15,6 +15,7 @@ from kdsearch.distill.base import FramePair, Needs, Shapes, Term
 from kdsearch.distill.features import match_size
 from kdsearch.distill.kd import check_logits, soft_kl
 from kdsearch.distill.labels import labels_at, masked_mean
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -29,6 +30,8 @@ class DSRD(Term):
     - `L_det` sums, over the boundary and binary heads, the squared difference of both networks' probabilities. Networks
       without such heads are compared on a boundary and a foreground map derived from their semantic probabilities.
     - `L_sem` is the soft cross-entropy of the semantic logits, times `T^2` (ours; the published T is 1).
+
+    Peak extra memory: O(B K h w) of the logits, and O(B h w) of each detail head.
     """
 
     name = "dsrd"
@@ -86,6 +89,19 @@ class DSRD(Term):
     @property
     def needs(self) -> Needs:
         return Needs(taps=self.heads, detail_heads=bool(self.heads))
+
+    def estimate_bytes(self, batch: int) -> int:
+        shapes, classes = (self.shapes_s, self.shapes_t), self.info.num_classes
+        logits = matched_pixels("logits", *shapes)
+        numbers = logits * ((5 if self.config.form == "kl" else 4) * classes + 3)
+        if not self.heads:
+            numbers += logits * (3 * classes + 5)
+        else:
+            sizes = [(self.shapes_s[head][0], matched_pixels(head, *shapes)) for head in self.heads]
+            saved = sum(pixels * (2 * channels + 1) for channels, pixels in sizes)
+            numbers = max(numbers, logits * classes + max(3 * channels * pixels for channels, pixels in sizes)) + saved
+        resized = sum(resized_bytes(name, *shapes, batch) for name in ("logits", *self.heads))
+        return FLOAT * batch * numbers + resized
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         detail = self._heads_loss if self.heads else self._derived_loss

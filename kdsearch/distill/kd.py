@@ -11,6 +11,7 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.features import match_size
 from kdsearch.distill.labels import labels_at, masked_mean
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -19,6 +20,8 @@ class KD(Term):
     """`T^2 * mean over pixels of KL(softmax(z_T / T) || softmax(z_S / T))` on the logits (Hinton et al., 2015).
 
     Zero when both networks agree. Normalised as in CIRKD: per pixel, so that weight 1 is the published one.
+
+    Peak extra memory: O(B K h w).
     """
 
     name = "kd"
@@ -36,6 +39,11 @@ class KD(Term):
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
+
+    def estimate_bytes(self, batch: int) -> int:
+        shapes = ("logits", self.shapes_s, self.shapes_t)
+        numbers = batch * matched_pixels(*shapes) * (5 * self.info.num_classes + 2)
+        return FLOAT * numbers + resized_bytes(*shapes, batch)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         student_bkhw, teacher_bkhw = match_size(student.logits, teacher.logits)

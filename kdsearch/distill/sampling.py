@@ -18,7 +18,7 @@ class RandomState(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self._generator = torch.Generator()
-        self._generator.manual_seed(int(torch.randint(2**62, ()).item()))
+        self._generator.manual_seed(int(torch.randint(2**62, (), device="cpu").item()))
 
     def uniform(self, *shape: int, device: torch.device) -> Tensor:
         """Numbers from [0, 1), fp32."""

@@ -29,6 +29,7 @@ class WeightedSum(nn.Module):
         needs = [term.needs for term in self.terms.values()]
         return Needs(
             taps=tuple(dict.fromkeys(tap for need in needs for tap in need.taps)),
+            teacher_taps=tuple(dict.fromkeys(tap for need in needs for tap in need.teacher_taps)),
             detail_heads=any(need.detail_heads for need in needs),
             video=any(need.video for need in needs),
         )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
+from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.trial import AnyNetwork
+from kdsearch.config.trial import AnyNetwork, NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.factory import meta_network
@@ -41,14 +43,20 @@ def cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
     return Cost(counter.get_total_flops() / 1e9, sum(p.numel() for p in network.parameters()) / 1e6)
 
 
+@lru_cache(maxsize=256)
+def _tap_shapes(config_json: str, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
+    config: AnyNetwork = TypeAdapter(NetworkConfig).validate_json(config_json)
+    output = _run(meta_network(config, info), info, size, details=True)
+    maps = {"logits": output.logits, **output.taps}
+    return {name: (feat.shape[1], feat.shape[2], feat.shape[3]) for name, feat in maps.items()}
+
+
 def tap_shapes(config: AnyNetwork, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
     """Channels, height and width of `"logits"` and of every tap, detail heads too, for images of `size`.
 
     Raises `UserError` as `cost` does.
     """
-    output = _run(meta_network(config, info), info, size, details=True)
-    maps = {"logits": output.logits, **output.taps}
-    return {name: (feat.shape[1], feat.shape[2], feat.shape[3]) for name, feat in maps.items()}
+    return dict(_tap_shapes(without_weights(config).model_dump_json(), info, size))
 
 
 def _run(network: Network, info: DatasetInfo, size: Size, details: bool) -> SegOutput:

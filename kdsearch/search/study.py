@@ -163,24 +163,37 @@ class _Costs:
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     def check(self) -> None:
-        """The default trial can be built: weights load; teacher, student and terms fit each other, data and size."""
-        import torch
+        """The space can be trained: weights load, and every student and set of terms fits teacher, data and size.
 
-        config = self.space.default().trial
-        info, size = self.store.info, config.data.crop or config.data.size
-        self(config)
+        Networks and terms are built on the meta device, at the default and at the ends of every range.
+        """
+        config, info = self.space.default().trial, self.store.info
         if not info.video and (config.data.consistency or config.data.frames == "video"):
             raise UserError(
                 f"the data set {info.name} has single images: set data.frames to views and data.consistency to false, "
                 "or choose a video set (camvid with option flow, scenes)."
             )
+        for corner, sample in self.space.corners():
+            try:
+                self._check_terms(sample.trial)
+            except UserError as error:
+                raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
         models.build(config.student, info)
-        if config.teacher is None:
-            return
-        models.build(config.teacher.network(), info)
-        teacher = models.tap_shapes(config.teacher.network(), info, size)
-        with torch.device("meta"):
-            build_terms(config.distill, models.tap_shapes(config.student, info, size), teacher, info)
+        if config.teacher is not None:
+            models.build(config.teacher.network(), info)
+
+    def _check_terms(self, config: TrialConfig) -> None:
+        import torch
+
+        self(config)
+        if config.teacher is not None:
+            size = config.data.crop or config.data.size
+            student, teacher = (
+                models.tap_shapes(network, self.store.info, size)
+                for network in (config.student, config.teacher.network())
+            )
+            with torch.device("meta"):
+                build_terms(config.distill, student, teacher, self.store.info)
 
     def reference(self) -> dict[str, float]:
         """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""
@@ -247,19 +260,24 @@ def _run_folder(request: Request) -> RunFolder:
 def _space(request: Request, run: RunFolder) -> SearchSpace:
     trials = [] if request.trials is None else [f"search.trials={request.trials}"]
     if not request.resume:
-        profile = request.profile or _demo(request)
+        profile = request.profile or _implied_profile(request)
         return load_space(request.space, profile=profile, overrides=[*request.overrides, *trials], data=request.data)
     if request.profile or request.overrides or request.data:
         raise UserError("A resumed study keeps its space: leave --profile, --set and --data out (--trials may grow).")
     return load_space(run.space, overrides=trials)
 
 
-def _demo(request: Request) -> str | None:
-    """The demo profile, where the space has one and its data set needs a folder that nobody named."""
-    if request.data is not None or "demo" not in profile_names(request.space):
-        return None
+def _implied_profile(request: Request) -> str | None:
+    """The profile of the data set that was named, or the demo where the space needs a folder that nobody named."""
+    profiles = profile_names(request.space)
+    if request.data is not None:
+        name = request.data[0]
+        if name not in profiles:
+            return None
+        print(f"--data {name}: taking the space's profile {name}", flush=True)
+        return name
     data = load_space(request.space).default().trial.data
-    if data.path is not None or not needs_folder(data.name):
+    if "demo" not in profiles or data.path is not None or not needs_folder(data.name):
         return None
     print(f"no --data for {data.name}: running the demo profile on built-in scenes", flush=True)
     return "demo"

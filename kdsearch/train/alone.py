@@ -27,12 +27,13 @@ def train_alone(config: TrialConfig, folder: RunFolder, out: Path, say: Callable
     store = build_store(config.data, folder.stores)
     weights = None
     if config.teacher is not None:
-        weights = _teacher(config, store, folder, say)
+        weights = teacher_weights(config, store, folder, say)
     write_folder_atomically(out.resolve(), lambda target: _train(config, store, weights, target, "student", say))
     say(f"wrote {out}")
 
 
-def _teacher(config: TrialConfig, store: Store, folder: RunFolder, say: Callable[[str], None]) -> Path:
+def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, say: Callable[[str], None]) -> Path:
+    """The weights of the teacher of `config`, trained here unless they are there already."""
     assert config.teacher is not None
     if config.teacher.checkpoint is not None:
         return Path(config.teacher.checkpoint)

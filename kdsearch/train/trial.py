@@ -87,7 +87,7 @@ class Trial:
         self.resources = resources
         self.device = resources.device
         self.epoch = 0
-        self.teacher = resources.teacher(config)
+        self.teacher = resources.teacher(config) if config.distill else None
         torch.manual_seed(config.train.seed)
         info, split = resources.store.info, resources.store.split("train")
         student = models.build(config.student, info)

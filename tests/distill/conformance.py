@@ -19,7 +19,7 @@ from torch.autograd import gradcheck
 from benchmarks.memory import peak_extra_bytes
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill import registry
-from kdsearch.distill.base import FramePair, Shapes, Term
+from kdsearch.distill.base import FramePair, Shapes, Term, promote
 from kdsearch.distill.sampling import RandomState
 from kdsearch.models.output import SegOutput
 
@@ -46,6 +46,7 @@ class Case:
     channel_free: bool = False  # the order of a tap's channels does not matter, if both networks change it
     order_free: bool = True  # nor does the order of the batch
     class_free: bool = True  # nor do the numbers of the classes
+    whole_gradient: bool = True  # the gradient is the value's; false where a part is held fixed on purpose
     half_rtol: float = 1e-2
     wide: int = 16  # factor of the taps' channels where memory is measured
 
@@ -74,16 +75,21 @@ class Case:
             target[1, 2, 3] = IGNORE_INDEX
         return target
 
-    def call(self, term: Term, student: SegOutput, teacher: SegOutput, target: Tensor) -> Tensor:
-        """The term's value; a video term gets the second halves of the outputs as the later frames'."""
+    def arguments(self, student: SegOutput, teacher: SegOutput, target: Tensor) -> tuple[Any, ...]:
+        """What the term is called with; a video term gets the second halves of the outputs as the later frames'."""
         if not self.video:
-            return term(student, teacher, target)
+            return student, teacher, target
         batch, (height, width) = len(target), target.shape[-2:]
         generator = torch.Generator().manual_seed(9)
         image, later = torch.randn(2, batch, 3, height, width, generator=generator, dtype=torch.float64) / 4
         flow = torch.randn(batch, 2, height, width, generator=generator, dtype=torch.float64)
+        seen = [tensor.to(promote(student.logits).dtype) for tensor in (flow, image, later)]
         (first_s, later_s), (first_t, later_t) = halves(student, batch), halves(teacher, batch)
-        return term(first_s, first_t, target, FramePair(later_s, later_t, flow, image, later))
+        return first_s, first_t, target, FramePair(later_s, later_t, *seen)
+
+    def call(self, term: Term, student: SegOutput, teacher: SegOutput, target: Tensor) -> Tensor:
+        """The term's value."""
+        return term(*self.arguments(student, teacher, target))
 
 
 def random_output(shapes: Shapes, batch: int, seed: int, requires_grad: bool, dtype: torch.dtype) -> SegOutput:
@@ -149,11 +155,14 @@ class TermConformance:
     def test_needs_names_what_is_read(self, case: Case) -> None:
         term = case.build()
         student, teacher = case.output("student", 0), case.output("teacher", 1)
-        for output in (student, teacher):
-            output.taps = {name: tap for name, tap in output.taps.items() if name in term.needs.taps}
+        needs = term.needs
+        for output, names in ((student, needs.taps), (teacher, needs.taps + needs.teacher_taps)):
+            output.taps = {name: tap for name, tap in output.taps.items() if name in names}
         case.call(term, student, teacher, case.labels())
 
     def test_gradcheck(self, case: Case) -> None:  # (2)
+        if not case.whole_gradient:
+            pytest.skip("holds a part of the student fixed")
         term, student, teacher = case.build(), case.output("student", 0), case.output("teacher", 1)
         case.call(term, student, teacher, case.labels())  # fills queues
         term.eval()
@@ -191,6 +200,8 @@ class TermConformance:
         value = case.call(term, student, teacher, target)
         grads = gradients(value, student)
         ignored_b1hw = (target == IGNORE_INDEX)[:, None]
+        if case.video:  # labels are the first frame's
+            ignored_b1hw = torch.cat([ignored_b1hw, torch.zeros_like(ignored_b1hw)])
         other_s, other_t = (mapped(o, lambda x: x + 7 * x.sin() * ignored_b1hw) for o in (student, teacher))
         restore(rngs)
         other = case.call(term, other_s, other_t, target)
@@ -311,9 +322,10 @@ class TermConformance:
         ]
         target = torch.randint(classes, (batch, 2 * size[0], 2 * size[1]))
 
+        arguments = case.arguments(outputs[0], outputs[1], target)
+
         def step() -> None:
-            value = case.call(term, outputs[0], outputs[1], target)
-            value.backward()
+            term(*arguments).backward()
 
         step()  # first calls allocate what stays
         for parameter in (*term.parameters(), *tensors(outputs[0])):

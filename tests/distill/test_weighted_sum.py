@@ -94,9 +94,12 @@ def test_a_value_that_is_not_finite_stays_visible(value: float) -> None:
 
 def test_needs_are_joined() -> None:
     terms = WeightedSum(
-        {"a": Constant(0, Needs(("c1", "head"))), "b": Constant(0, Needs(("head", "bin1"), detail_heads=True))}
+        {
+            "a": Constant(0, Needs(("c1", "head"), ("cnn.head",))),
+            "b": Constant(0, Needs(("head", "bin1"), ("gate", "cnn.head"), detail_heads=True)),
+        }
     )
-    assert terms.needs == Needs(("c1", "head", "bin1"), detail_heads=True, video=False)
+    assert terms.needs == Needs(("c1", "head", "bin1"), ("cnn.head", "gate"), detail_heads=True, video=False)
 
 
 def test_gradient_ratio() -> None:
@@ -148,4 +151,11 @@ def test_registry_names_and_documents_every_setting() -> None:
         assert issubclass(term.Config, Term.Config)
         assert all(field.description for field in term.Config.model_fields.values()), name
         assert term.Config() is not None
-    assert {name for name, term in registry().items() if term.reconstructed} == {"dsrd", "clfd"}
+    assert {name for name, term in registry().items() if term.reconstructed} == {
+        "clfd",
+        "dsrd",
+        "stc_frames",
+        "stc_motion",
+        "stc_pair",
+        "stc_temporal_kd",
+    }

@@ -99,6 +99,16 @@ def test_bad_range(capfd: pytest.CaptureFixture[str]) -> None:
     assert "log" in message
 
 
+def test_a_term_that_some_trial_could_not_feed(capfd: pytest.CaptureFixture[str], space: Path) -> None:
+    message = refused(capfd, str(space), "--set", "distill.clfd.layers={choice: [auto, sem]}")
+    assert "with distill.clfd.layers=sem: clfd: layers 'sem' are not taps of both networks" in message
+
+
+def test_video_of_single_images(capfd: pytest.CaptureFixture[str], mfnet: Path) -> None:
+    message = refused(capfd, *data(mfnet), "--set", "data.frames=video")
+    assert "the data set mfnet has single images: set data.frames to views" in message
+
+
 def test_unreachable_tracking_server(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     message = refused(capfd, "clfd", "--tracking-uri", "http://127.0.0.1:9", "--name", "x")
     assert "http://127.0.0.1:9 does not answer" in message

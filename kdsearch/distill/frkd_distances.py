@@ -1,0 +1,105 @@
+"""FRKDNet's distances in the feature space: between the classes, and of a class's pixels to its centre."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kdsearch.data.info import DatasetInfo
+from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.features import match_size
+from kdsearch.distill.ifvd import centre_cosines
+from kdsearch.distill.labels import labels_at, masked_mean, prototypes
+from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.models.output import SegOutput
+
+
+class _Distances(Term):
+    """What both terms read."""
+
+    reconstructed = True
+
+    class Config(Term.Config):
+        tap: str = Field("head", description="map to compare: head, the classifier's input, or c4, the last stage")
+
+    config: Config
+
+    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+        super().__init__(config, student, teacher, info)
+        require_tap(self.name, config.tap, student, teacher)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(taps=(self.config.tap,))
+
+    def _sizes(self, batch: int) -> tuple[int, int, int, int]:
+        """Bytes of the student's and the teacher's map, of the pixels' membership in classes, and of what resizing adds."""
+        tap = self.config.tap
+        pixels = FLOAT * batch * matched_pixels(tap, self.shapes_s, self.shapes_t)
+        channels = (self.shapes_s[tap][0], self.shapes_t[tap][0], self.info.num_classes)
+        map_s, map_t, members = (pixels * count for count in channels)
+        return map_s, map_t, members, resized_bytes(tap, self.shapes_s, self.shapes_t, batch)
+
+
+class FRKDInter(_Distances):
+    """Mean squared difference, over pairs of classes, of both networks' distances between their centres.
+
+    Jiang et al., FRKDNet, 2023. A reconstruction: that distances between classes are distilled is the paper's, the
+    formula is ours. Centres are means over the batch, of the present classes; a network's distances are divided by
+    their mean, so channels may differ and the scale of the features does not matter. 0 with fewer than two classes,
+    and when both networks agree. Our weight is 1.
+
+    Peak extra memory: O(B h w (C_S + K)).
+    """
+
+    name = "frkd_inter"
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
+        label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
+        centre_s, present_k = prototypes(feat_s, label_bhw, valid_bhw, self.info.num_classes)
+        centre_t, _ = prototypes(feat_t, label_bhw, valid_bhw, self.info.num_classes)
+        pairs_kk = (present_k[:, None] & present_k).triu(1)
+        difference_kk = relative_distances(centre_s, pairs_kk) - relative_distances(centre_t, pairs_kk)
+        return masked_mean(difference_kk.square(), pairs_kk)
+
+    def estimate_bytes(self, batch: int) -> int:
+        map_s, map_t, members, resized = self._sizes(batch)
+        return resized + max(2 * map_s, map_t) + members
+
+
+class FRKDIntra(_Distances):
+    """Mean squared difference of both networks' cosines between a pixel and its class's centre over the batch.
+
+    Jiang et al., FRKDNet, 2023. A reconstruction: that distances within a class are distilled is the paper's, the
+    formula is IFVD's with centres of the whole batch. Channels may differ and the scale of the features does not
+    matter. Zero when both networks agree. Our weight is 20.
+
+    Peak extra memory: O(B h w (C_S + K)).
+    """
+
+    name = "frkd_intra"
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
+        label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
+
+        def cosines(feat_bchw: Tensor) -> Tensor:
+            centre_kc, _ = prototypes(feat_bchw, label_bhw, valid_bhw, self.info.num_classes)
+            return centre_cosines(feat_bchw, centre_kc, label_bhw)
+
+        return masked_mean((cosines(feat_s) - cosines(feat_t)).square(), valid_bhw)
+
+    def estimate_bytes(self, batch: int) -> int:
+        map_s, map_t, members, resized = self._sizes(batch)
+        return resized + max(3 * map_s + 2 * members, map_t + members)
+
+
+def relative_distances(centre_kc: Tensor, pairs_kk: Tensor, eps: float = 1e-8) -> Tensor:
+    """Euclidean distances between centres, `[K, K]`, over their mean over `pairs`; all 0 where that vanishes."""
+    # The form by a matrix product loses what sets near centres apart.
+    distance_kk = torch.cdist(centre_kc, centre_kc, compute_mode="donot_use_mm_for_euclid_dist")
+    mean = masked_mean(distance_kk, pairs_kk)
+    vanishes = mean <= eps
+    return torch.where(vanishes, 0.0, distance_kk / torch.where(vanishes, 1.0, mean))

@@ -1,0 +1,86 @@
+"""FRKDNet's location of features: where a pixel lies among the centres of the classes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field, PositiveFloat
+from torch import Tensor
+
+from kdsearch.data.info import DatasetInfo
+from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.features import match_size, unit
+from kdsearch.distill.frkd_refine import entropy, foreground, logits_at
+from kdsearch.distill.kd import check_logits, soft_kl
+from kdsearch.distill.labels import labels_at, masked_mean, prototypes
+from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.models.output import SegOutput
+
+
+class FRKDLocation(Term):
+    """`mean over pixels of KL(a_T || a_S)`, where `a` is the softmax of a pixel's cosines to the class centres / tau.
+
+    Jiang et al., FRKDNet, 2023. A reconstruction: that a student mimics where features lie among those of the classes
+    is the paper's, the formula is ours. Centres are means over the batch, of the present classes; each network has its
+    own, so channels may differ and the scale of the features does not matter. 0 with fewer than two classes, and when
+    both networks agree. Our weight is 1.
+
+    Peak extra memory: O(B h w (C_S + K)).
+    """
+
+    name = "frkd_location"
+    reconstructed = True
+
+    class Config(Term.Config):
+        tap: str = Field("head", description="map to compare: head, the classifier's input, or c4, the last stage")
+        tau: PositiveFloat = Field(0.1, description="softmax temperature of the cosines; ours 0.1; range 0.03 to 0.5")
+        mask: Literal["valid", "foreground"] = Field(
+            "valid",
+            description="pixels to average over: all valid ones, or those where the teacher's entropy is at most their "
+            "image's mean",
+        )
+
+    config: Config
+
+    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+        super().__init__(config, student, teacher, info)
+        require_tap(self.name, config.tap, student, teacher)
+        if config.mask == "foreground":
+            check_logits(student, teacher, info)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(taps=(self.config.tap,))
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
+        label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
+        profile_s, profile_t = (self._profile(feat, label_bhw, valid_bhw) for feat in (feat_s, feat_t))
+        mask_bhw = valid_bhw
+        if self.config.mask == "foreground":
+            mask_bhw = foreground(entropy(logits_at(teacher.logits, feat_s.shape[-2:])), valid_bhw, None)
+        return masked_mean(soft_kl(profile_s, profile_t, 1.0), mask_bhw)
+
+    def _profile(self, feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor) -> Tensor:
+        """Cosines to the centres / tau, `[B, K, h, w]`; the lowest finite value for absent classes."""
+        centre_kc, present_k = prototypes(feat_bchw, label_bhw, valid_bhw, self.info.num_classes)
+        cosine_bkhw = class_cosines(feat_bchw, centre_kc)
+        lowest = torch.finfo(cosine_bkhw.dtype).min
+        return (cosine_bkhw / self.config.tau).masked_fill(~present_k[:, None, None], lowest)
+
+    def estimate_bytes(self, batch: int) -> int:
+        tap = self.config.tap
+        pixels = FLOAT * batch * matched_pixels(tap, self.shapes_s, self.shapes_t)
+        map_s, map_t = pixels * self.shapes_s[tap][0], pixels * self.shapes_t[tap][0]
+        profile = pixels * self.info.num_classes
+        resized = resized_bytes(tap, self.shapes_s, self.shapes_t, batch)
+        return resized + max(2 * map_s + 7 * profile, map_t + 2 * profile)
+
+
+def class_cosines(feat_bchw: Tensor, centre_kc: Tensor, eps: float = 1e-8) -> Tensor:
+    """Cosine of each pixel to each centre, `[B, K, h, w]`; 0, without a gradient, where either vanishes."""
+    dot_bkhw = (unit(centre_kc) @ feat_bchw.flatten(2)).unflatten(2, feat_bchw.shape[2:])
+    norm_b1hw = torch.linalg.vector_norm(feat_bchw, dim=1, keepdim=True)
+    vanishes_b1hw = norm_b1hw <= eps
+    return torch.where(vanishes_b1hw, 0.0, dot_bkhw / torch.where(vanishes_b1hw, 1.0, norm_b1hw))

@@ -1,0 +1,79 @@
+"""IFVD: intra-class feature variation distillation."""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kdsearch.data.info import DatasetInfo
+from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.features import match_size, unit
+from kdsearch.distill.labels import class_sums, labels_at, masked_mean
+from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.models.output import SegOutput
+
+
+class IFVD(Term):
+    """Mean squared difference of both networks' cosines between a pixel and its class's centre.
+
+    Wang et al., ECCV 2020.
+    A centre is the mean feature of a class's pixels in one image; each network has its own, so channels may differ.
+    Zero when both networks agree. Published weight: 20 (CIRKD), 50 (the paper) or 200 (its code), all with
+    `count_ignored`.
+
+    Peak extra memory: O(B h w (C_S + K)).
+    """
+
+    name = "ifvd"
+
+    class Config(Term.Config):
+        tap: str = Field("head", description="map to compare; published head, the classifier's input")
+        count_ignored: bool = Field(
+            False,
+            description="true: divide by all pixels, as the IFVD code does, although ignored ones add nothing; "
+            "false: by the valid ones",
+        )
+
+    config: Config
+
+    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+        super().__init__(config, student, teacher, info)
+        require_tap(self.name, config.tap, student, teacher)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(taps=(self.config.tap,))
+
+    def estimate_bytes(self, batch: int) -> int:
+        shapes, classes = (self.config.tap, self.shapes_s, self.shapes_t), self.info.num_classes
+        numbers = batch * matched_pixels(*shapes) * (2 * self.shapes_s[self.config.tap][0] + 2.25 * classes + 4)
+        return int(FLOAT * numbers) + resized_bytes(*shapes, batch)
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
+        label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
+        cosine_s, cosine_t = (
+            centre_cosines(feat, image_centres(feat, label_bhw, valid_bhw, self.info.num_classes), label_bhw)
+            for feat in (feat_s, feat_t)
+        )
+        value = masked_mean((cosine_s - cosine_t).square(), valid_bhw)
+        return value * valid_bhw.to(value.dtype).mean() if self.config.count_ignored else value
+
+
+def image_centres(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> Tensor:
+    """Mean feature of each class in each image, `[B, K, C]`; 0 where the class is absent."""
+    sums_bkc, count_bk = class_sums(feat_bchw, label_bhw, valid_bhw, num_classes)
+    return sums_bkc / count_bk.clamp_min(1)[..., None]
+
+
+def centre_cosines(feat_bchw: Tensor, centre: Tensor, label_bhw: Tensor, eps: float = 1e-8) -> Tensor:
+    """Cosine of each pixel to the centre of its class, `[B, h, w]`; 0, without a gradient, where either vanishes.
+
+    `centre` is `[B, K, C]`, one an image, or `[K, C]` for the whole batch.
+    """
+    dot_bkn = unit(centre) @ feat_bchw.flatten(2)
+    dot_bhw = dot_bkn.gather(1, label_bhw.flatten(1)[:, None]).view(label_bhw.shape)
+    norm_bhw = torch.linalg.vector_norm(feat_bchw, dim=1)
+    vanishes_bhw = norm_bhw <= eps
+    return torch.where(vanishes_bhw, 0.0, dot_bhw / torch.where(vanishes_bhw, 1.0, norm_bhw))

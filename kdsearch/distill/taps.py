@@ -1,0 +1,41 @@
+"""What the shapes of two networks' outputs say: the taps they share, and the size at which they are compared."""
+
+from __future__ import annotations
+
+from kdsearch.distill.base import Shapes
+from kdsearch.errors import UserError
+
+FLOAT = 4
+"""Bytes of a number in the precision of every term, fp32."""
+
+
+def shared_taps(student: Shapes, teacher: Shapes) -> list[str]:
+    """Names of the taps, without the logits, that both networks have."""
+    return sorted(name for name in student if name in teacher and name != "logits")
+
+
+def require_tap(term: str, tap: str, student: Shapes, teacher: Shapes) -> None:
+    """Raise `UserError`, with the taps to choose from, unless both networks have `tap`. `term` is the term's name."""
+    shared = shared_taps(student, teacher)
+    if not shared:
+        raise UserError(f"{term}: these networks share no tap; leave {term} out, or take another pair of networks.")
+    if tap not in shared:
+        raise UserError(
+            f"{term}: '{tap}' is not a tap of both networks; set it to one they share: {', '.join(shared)}."
+        )
+
+
+def matched_pixels(name: str, student: Shapes, teacher: Shapes) -> int:
+    """Pixels an image of the map `name` at the size where `features.match_size` compares both networks."""
+    return max(height * width for _, height, width in (student[name], teacher[name]))
+
+
+def resized_bytes(name: str, student: Shapes, teacher: Shapes, batch: int) -> int:
+    """Memory of the up-sampled copy that `features.match_size` makes of the coarser map `name`; 0 at equal sizes."""
+    pixels = matched_pixels(name, student, teacher)
+    return sum(FLOAT * batch * c * pixels for c, h, w in (student[name], teacher[name]) if h * w < pixels)
+
+
+def adapted(name: str, student: Shapes, teacher: Shapes) -> Shapes:
+    """The student's shape of the map `name` once `features.channel_adapter` gave it the teacher's channels."""
+    return {name: (teacher[name][0], *student[name][1:])}
