@@ -7,7 +7,8 @@ Networks are stand-ins: random maps of the shapes of DeepLabV3-R101 (teacher) an
 `--size` is that of the logits, one eighth of the image's; a GPU's default is Cityscapes' 64 x 128 at batch 8. Both
 forms take turns in one run, forward and backward, and must agree: the run fails where a value or gradient differs by
 more than 1e-4. `--double` only compares, in fp64 on tiny maps, to 1e-9. Memory is the most held beyond the networks'
-outputs. The share is that of the term's time in the student's forward, cross-entropy, backward and SGD step.
+outputs; on a CPU, terms over pairs of places are weighed on maps twice as high and wide, as these are what a GPU would
+hold. The share is that of the term's time in the student's forward, cross-entropy, backward and SGD step.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.memory import peak_extra_bytes
-from benchmarks.naive_terms import ROWS, Naive, Row, second_loss
+from benchmarks.naive.adversarial import second_loss
+from benchmarks.naive_terms import ROWS, Naive, Row
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill import registry
 from kdsearch.distill.base import FramePair, Shapes, Term
@@ -37,13 +39,16 @@ from kdsearch.distill.sampling import RandomState
 from kdsearch.models.output import SegOutput
 
 CLASSES = 19
-TAPS = {"c4": (512, 2048, 1), "wide": (2048, 2048, 1), "head": (128, 256, 1)}
+STAGES = {"c1": (64, 256, 2), "c2": (128, 512, 1), "c3": (256, 1024, 1), "c4": (512, 2048, 1), "head": (128, 256, 1)}
+TAPS = STAGES | {"wide": (2048, 2048, 1)}
 TAPS |= {f"{kind}{index}": (2, 2, 8) for kind in ("bound", "bin") for index in (1, 2, 3)}
 """Channels of the student's and the teacher's map, and its size in units of the logits'."""
 
 PAIR_GOAL, SHARE_GOAL = 10, 10
-SECONDS_A_ROW = 12
-"""After so long no further repeat of a row is started, once there are three."""
+NOISE = 0.05
+"""Difference in time, as a share, that is not called slower."""
+SECONDS_A_ROW = 10
+"""After so long no further repeat of a row is started, once there are three (one of a generator)."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class Setting:
     def shapes(self, row: Row, side: int) -> Shapes:
         height, width = self.size
         shapes = {"logits": (self.classes, height, width)}
-        for tap in row.taps:
+        for tap in (*STAGES, *row.taps):
             channels, scale = TAPS[tap][side], TAPS[tap][2]
             if self.tiny and channels > 16:
                 channels //= 16
@@ -87,6 +92,8 @@ class Scene:
         for tap in row.teacher_taps:
             shapes_t[tap] = shapes_t["head"]
         self.term = kind(config, shapes_s, shapes_t, setting.info()).to(setting.device, setting.dtype)
+        shapes_s = {name: shapes_s[name] for name in ("logits", *row.taps)}
+        shapes_t = {name: shapes_t[name] for name in ("logits", *row.taps, *row.teacher_taps)}
         self.student, self.teacher = self._output(shapes_s, True), self._output(shapes_t, False)
         self.target = self._labels()
         self.frames = self._frames(shapes_s, shapes_t) if row.video else None
@@ -178,52 +185,81 @@ def _relative(a: Tensor | None, b: Tensor | None) -> float:
     return error / scale if scale > 0 else error
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Result:
-    """What was measured of one row: milliseconds and bytes; of the naive form none where it does not fit."""
+    """What was measured of one row: milliseconds, and bytes at `memory_setting`; none where that does not fit."""
 
     row: Row
     setting: Setting
+    memory_setting: Setting
     ours_ms: float
     ours_bytes: int
     naive_ms: float | None
     naive_bytes: int | None
-    needs: int
     difference: float | None
     student_ms: float
-    estimate: int
+    estimate: int | None
 
     @property
     def share(self) -> float:
         return 100 * self.ours_ms / self.student_ms
 
+    @property
+    def speedup(self) -> float | None:
+        return None if self.naive_ms is None else self.naive_ms / self.ours_ms
+
+    @property
+    def saving(self) -> float:
+        """Naive bytes over ours; where the naive form does not fit, by its formula."""
+        naive = naive_needs(self.row, self.memory_setting) if self.naive_bytes is None else self.naive_bytes
+        return naive / max(self.ours_bytes, 1)
+
 
 def measure(row: Row, setting: Setting, repeats: int, student_ms: float) -> Result:
     scene = Scene(row, setting)
-    height, width = setting.size
-    needs = row.needs(setting.batch, height * width) if row.needs else 0
-    fits = needs < 0.85 * free_bytes(setting.device)
+    fits = naive_fits(row, setting)
     forms = scene.forms if fits else scene.forms[:1]
     apart = difference(scene) if fits else None
-    times: list[list[float]] = [[] for _ in forms]
+    least, times = 1 if row.generator else 3, [[] for _ in forms]
     started = time.perf_counter()
     for index in range(repeats + 1):
         for form, taken in zip(forms, times, strict=True):
             scene.clear()
             taken.append(seconds(lambda form=form: scene.step(form), setting.device))
-        if index >= 3 and time.perf_counter() - started > SECONDS_A_ROW:
+        if index >= least and time.perf_counter() - started > SECONDS_A_ROW:
             break
+    medians = [1e3 * statistics.median(taken[1:]) for taken in times]
+
+    memory_setting = setting
+    if row.pairs and setting.device.type == "cpu":
+        memory_setting = dataclasses.replace(setting, size=tuple(2 * extent for extent in setting.size))
+        scene = Scene(row, memory_setting)
     held = []
-    for form in forms:
+    for form in scene.forms[: 1 + naive_fits(row, memory_setting)]:
         scene.clear()
         held.append(peak_extra_bytes(lambda form=form: scene.step(form), setting.device))
-    medians = [1e3 * statistics.median(taken[1:]) for taken in times]
-    naive = (medians[1], held[1]) if fits else (None, None)
-    try:
-        estimate = scene.term.estimate_bytes(setting.batch)
-    except NotImplementedError:
-        estimate = 0
-    return Result(row, setting, medians[0], held[0], *naive, needs, apart, student_ms, estimate)
+    return Result(
+        row=row,
+        setting=setting,
+        memory_setting=memory_setting,
+        ours_ms=medians[0],
+        ours_bytes=held[0],
+        naive_ms=medians[1] if len(medians) > 1 else None,
+        naive_bytes=held[1] if len(held) > 1 else None,
+        difference=apart,
+        student_ms=student_ms,
+        estimate=None if row.ours else scene.term.estimate_bytes(setting.batch),
+    )
+
+
+def naive_needs(row: Row, setting: Setting) -> int:
+    """Bytes of the naive form's pair matrices; 0 where it has none to speak of."""
+    height, width = setting.size
+    return row.needs(setting.batch, height * width) if row.needs else 0
+
+
+def naive_fits(row: Row, setting: Setting) -> bool:
+    return naive_needs(row, setting) < 0.85 * free_bytes(setting.device)
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
@@ -275,40 +311,39 @@ def table(results: Sequence[Result], common: Setting) -> list[str]:
     for result in results:
         label = result.row.label
         if result.setting != common:
-            label += " ({} x {} x {})".format(result.setting.batch, *result.setting.size)
-        own = f"{result.ours_ms:.1f}", f"{result.ours_bytes / 1e6:.1f}"
-        if result.naive_ms is None or result.naive_bytes is None:
-            naive, ratios = (
-                (f"needs {result.needs / 1e9:.0f} GB", "-"),
-                ("-", f"{result.needs / result.ours_bytes:.0f}"),
-            )
-        else:
-            naive = f"{result.naive_ms:.1f}", f"{result.naive_bytes / 1e6:.1f}"
-            ratios = (
-                f"{result.naive_ms / result.ours_ms:.2f}",
-                f"{result.naive_bytes / max(result.ours_bytes, 1):.1f}",
-            )
-        cells = (own[0], naive[0], ratios[0], own[1], naive[1], ratios[1])
-        estimate = "-" if result.row.ours else f"{result.estimate / max(result.ours_bytes, 1):.2f}"
-        lines.append(f"| {label} | {' | '.join(cells)} | {result.share:.1f} | {estimate} |")
+            label += f" ({shape(result.setting)})"
+        elif result.memory_setting != common:
+            label += f" (memory: {shape(result.memory_setting)})"
+        needs = f"needs {naive_needs(result.row, result.memory_setting) / 1e9:.0f} GB"
+        cells = [
+            f"{result.ours_ms:.1f}",
+            "does not fit" if result.naive_ms is None else f"{result.naive_ms:.1f}",
+            "-" if result.speedup is None else f"{result.speedup:.2f}",
+            f"{result.ours_bytes / 1e6:.1f}",
+            needs if result.naive_bytes is None else f"{result.naive_bytes / 1e6:.1f}",
+            f"{result.saving:.1f}",
+            f"{result.share:.1f}",
+            "-" if result.estimate is None else f"{result.estimate / max(result.ours_bytes, 1):.2f}",
+        ]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
     return lines
+
+
+def shape(setting: Setting) -> str:
+    return " x ".join(map(str, (setting.batch, *setting.size)))
 
 
 def goals(results: Sequence[Result]) -> list[str]:
     """A line a goal: whether it was met, and by whom it was not."""
-    slower = [f"{r.row.label} ({r.naive_ms / r.ours_ms:.2f})" for r in results if r.naive_ms and r.naive_ms < r.ours_ms]
-    larger = []
-    for r in results:
-        naive = r.naive_bytes if r.naive_bytes is not None else r.needs
-        if r.row.pairs and naive < PAIR_GOAL * r.ours_bytes:
-            larger.append(f"{r.row.label} ({naive / r.ours_bytes:.1f})")
+    slower = [f"{r.row.label} ({r.speedup:.2f})" for r in results if r.speedup is not None and r.speedup < 1 - NOISE]
+    larger = [f"{r.row.label} ({r.saving:.1f})" for r in results if r.row.pairs and r.saving < PAIR_GOAL]
     costly = [f"{r.row.label} ({r.share:.0f} %)" for r in results if not r.row.generator and r.share > SHARE_GOAL]
 
     def line(goal: str, misses: list[str]) -> str:
         return f"- {goal}: {'met' if not misses else 'not met by ' + ', '.join(misses)}"
 
     return [
-        line("every term at least as fast as its naive form", slower),
+        line(f"every term as fast as its naive form, within {100 * NOISE:.0f} %", slower),
         line(f"terms over pairs in at most 1/{PAIR_GOAL} of the naive memory", larger),
         line(f"no term but generators above {SHARE_GOAL} % of the student's step", costly),
     ]
@@ -324,7 +359,7 @@ def header(options: argparse.Namespace, common: Setting) -> list[str]:
         f"{device}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}, fp32; batch "
         f"{common.batch}, logits {CLASSES} x {height} x {width}, images {8 * height} x {8 * width}; maps of "
         "DeepLabV3-R18 (c4 512, head 128 channels) and DeepLabV3-R101 (2048, 256). Rows at other shapes name them. "
-        f"Forward and backward, median of {options.repeats} alternating repeats (at least 3).",
+        f"Forward and backward, median of {options.repeats} alternating repeats, fewer of slow rows.",
         "",
         "```",
         f"python benchmarks/terms.py {' '.join(options.command)}".rstrip(),
@@ -352,7 +387,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--batch", type=int)
     parser.add_argument("--size", type=int, nargs=2)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", nargs="+", help="terms whose name contains one of these")
     parser.add_argument("--double", action="store_true")
     parser.add_argument("--out", type=Path)
@@ -387,9 +422,7 @@ def run(rows: Sequence[Row], common: Setting, options: argparse.Namespace) -> li
     compared = [r for r in results if r.difference is not None]
     lines = header(options, common)
     for setting, step_ms in students.items():
-        lines.append(
-            "The student's step takes {:.0f} ms at batch {} x {} x {}.".format(step_ms, setting.batch, *setting.size)
-        )
+        lines.append(f"The student's step takes {step_ms:.0f} ms at {shape(setting)}.")
     lines += ["", *table(results, common), "", *goals(results), ""]
     if compared:
         most = max(compared, key=lambda r: r.difference or 0)

@@ -79,8 +79,8 @@ class CIRKD(Term):
         sweep = 4 * map_s + map_t + 3 * FLOAT * block_rows(rows, rows) * rows
         if side == 1:
             return resized + sweep
-        full_s = FLOAT * batch * height * width * self.shapes_s[tap][0]
-        return resized + max(full_s + sweep, 3 * full_s + 2 * map_s)
+        full_s, full_t = (FLOAT * batch * height * width * shapes[tap][0] for shapes in (self.shapes_s, self.shapes_t))
+        return resized + max(full_s + sweep, 3 * full_s + 2 * map_s, full_s + full_t + 2 * map_t)
 
 
 def _pooled(feat_bchw: Tensor, valid_bhw: Tensor, side: int) -> Tensor:

@@ -9,9 +9,10 @@ from torch import Tensor
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Needs, Shapes, Term
 from kdsearch.distill.features import match_size
+from kdsearch.distill.frkd_location import map_bytes
 from kdsearch.distill.ifvd import centre_cosines
 from kdsearch.distill.labels import labels_at, masked_mean, prototypes
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.distill.taps import require_tap
 from kdsearch.models.output import SegOutput
 
 
@@ -32,14 +33,6 @@ class _Distances(Term):
     @property
     def needs(self) -> Needs:
         return Needs(taps=(self.config.tap,))
-
-    def _sizes(self, batch: int) -> tuple[int, int, int, int]:
-        """Bytes of the student's and the teacher's map, of the pixels' membership in classes, and of what resizing adds."""
-        tap = self.config.tap
-        pixels = FLOAT * batch * matched_pixels(tap, self.shapes_s, self.shapes_t)
-        channels = (self.shapes_s[tap][0], self.shapes_t[tap][0], self.info.num_classes)
-        map_s, map_t, members = (pixels * count for count in channels)
-        return map_s, map_t, members, resized_bytes(tap, self.shapes_s, self.shapes_t, batch)
 
 
 class FRKDInter(_Distances):
@@ -65,8 +58,8 @@ class FRKDInter(_Distances):
         return masked_mean(difference_kk.square(), pairs_kk)
 
     def estimate_bytes(self, batch: int) -> int:
-        map_s, map_t, members, resized = self._sizes(batch)
-        return resized + max(2 * map_s, map_t) + members
+        student, members, _, raised_t = map_bytes(self, self.config.tap, batch)
+        return max(raised_t + 2 * student, raised_t + student + 2 * members, 2 * raised_t)
 
 
 class FRKDIntra(_Distances):
@@ -92,8 +85,8 @@ class FRKDIntra(_Distances):
         return masked_mean((cosines(feat_s) - cosines(feat_t)).square(), valid_bhw)
 
     def estimate_bytes(self, batch: int) -> int:
-        map_s, map_t, members, resized = self._sizes(batch)
-        return resized + max(3 * map_s + 2 * members, map_t + members)
+        student, members, raised_s, raised_t = map_bytes(self, self.config.tap, batch)
+        return max(raised_s + 3 * student + 2 * members, 2 * raised_t)
 
 
 def relative_distances(centre_kc: Tensor, pairs_kk: Tensor, eps: float = 1e-8) -> Tensor:

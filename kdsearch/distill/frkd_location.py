@@ -14,7 +14,7 @@ from kdsearch.distill.features import match_size, unit
 from kdsearch.distill.frkd_refine import entropy, foreground, logits_at
 from kdsearch.distill.kd import check_logits, soft_kl
 from kdsearch.distill.labels import labels_at, masked_mean, prototypes
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap
 from kdsearch.models.output import SegOutput
 
 
@@ -70,17 +70,27 @@ class FRKDLocation(Term):
         return (cosine_bkhw / self.config.tau).masked_fill(~present_k[:, None, None], lowest)
 
     def estimate_bytes(self, batch: int) -> int:
-        tap = self.config.tap
-        pixels = FLOAT * batch * matched_pixels(tap, self.shapes_s, self.shapes_t)
-        map_s, map_t = pixels * self.shapes_s[tap][0], pixels * self.shapes_t[tap][0]
-        profile = pixels * self.info.num_classes
-        resized = resized_bytes(tap, self.shapes_s, self.shapes_t, batch)
-        return resized + max(2 * map_s + 7 * profile, map_t + 2 * profile)
+        student, members, raised_s, raised_t = map_bytes(self, self.config.tap, batch)
+        return max(raised_s + 2 * student + 7 * members, 2 * raised_t)
 
 
 def class_cosines(feat_bchw: Tensor, centre_kc: Tensor, eps: float = 1e-8) -> Tensor:
     """Cosine of each pixel to each centre, `[B, K, h, w]`; 0, without a gradient, where either vanishes."""
-    dot_bkhw = (unit(centre_kc) @ feat_bchw.flatten(2)).unflatten(2, feat_bchw.shape[2:])
+    dot_bkhw = (unit(centre_kc) @ feat_bchw.flatten(2)).view(len(feat_bchw), -1, *feat_bchw.shape[2:])
     norm_b1hw = torch.linalg.vector_norm(feat_bchw, dim=1, keepdim=True)
     vanishes_b1hw = norm_b1hw <= eps
     return torch.where(vanishes_b1hw, 0.0, dot_bkhw / torch.where(vanishes_b1hw, 1.0, norm_b1hw))
+
+
+def map_bytes(term: Term, tap: str, batch: int) -> tuple[int, int, int, int]:
+    """Memory, where both networks' maps are compared, of the student's and of one number a class and pixel.
+
+    Then of the up-sampled copies that this takes of the student's and of the teacher's map: 0 for the finer one.
+    """
+    pixels = matched_pixels(tap, term.shapes_s, term.shapes_t)
+    size = FLOAT * batch * pixels
+    raised_s, raised_t = (
+        size * channels if height * width < pixels else 0
+        for channels, height, width in (term.shapes_s[tap], term.shapes_t[tap])
+    )
+    return size * term.shapes_s[tap][0], size * term.info.num_classes, raised_s, raised_t

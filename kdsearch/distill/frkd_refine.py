@@ -127,11 +127,12 @@ def logits_at(logits_bkhw: Tensor, size: tuple[int, ...]) -> Tensor:
 
 def entropy(logits_bkhw: Tensor) -> Tensor:
     """Entropy of each pixel's prediction, `[B, h, w]`: from 0, certain, to 1, all classes alike."""
-    return torch.special.entr(logits_bkhw.softmax(1)).sum(1) / math.log(logits_bkhw.shape[1])
+    entropy_bkhw: Tensor = torch.special.entr(logits_bkhw.softmax(1))
+    return entropy_bkhw.sum(1) / math.log(logits_bkhw.shape[1])
 
 
 def foreground(entropy_bhw: Tensor, valid_bhw: Tensor, rho: float | None) -> Tensor:
-    """Valid pixels whose entropy is at most the mean of their image's valid pixels; with `rho`, that quantile of them."""
+    """Valid pixels whose entropy is at most the mean, or with `rho` that quantile, of their image's valid pixels."""
     entropy_bn, valid_bn = entropy_bhw.flatten(1), valid_bhw.flatten(1)
     count_b1 = valid_bn.sum(1, keepdim=True)
     if rho is None:

@@ -31,8 +31,8 @@ class GeneratorConfig(TermConfig):
     )
     projector: Projector = Field(
         "mgd",
-        description="generator: mgd (two 3x3 convolutions, published), enhanced (four, twice the cost), or light (ours, "
-        "through light_rank channels; about 46 times cheaper at 2048 channels and rank 256)",
+        description="generator: mgd (two 3x3 convolutions, published), enhanced (four, twice the cost), or light "
+        "(ours: through light_rank channels, 46 times cheaper at 2048 channels and rank 256)",
     )
     light_rank: PositiveInt = Field(256, description="projector light: channels of its 3x3 convolution; range 128-512")
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 COMPILE_FROM = 2**24
-"""Absolute differences in one call above which compiling pays: below it `cdist` takes milliseconds."""
+"""Absolute differences in one call from which compiling pays: below it `cdist` takes milliseconds."""
 GATHERED = 2**18
 """Numbers in one temporary of the gradient's sparse form."""
 SPARSE_UP_TO = 1 / 16
@@ -48,7 +48,7 @@ def _sparse_gradient(weight_pij: Tensor, chosen_n3: Tensor, left_pid: Tensor, ri
     _, rows, channels = left_pid.shape
     grad_pid = torch.zeros_like(left_pid, memory_format=torch.contiguous_format)
     flat_nd, left_nd, right_nd = grad_pid.view(-1, channels), left_pid.flatten(0, 1), right_pjd.flatten(0, 1)
-    for part_n3 in chosen_n3.split(max(GATHERED // channels, 1)):
+    for part_n3 in torch.split(chosen_n3, max(GATHERED // channels, 1)):
         problem_n, i_n, j_n = part_n3.unbind(1)
         left_n, right_n = problem_n * rows + i_n, problem_n * right_pjd.shape[1] + j_n
         sign_nd = left_nd[left_n].sub_(right_nd[right_n]).sign_()

@@ -6,6 +6,7 @@ Letters: P independent problems, L vectors in each, d channels of a vector. A ve
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -61,8 +62,10 @@ def patch_contrast(student_bchw: Tensor, teacher_bchw: Tensor, layout: Layout, m
     Similarities are `-||u - v||_1 / tau` (metric l1, vectors as they are) or `cos(u, v) / tau`. Rows and columns that
     do not fill a patch are cropped at the bottom and at the right.
 
-    Exact. The gradient is made together with the value, a few problems at a time, so that the pairs are visited once
-    and never kept: it holds O(B C h w + PAIRS) numbers, not O(P L^2). It cannot be differentiated twice.
+    Exact: only terms below eps^2 of a sum's greatest, which change no digit of it, are left out, so that a sharp
+    softmax leaves few pairs to the gradient. It is made together with the value, a few problems at a time: the pairs
+    are visited once and never kept, and it holds O(B C h w + PAIRS) numbers, not O(P L^2). It cannot be
+    differentiated twice.
     """
     height, width = (size - size % layout.patch for size in student_bchw.shape[-2:])
     left_pld, right_pld = (
@@ -70,7 +73,7 @@ def patch_contrast(student_bchw: Tensor, teacher_bchw: Tensor, layout: Layout, m
     )
     if metric == "cos":
         left_pld, right_pld = unit(left_pld), unit(right_pld)
-    value: Tensor = _Contrast.apply(left_pld, right_pld, layout, metric, tau)
+    value: Tensor = _Contrast.apply(left_pld, right_pld, layout, metric, tau)  # type: ignore[no-untyped-call]
     return value
 
 
@@ -81,6 +84,7 @@ class _Contrast(torch.autograd.Function):
         anchors = problems * vectors
         many, rows = max(PAIRS // vectors**2, 1), min(max(PAIRS // vectors, 1), vectors)
         total = left_pld.new_zeros(())
+        unseen = 2 * math.log(torch.finfo(left_pld.dtype).eps)
         grad_pld = torch.empty_like(left_pld) if ctx.needs_input_grad[0] else None
         for low in range(0, vectors, rows):
             index_i = torch.arange(low, min(low + rows, vectors), device=left_pld.device)
@@ -93,10 +97,13 @@ class _Contrast(torch.autograd.Function):
                 twin_pi1 = twin_i1.expand(len(logits_pij), -1, 1)
                 logits_pij -= logits_pij.gather(2, twin_pi1)  # large numbers cancel before they are added up
                 logits_pij.masked_fill_(dropped_ij, -torch.inf)
-                loss_pi1 = logits_pij.logsumexp(2, keepdim=True)
-                total += loss_pi1.sum()
+                top_pi1 = logits_pij.amax(2, keepdim=True)
+                logits_pij -= top_pi1
+                share_pij = logits_pij.masked_fill_(logits_pij < unseen, -torch.inf).exp_()
+                sum_pi1 = share_pij.sum(2, keepdim=True)
+                total += top_pi1.sum() + sum_pi1.log().sum()
                 if grad_pld is not None:
-                    weight_pij = logits_pij.sub_(loss_pi1).exp_()
+                    weight_pij = share_pij.div_(sum_pi1)
                     weight_pij.scatter_add_(2, twin_pi1, weight_pij.new_full((), -1.0).expand_as(twin_pi1))
                     weight_pij *= 1 / (anchors * tau)
                     grad_pld[here, low : low + rows] = _gradient(weight_pij, left_pid, right_pjd, metric)
@@ -105,7 +112,7 @@ class _Contrast(torch.autograd.Function):
         return total / anchors
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
         (grad_pld,) = ctx.saved_tensors
         return grad_pld * grad, None, None, None, None

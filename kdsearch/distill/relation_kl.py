@@ -36,7 +36,7 @@ def relation_kl(
     if keep_m is not None:
         bias_m = bias_m.masked_fill(~keep_m, torch.finfo(bias_m.dtype).min)
     block = block or block_rows(len(rows_s), len(keys_s))
-    value: Tensor = _RelationKL.apply(
+    value: Tensor = _RelationKL.apply(  # type: ignore[no-untyped-call]
         rows_s, rows_t, keys_s, keys_t, weight_n, bias_m.detach(), tau, groups, block, with_gradient
     )
     return value
@@ -89,7 +89,7 @@ class _RelationKL(torch.autograd.Function):
         return total
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_rows, grad_keys = ctx.saved_tensors
         return (

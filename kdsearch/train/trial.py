@@ -19,6 +19,7 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.data.loader import Batch, Batches
 from kdsearch.distill import build_terms
 from kdsearch.distill.base import FramePair
+from kdsearch.distill.memory import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models import Network
 from kdsearch.models.output import SegOutput
@@ -101,6 +102,15 @@ class Trial:
         self.module = Distillation(student, supervised, terms).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.wrapped: nn.Module = self.module
         if resources.world_size > 1:
+            # Queues that store what all ranks push are equal by themselves, and too large to broadcast at every step.
+            queues = {name: each for name, each in self.module.named_modules() if isinstance(each, ClassQueue)}
+            alike = [
+                f"{name}.{buffer}" for name, each in queues.items() if each.all_ranks
+                for buffer, _ in each.named_buffers()
+            ]  # fmt: skip
+            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
+                self.module, alike
+            )
             # Some encoders hold layers that a shallow decoder never runs.
             self.wrapped = DistributedDataParallel(self.module, find_unused_parameters=True)
         self.train_batches, self.val_batches = (

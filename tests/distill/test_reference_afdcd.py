@@ -93,9 +93,11 @@ def test_a_compiler_that_fails_is_replaced(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(l1_distance, "COMPILE_FROM", 0)
     monkeypatch.setattr(l1_distance._Compiled, "function", broken)
     left, right = torch.rand(2, 2, 3, 4)
-    for _ in range(2):  # and not asked again
-        with pytest.warns(UserWarning, match="no such header") if _ == 0 else pytest.MonkeyPatch.context():
-            assert torch.equal(l1_distances(left, right), torch.cdist(left, right, p=1))
+    with pytest.warns(UserWarning, match="no such header"):
+        first = l1_distances(left, right)
+    again = l1_distances(left, right)
+    assert torch.equal(first, torch.cdist(left, right, p=1))
+    assert torch.equal(again, first)
 
 
 @pytest.mark.slow
@@ -163,9 +165,7 @@ def test_the_whole_term_is_its_formula() -> None:
     keep = torch.ones(5, 8, dtype=torch.float64)
     keep[1:3, 2:5] = 0
     adapted = reference.conv(student, adapter.weight, adapter.bias) * keep
-    guess = reference.conv(
-        reference.conv(adapted, first.weight, first.bias).clamp_min(0), second.weight, second.bias
-    )
+    guess = reference.conv(reference.conv(adapted, first.weight, first.bias).clamp_min(0), second.weight, second.bias)
     small = reference.pooled(guess, 2), reference.pooled(teacher, 2)
     wanted = 0.7 * reference.squared_error(guess, teacher) + 1.9 * reference.contrast(*small, 2, 2, 1.3)
     check(run(term, student, teacher), wanted, student, *term.parameters())
@@ -210,7 +210,7 @@ def test_the_light_generator_is_light() -> None:
 
 @pytest.mark.parametrize("ratio", [0.3, 0.75])
 def test_random_masks_hide_their_share_of_the_pixels(ratio: float) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     masked = FeatureMask("random", ratio)(torch.ones(4, 3, 40, 50))
     assert torch.equal(masked, masked[:, :1].expand_as(masked))
     count = masked[:, 0].numel()

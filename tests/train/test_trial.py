@@ -167,21 +167,29 @@ rank, store, weights, port, config = int(sys.argv[1]), *sys.argv[2:]
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
 trial = Trial(TrialConfig.model_validate_json(config), Resources(Path(store), Path(weights), rank=rank, world_size=2))
 metrics = trial.train_epoch() | trial.validate()
-digest = sum(float(p.double().abs().sum()) for p in trial.module.parameters())
+queues = [b for name, b in trial.module.named_buffers() if "queue" in name]
+digest = sum(float(p.double().abs().sum()) for p in [*trial.module.parameters(), *queues])
 print(json.dumps({"digest": digest, **metrics}))
 dist.destroy_process_group()
 """
 
 
 @pytest.mark.slow
-def test_two_ranks_stay_equal_and_validate_the_whole_split(store: Store, teacher_weights: Path) -> None:
+@pytest.mark.parametrize(
+    "terms",
+    [{"dsrd": {}, "clfd": {}}, {"cirkd_memory": {"queue": 40, "region_queue": 9}, "adversarial": {"width": 8}}],
+    ids=lambda terms: "-".join(terms),
+)
+def test_two_ranks_stay_equal_and_validate_the_whole_split(
+    terms: dict[str, Any], store: Store, teacher_weights: Path
+) -> None:
     import json
     import socket
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    text = distilled().model_dump_json()
+    text = distilled(**terms).model_dump_json()
     ranks = [
         subprocess.Popen(
             [sys.executable, "-c", TWO_RANKS, str(rank), str(store.path), str(teacher_weights), port, text],
@@ -193,4 +201,4 @@ def test_two_ranks_stay_equal_and_validate_the_whole_split(store: Store, teacher
     assert zero["digest"] == one["digest"]
     assert zero["val/miou"] == one["val/miou"]
     assert zero["loss/total"] == one["loss/total"]
-    assert TrialConfig.model_validate_json(text) == distilled()
+    assert TrialConfig.model_validate_json(text) == distilled(**terms)

@@ -8,8 +8,8 @@ CASES = [
     Case("cirkd", {}, HEAD, HEAD, zero_at_equality=True, channel_free=True),
     Case("cirkd", {"tap": "c4", "tau": 0.3, "pool": 2}, {"c4": 3}, {"c4": 5}, zero_at_equality=True),
     Case("cirkd", {"mask_ignored": False}, HEAD, {"head": 4}, masks_ignored=False, zero_at_equality=True),
-    # Each image draws the pixels that it stores.
+    # Pixels are drawn for each image, and entries by their place in the queue.
     Case("cirkd_memory", QUEUES, HEAD, {"head": 4}, order_free=False),
-    Case("cirkd_memory", {"w_pixel": 0.0, "region_queue": 3}, {"head": 3}, HEAD),
+    Case("cirkd_memory", {"w_pixel": 0.0, "region_queue": 3}, {"head": 3}, HEAD, order_free=False),
     Case("cirkd_memory", {"w_region": 0.0, "queue": 5}, {"head": 3}, HEAD, order_free=False),
 ]

@@ -1,0 +1,48 @@
+"""The shipped search spaces: every profile is valid, and every network and set of terms in them can be built."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from kdsearch.config.shipped import spaces_folder
+from kdsearch.config.space import load_space, profile_names
+from kdsearch.data import ade20k, camvid, cityscapes, coco_stuff, mfnet, scenes, voc
+from kdsearch.data.info import DatasetInfo
+from kdsearch.distill import registry
+from kdsearch.search.study import _Costs
+
+INFOS: dict[str, DatasetInfo] = {
+    module.__name__.rpartition(".")[2]: module.INFO
+    for module in (ade20k, camvid, cityscapes, coco_stuff, mfnet, scenes, voc)
+}
+SPACES = sorted(path.stem for path in spaces_folder().glob("*.yaml"))
+PROFILES = [(name, profile) for name in SPACES for profile in [None, *profile_names(name)]]
+
+
+def test_all_methods_have_a_space() -> None:
+    assert set(SPACES) == {"afdcd", "baselines", "clfd", "frkd", "methods", "stc"}
+    assert all("demo" in profile_names(name) for name in SPACES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "profile"), PROFILES)
+def test_all_of_a_space_can_be_built(name: str, profile: str | None) -> None:
+    space = load_space(name, profile=profile)
+    data = space.default().trial.data
+    costs = _Costs(space, SimpleNamespace(info=INFOS[data.name]))  # type: ignore[arg-type]
+    for corner, sample in space.corners():
+        assert costs._check_terms(sample.trial) is None, corner
+
+
+def test_every_term_is_in_a_space() -> None:
+    used = {
+        term for name in SPACES for _, sample in load_space(name).corners() for term in sample.trial.distill
+    }  # fmt: skip
+    assert used == set(registry())
+
+
+def test_a_reconstruction_says_so_in_its_description() -> None:
+    for name in ("clfd", "frkd", "stc", "methods"):
+        assert "econstruct" in load_space(name).description
