@@ -263,12 +263,15 @@ def naive_fits(row: Row, setting: Setting) -> bool:
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    """Wall time on a GPU; on a CPU that of the one thread, which other programs do not lengthen by much."""
+    if device.type == "cpu":
+        started = time.process_time()
+        function()
+        return time.process_time() - started
+    torch.cuda.synchronize()
     started = time.perf_counter()
     function()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - started
 
 
@@ -350,13 +353,14 @@ def goals(results: Sequence[Result]) -> list[str]:
 
 
 def header(options: argparse.Namespace, common: Setting) -> list[str]:
-    device = torch.cuda.get_device_name() if common.device.type == "cuda" else f"{platform.machine()} CPU"
     height, width = common.size
-    threads = torch.get_num_threads()
+    device = f"{platform.machine()} CPU, CPU time of 1 thread"
+    if common.device.type == "cuda":
+        device = torch.cuda.get_device_name()
     return [
         "# Time and memory of the distillation terms",
         "",
-        f"{device}, {threads} thread{'s' if threads > 1 else ''}, torch {torch.__version__}, fp32; batch "
+        f"{device}, torch {torch.__version__}, fp32; batch "
         f"{common.batch}, logits {CLASSES} x {height} x {width}, images {8 * height} x {8 * width}; maps of "
         "DeepLabV3-R18 (c4 512, head 128 channels) and DeepLabV3-R101 (2048, 256). Rows at other shapes name them. "
         f"Forward and backward, median of {options.repeats} alternating repeats, fewer of slow rows.",
@@ -398,6 +402,8 @@ def main(arguments: list[str]) -> None:
         wrong = check(rows)
     else:
         device = torch.device(options.device)
+        if device.type == "cpu":
+            torch.set_num_threads(1)
         default = (8, (64, 128)) if device.type == "cuda" else (2, (32, 64))
         common = Setting(options.batch or default[0], tuple(options.size or default[1]), device)
         wrong = run(rows, common, options)

@@ -187,6 +187,15 @@ class TermConfig(Strict):
 
     weight: PositiveFloat = Field(1.0, description="factor of the mean-normalised term in the total loss")
     warmup_epochs: NonNegativeInt = Field(0, description="epochs before the term counts")
+    decay: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="share of the training, at its end, over which the weight falls linearly to 0; usual 0 or 0.2"
+    )
+
+    def weight_at(self, epoch: int, epochs: int) -> float:
+        """The weight in an epoch, counted from 0, of a training of `epochs`."""
+        if epoch < self.warmup_epochs:
+            return 0.0
+        return self.weight * min(1.0, (epochs - epoch) / (self.decay * epochs)) if self.decay else self.weight
 
 
 class TrialConfig(Strict):

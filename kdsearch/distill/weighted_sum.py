@@ -12,7 +12,7 @@ from kdsearch.models.output import SegOutput
 
 
 class WeightedSum(nn.Module):
-    """All terms of a trial, with their weights and warm-up. `terms` maps a name to its term; it may be empty."""
+    """All terms of a trial, with their weights, warm-up and decay. `terms` maps a name to its term; it may be empty."""
 
     def __init__(self, terms: Mapping[str, Term]) -> None:
         super().__init__()
@@ -40,11 +40,12 @@ class WeightedSum(nn.Module):
         teacher: SegOutput,
         target_bhw: Tensor,
         epoch: int,
+        epochs: int,
         frames: FramePair | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total (fp32 scalar; an exact 0 without a graph when there are no terms) and each weighted term.
 
-        `epoch` counts from 0. A term in its warm-up is computed and multiplied by 0: DDP needs its parameters in the
+        `epoch` counts from 0, to `epochs`. A term in its warm-up is computed and multiplied by 0: DDP needs its parameters in the
         graph of every step, and queues fill meanwhile. Values are not checked here: that would wait for the device at
         every step; the trial checks all of an epoch at once.
         """
@@ -52,10 +53,7 @@ class WeightedSum(nn.Module):
         if not terms:
             return student.logits.new_zeros((), dtype=torch.float32), {}
         values = {name: term(student, teacher, target_bhw, frames) for name, term in terms.items()}
-        weighted = {}
-        for name, value in values.items():
-            config = terms[name].config
-            weighted[name] = value * (config.weight if epoch >= config.warmup_epochs else 0.0)
+        weighted = {name: value * terms[name].config.weight_at(epoch, epochs) for name, value in values.items()}
         return torch.stack(list(weighted.values())).sum(), weighted
 
     @staticmethod

@@ -47,7 +47,9 @@ class Distillation(nn.Module):
         self.supervised = supervised
         self.terms = terms
 
-    def forward(self, batch: Batch, teacher: SegOutput | None, epoch: int) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    def forward(
+        self, batch: Batch, teacher: SegOutput | None, epoch: int, epochs: int
+    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """Task loss, weighted terms by name, and the student's logits (to measure gradients at).
 
         With a later frame in the batch, `teacher` is its output on both frames' images, one after the other.
@@ -63,7 +65,7 @@ class Distillation(nn.Module):
         task = self.supervised(output, batch.label_bhw)
         if teacher is None:
             return task, {}, output.logits
-        _, weighted = self.terms(output, teacher, batch.label_bhw, epoch, frames)
+        _, weighted = self.terms(output, teacher, batch.label_bhw, epoch, epochs, frames)
         return task, weighted, output.logits
 
 
@@ -196,7 +198,7 @@ class Trial:
                     self.teacher.detail_taps = self.module.terms.needs.detail_heads
                     with torch.no_grad():
                         teacher = self.teacher(both_frames(micro))
-                task, weighted, logits = self.wrapped(micro, teacher, self.epoch)
+                task, weighted, logits = self.wrapped(micro, teacher, self.epoch, self.config.train.epochs)
             total = task + sum(weighted.values(), torch.zeros((), device=self.device))
             if diagnose is not None and weighted and self.resources.world_size == 1:
                 ratios = self.module.terms.gradient_ratio(task, weighted, logits)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.trial import TermConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill import build_terms, registry
 from kdsearch.distill.base import FramePair, Needs, Term
@@ -55,7 +56,7 @@ class Constant(Term):
 def test_total_is_the_sum_of_the_weighted_terms() -> None:
     student, teacher, target = outputs()
     terms = build(kd={"weight": 0.5}, clfd={"weight": 3})
-    total, weighted = terms(student, teacher, target, epoch=0)
+    total, weighted = terms(student, teacher, target, epoch=0, epochs=9)
     assert list(weighted) == ["kd", "clfd"]
     for name, factor in (("kd", 0.5), ("clfd", 3)):
         torch.testing.assert_close(weighted[name], factor * terms.terms[name](student, teacher, target))
@@ -67,7 +68,7 @@ def test_a_term_in_warm_up_is_computed_and_counts_nothing() -> None:
     student, teacher, target = outputs()
     terms = build(clfd={"mode": "memory", "warmup_epochs": 2})
     for epoch, counts in ((0, False), (1, False), (2, True)):
-        total, _ = terms(student, teacher, target, epoch=epoch)
+        total, _ = terms(student, teacher, target, epoch=epoch, epochs=9)
         assert (total.item() > 0) == counts
         total.backward()
         for parameter in terms.parameters():
@@ -78,7 +79,7 @@ def test_a_term_in_warm_up_is_computed_and_counts_nothing() -> None:
 def test_no_terms() -> None:
     student, teacher, target = outputs()
     terms = build()
-    total, weighted = terms(student, teacher, target, epoch=0)
+    total, weighted = terms(student, teacher, target, epoch=0, epochs=9)
     assert total.item() == 0
     assert total.dtype == torch.float32
     assert weighted == {}
@@ -87,7 +88,7 @@ def test_no_terms() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_value_that_is_not_finite_stays_visible(value: float) -> None:
-    total, weighted = WeightedSum({"fine": Constant(1.0), "broken": Constant(value)})(*outputs(), epoch=0)
+    total, weighted = WeightedSum({"fine": Constant(1.0), "broken": Constant(value)})(*outputs(), epoch=0, epochs=9)
     assert not total.isfinite()
     assert [name for name, loss in weighted.items() if not loss.isfinite()] == ["broken"]
 
@@ -106,7 +107,7 @@ def test_gradient_ratio() -> None:
     student, teacher, target = outputs()
     terms = build(kd={"weight": 2.0}, clfd={"mode": "pixel_pixel", "anchors_per_class": None, "chunk": 8})
     task = F.cross_entropy(student.logits, target)
-    total, weighted = terms(student, teacher, target, epoch=0)
+    total, weighted = terms(student, teacher, target, epoch=0, epochs=9)
     ratio = terms.gradient_ratio(task, weighted, student.logits)
     norms = [torch.autograd.grad(loss, student.logits, retain_graph=True)[0].norm() for loss in (task, weighted["kd"])]
     assert ratio == {"kd": pytest.approx(float(norms[1] / norms[0]), rel=1e-5), "clfd": 0.0}
@@ -159,3 +160,13 @@ def test_registry_names_and_documents_every_setting() -> None:
         "stc_pair",
         "stc_temporal_kd",
     }
+
+
+def test_a_weight_may_fall_at_the_end_of_the_training() -> None:
+    config = TermConfig(weight=2.0, warmup_epochs=1, decay=0.4)
+    assert [config.weight_at(epoch, 10) for epoch in (0, 1, 5, 6, 7, 8, 9)] == [0, 2, 2, 2, 1.5, 1, 0.5]
+    assert TermConfig(weight=2.0).weight_at(9, 10) == 2
+    student, teacher, target = outputs()
+    terms = build(kd={"decay": 0.4, "weight": 2.0})
+    full, late = (terms(student, teacher, target, epoch=epoch, epochs=10)[0] for epoch in (0, 9))
+    torch.testing.assert_close(late, full / 4)
