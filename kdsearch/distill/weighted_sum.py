@@ -45,9 +45,9 @@ class WeightedSum(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total (fp32 scalar; an exact 0 without a graph when there are no terms) and each weighted term.
 
-        `epoch` counts from 0, to `epochs`. A term in its warm-up is computed and multiplied by 0: DDP needs its parameters in the
-        graph of every step, and queues fill meanwhile. Values are not checked here: that would wait for the device at
-        every step; the trial checks all of an epoch at once.
+        `epoch` counts from 0, to `epochs`. A term in its warm-up is computed and multiplied by 0: DDP needs its
+        parameters in the graph of every step, and queues fill meanwhile. Values are not checked here: that would wait
+        for the device at every step; the trial checks all of an epoch at once.
         """
         terms = self.terms
         if not terms:
