@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -40,14 +39,10 @@ class AT(Term):
     def estimate_bytes(self, batch: int) -> int:
         shapes = (self.config.tap, self.shapes_s, self.shapes_t)
         channels, height, width = self.shapes_s[self.config.tap]
-        return FLOAT * batch * (2 * channels * height * width + 3 * matched_pixels(*shapes))
+        return FLOAT * batch * (4 * channels * height * width + 3 * matched_pixels(*shapes))
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        energy_s, energy_t = match_size(*(_energy(output.taps[self.config.tap]) for output in (student, teacher)))
+        energy_s, energy_t = match_size(
+            *(output.taps[self.config.tap].square().mean(1, keepdim=True) for output in (student, teacher))
+        )
         return (unit(energy_s.flatten(1)) - unit(energy_t.flatten(1))).square().mean()
-
-
-def _energy(feat_bchw: Tensor) -> Tensor:
-    """Mean over channels of the squared features `[B, 1, h, w]`, by a norm: it copies no map, forward or backward."""
-    norm_b1hw: Tensor = torch.linalg.vector_norm(feat_bchw, dim=1, keepdim=True)
-    return norm_b1hw.square() / feat_bchw.shape[1]

@@ -7,11 +7,12 @@ every denominator rather than gathered away. Letters: K classes, C channels, n p
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from kdsearch.distill.features import unit
 from kdsearch.distill.labels import masked_mean, one_hot
@@ -72,7 +73,7 @@ def pixel_pixel(
     """Supervised InfoNCE ('L_out') between all student pixels and all teacher pixels. 0 with fewer than two classes.
 
     Exact. The positives of a pixel reduce to its product with its class's mean unit vector; the n x n similarities of
-    the denominator exist only `chunk` rows at a time, and are computed again in the backward pass.
+    the denominator exist only `chunk` rows at a time.
     """
     unit_s, unit_t = unit(student_nc), unit(teacher_nc)
     member_nk = one_hot(label_n, valid_n, classes).to(unit_t.dtype)
@@ -126,10 +127,37 @@ def _inverse_norm(values_n: Tensor, member_nk: Tensor, eps: float = 1e-8) -> Ten
     return torch.where(norm_k > eps, 1 / norm_k, 0.0)
 
 
-def _by_rows(function: Callable[..., Tensor], chunk: int, *inputs: Tensor) -> Tensor:
-    """`function` of `chunk` rows of the inputs at a time, joined; the backward pass computes each part again."""
-    parts = []
-    for start in range(0, len(inputs[0]), chunk):
-        rows = [tensor[start : start + chunk] for tensor in inputs]
-        parts.append(checkpoint(function, *rows, use_reentrant=False, preserve_rng_state=False))
-    return torch.cat(parts)
+def _by_rows(function: Callable[..., Tensor], chunk: int, rows_nc: Tensor, *others: Tensor) -> Tensor:
+    """`function` of `chunk` rows of the inputs at a time, joined to `[n]`: a row's value depends on that row alone.
+
+    Each part's gradient is taken as soon as the part is computed, so that nothing of it is kept or computed twice.
+    """
+    with_gradient = torch.is_grad_enabled() and rows_nc.requires_grad
+    values_n: Tensor = _ByRows.apply(function, chunk, with_gradient, rows_nc, *others)  # type: ignore[no-untyped-call]
+    return values_n
+
+
+class _ByRows(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, function: Callable[..., Tensor], chunk: int, with_gradient: bool, rows_nc: Tensor, *others: Tensor
+    ) -> Tensor:
+        values_n = rows_nc.new_empty(len(rows_nc))
+        slope_nc = torch.empty_like(rows_nc) if with_gradient else None
+        for start in range(0, len(rows_nc), chunk):
+            part = slice(start, start + chunk)
+            with torch.set_grad_enabled(with_gradient):
+                rows_mc = rows_nc[part].detach().requires_grad_(with_gradient)
+                value_m = function(rows_mc, *(other[part] for other in others))
+                if slope_nc is not None:
+                    (slope_nc[part],) = torch.autograd.grad(value_m.sum(), rows_mc)
+            values_n[part] = value_m.detach()
+        ctx.others = len(others)
+        ctx.save_for_backward(slope_nc)
+        return values_n
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_n: Tensor) -> tuple[Tensor | None, ...]:
+        (slope_nc,) = ctx.saved_tensors
+        return None, None, None, None if slope_nc is None else grad_n[:, None] * slope_nc, *[None] * ctx.others
