@@ -149,12 +149,16 @@ def test_registry_names_and_documents_every_setting() -> None:
     for name, term in registry().items():
         assert term.name == name
         assert term.__doc__
-        assert issubclass(term.Config, Term.Config)
+        assert issubclass(term.Config, TermConfig)
         assert all(field.description for field in term.Config.model_fields.values()), name
         assert term.Config() is not None
     assert {name for name, term in registry().items() if term.reconstructed} == {
         "clfd",
         "dsrd",
+        "frkd_inter",
+        "frkd_intra",
+        "frkd_location",
+        "frkd_refine",
         "stc_frames",
         "stc_motion",
         "stc_pair",
