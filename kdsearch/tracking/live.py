@@ -212,7 +212,9 @@ def _frontier_table(members: list[Record], run: RunFolder, volume: float) -> Tab
 
 def _student(record: Record) -> str:
     student = record.config.student
-    return f"{student.arch} {student.encoder}" + (f" w{student.width}" if student.arch == "clnet" else "")
+    width = f" w{student.width}" if student.arch == "clnet" else ""
+    method = f", {record.params['distill']}" if "distill" in record.params else ""  # where the method is searched
+    return f"{student.arch} {student.encoder}{width}{method}"
 
 
 def _gflops(record: Record) -> str:

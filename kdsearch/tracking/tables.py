@@ -111,7 +111,10 @@ def table(records: list[Record]) -> pd.DataFrame:
     columns = ["trial", "state", "stage", "epoch", "miou", "gflops", "params_m", "seed", "seconds", "reason"]
     rows = []
     for record in records:
-        settings = {k: v for k, v in flatten(record.config).items() if k.startswith(("student.", "distill.", "train."))}
+        settings = {
+            name: value for name, value in flatten(record.config).items()
+            if name.startswith(("student.", "distill.", "train.")) or name in record.params
+        }  # fmt: skip
         rows.append(
             {
                 "trial": record.id, "state": record.state, "stage": record.stage, "epoch": record.epoch,
