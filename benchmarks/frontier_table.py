@@ -57,12 +57,14 @@ def main() -> None:
     height, width = store.size
     print(f"# {path.name}: `{summary['space']}` on {store.info.name} at {height}x{width}\n")
     print(f"{len(store.split('train'))} training and {len(store.split('val'))} validation images. Trials: {counts}.\n")
-    print("| | GFLOPs | params M | mIoU | " + " | ".join(store.info.classes) + " |")
-    print("|---|---|---|---|" + "---|" * store.info.num_classes)
+    columns = {"mIoU": "val/miou"} | {name: f"val/iou/{name}" for name in store.info.classes}
+    if any("val/temporal_consistency" in metrics for _, _, metrics in lines):
+        columns["temporal consistency"] = "val/temporal_consistency"
+    print("| | GFLOPs | params M | " + " | ".join(columns) + " |")
+    print("|---|---|---|" + "---|" * len(columns))
     for name, cost, metrics in lines:
-        ious = [metrics.get(f"val/iou/{name}") for name in store.info.classes]
         cells = [f"{cost[key]:.2f}" if key in cost else "" for key in ("gflops", "params_m")]
-        cells += [f"{metrics['val/miou']:.3f}", *("" if iou is None else f"{iou:.3f}" for iou in ious)]
+        cells += [f"{metrics[key]:.3f}" if key in metrics else "" for key in columns.values()]
         print(f"| {name} | " + " | ".join(cells) + " |")
     print("\n| point | settings |\n|---|---|")
     for point in summary["frontier"]:

@@ -83,7 +83,10 @@ class Batches:
                 f"use {batch_size // world_size * world_size or world_size}"
             )
         if frames == "video" and split.next_images is None:
-            raise UserError(f"data set '{info.name}' has single images, no next frames; set data.frames to views")
+            raise UserError(
+                f"data set '{info.name}' has single images, no next frames; "
+                "set data.frames to views and data.consistency to false"
+            )
         self.split, self.config, self.seed, self.frames = split, config, seed, frames
         self.batch_size, self.local_size = batch_size, batch_size // world_size
         self.rank, self.world_size = rank, world_size
