@@ -46,3 +46,15 @@ def test_every_term_is_in_a_space() -> None:
 def test_a_reconstruction_says_so_in_its_description() -> None:
     for name in ("clfd", "frkd", "stc", "methods"):
         assert "econstruct" in load_space(name).description
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_space_is_valid_for_editors_too(name: str) -> None:
+    import jsonschema
+
+    from kdsearch.config.schema import json_schema
+    from kdsearch.config.shipped import find_space
+    from kdsearch.config.yaml_tree import parse_yaml, plain
+
+    tree = plain(parse_yaml(find_space(name).read_bytes(), str))
+    jsonschema.Draft202012Validator(json_schema()).validate(tree)
