@@ -175,7 +175,9 @@ TeacherConfig = Annotated[CLNetTeacher | SmpTeacher | TwoBranchTeacher, Field(di
 
 
 def without_weights(config: AnyNetwork) -> AnyNetwork:
-    """The same network with nothing that says where its first weights come from."""
+    """The network alone: without what a teacher has beside it, and without where its first weights come from."""
+    if isinstance(config, CLNetTeacher | SmpTeacher | TwoBranchTeacher):
+        config = config.network()
     if isinstance(config, TwoBranchConfig):
         branches = {"cnn": config.cnn, "transformer": config.transformer}
         return config.model_copy(update={name: without_weights(branch) for name, branch in branches.items()})

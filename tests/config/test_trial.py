@@ -25,8 +25,10 @@ def test_terms_are_read_as_their_own_config() -> None:
     trial = TrialConfig.model_validate(TREE)
     assert trial.distill == {"contrast": Contrast(tau=0.3, layers=(3,))}
     assert trial.model_dump(mode="json")["distill"] == {
-        "contrast": {"weight": 1.0, "warmup_epochs": 0, "tau": 0.3, "mode": "proto", "layers": [3], "queue": 60}
-    }
+        "contrast": {
+            "weight": 1.0, "warmup_epochs": 0, "decay": 0.0, "tau": 0.3, "mode": "proto", "layers": [3], "queue": 60,
+        }
+    }  # fmt: skip
     assert TrialConfig.model_validate({**TREE, "distill": {"soft": Soft(temperature=2)}}).distill["soft"] == Soft(
         temperature=2
     )

@@ -223,8 +223,13 @@ def test_two_builders_make_one_store(scenes_config, tmp_path):
     builders = [start_builder(scenes_config, tmp_path, pause=0.15) for _ in range(2)]
     for builder in builders:
         assert builder.stdout.readline().strip() == "start"
-    time.sleep(0.5)
-    assert len(list(tmp_path.glob(".*.building"))) == 2  # neither takes the other's folder for litter
+    seen: set[Path] = set()
+    while any(builder.poll() is None for builder in builders) and len(seen) < 2:
+        seen |= set(tmp_path.glob(".*.building"))
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert len(seen) == 2
+    assert all(folder.exists() for folder in seen)  # neither takes the other's folder for litter
     assert [builder.communicate()[0].split()[-2:] for builder in builders] == [["built", "7"]] * 2
     assert [builder.returncode for builder in builders] == [0, 0]
     (folder,) = tmp_path.iterdir()
