@@ -65,9 +65,11 @@ def branch_labels(branches: list[Any]) -> list[str]:
     """What each branch is called, where that tells it from the others, else its index.
 
     A branch is called by its `arch`, `name` or `mode`; one that holds sections alone, such as a choice among sets of
-    distillation terms, by its keys: `kd+cwd`.
+    distillation terms, by its keys: `kd+cwd`. Beside `none` a single other branch is `on`.
     """
     labels = [_own_label(branch) for branch in branches]
+    if sorted(branch is None for branch in branches) == [False, True]:
+        labels = [label or "on" for label in labels]
     return [
         label if label is not None and labels.count(label) == 1 else str(index) for index, label in enumerate(labels)
     ]

@@ -157,6 +157,9 @@ def test_sets_of_terms_are_called_by_their_terms(load: Load) -> None:
     assert list(space.parameters()) == ["distill", "distill[soft].soft.weight"]
     assert space.parameters()["distill"].options == ("soft", "soft+hard", "none")
     assert space.from_params({"distill": "none"}).trial.distill == {}
+    optional = load(text + "distill: {soft: {one_of: [null, {weight: {log: [0.1, 1]}}]}}")
+    assert list(optional.parameters()) == ["distill.soft", "distill.soft[on].weight"]
+    assert optional.parameters()["distill.soft"].options == ("none", "on")
 
 
 def test_augmentation_may_be_searched(load: Load) -> None:
