@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from kdsearch.data.problems import DamagedFileError, MissingFileError
 from kdsearch.errors import UserError
 
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError)  # what PIL raises
@@ -37,11 +38,11 @@ def _read(path: Path, mode: str | None) -> NDArray[np.uint8]:
                 raise UserError(f"{path} has {image.mode} pixels; save it with 8 bits a channel")
             return np.asarray(image if mode in (None, image.mode) else image.convert(mode), dtype=np.uint8)
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist; add the file, or remove its name from the lists") from None
+        raise MissingFileError(f"{path} does not exist; add the file, or remove its name from the lists") from None
     except UserError:
         raise
     except _DAMAGED as error:
-        raise UserError(f"{path} cannot be read ({error}); fetch the file again") from None
+        raise DamagedFileError(f"{path} cannot be read ({error}); fetch the file again") from None
 
 
 def resize_image(image_hwc: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kdsearch.data.images import read_gray, read_image, read_rgb
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.optical_flow import Flow
+from kdsearch.data.problems import LabelRangeError, MissingFileError
 from kdsearch.data.reader import SPLITS, Sample, check_sample, check_split, files_fingerprint
 from kdsearch.errors import UserError
 
@@ -72,7 +73,9 @@ class PairReader:
         pair = self._pairs[split][key]
         for path in pair.files():
             if not path.exists():
-                raise UserError(f"{_partner(pair, path)} has no {path}; add the file, or remove '{key}' from the set")
+                raise MissingFileError(
+                    f"{_partner(pair, path)} has no {path}; add the file, or remove '{key}' from the set"
+                )
         image = self._image(pair.image, pair.thermal)
         sample = Sample(image, self._label(pair.label))
         if self._flow is not None and pair.next_image is not None:
@@ -114,7 +117,9 @@ class PairReader:
         mapped = table[label]
         if mapped.min() < 0:
             bad = int(label[mapped < 0].min())
-            raise UserError(f"{path}: {bad} is no label value of '{self.info.name}'; check that the file is its label")
+            raise LabelRangeError(
+                f"{path}: {bad} is no label value of '{self.info.name}'; check that the file is its label"
+            )
         return mapped.astype(np.uint8)
 
 

@@ -1,0 +1,129 @@
+"""The Arrow file of one split while it is written: allocated whole, then filled row by row.
+
+The file is first written with zeros where the pixels go, so that a full disk is found before anything is decoded. Rows
+are put in their places with plain writes, in any order and from any thread. Writing through a mapping would save
+nothing, and a disk that fails or is full would kill the process instead of raising an error.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from kdsearch.data.info import DatasetInfo
+from kdsearch.errors import UserError
+
+Layout = dict[str, tuple[type, tuple[int, ...]]]
+
+
+class DiskError(UserError):
+    """A file of the store cannot be written; no fault of a sample."""
+
+
+def column_layout(info: DatasetInfo, size: tuple[int, int]) -> Layout:
+    """Type and shape of a sample's value in each column of pixels."""
+    layout: Layout = {"image": (np.uint8, (*size, info.channels)), "label": (np.uint8, size)}
+    if info.video:
+        layout["next_image"] = (np.uint8, (*size, info.channels))
+        layout["flow"] = (np.float32, (*size, 2))
+    return layout
+
+
+def sample_bytes(layout: Layout) -> int:
+    """Bytes of one sample in all columns."""
+    return sum(_item_bytes(*column) for column in layout.values())
+
+
+class StoreFile:
+    """A split's file, allocated and open for writing. `ValueError` where it is not what `allocate` left."""
+
+    def __init__(self, path: Path, keys: list[str], layout: Layout) -> None:
+        self.path, self.layout = path, layout
+        try:
+            self._offsets = _offsets(path, keys, layout)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(str(error)) from error
+        self._descriptor = os.open(path, os.O_WRONLY)
+
+    @classmethod
+    def allocate(cls, path: Path, keys: list[str], layout: Layout) -> StoreFile:
+        """Write the file with zeros for all pixels. `DiskError` where there is no room."""
+        columns = [pa.array(keys, pa.string())]
+        for dtype, shape in layout.values():
+            item = _item_bytes(dtype, shape)
+            # Pages of an anonymous mapping that are only read take no memory.
+            zeros = mmap.mmap(-1, item * len(keys), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
+            columns.append(
+                pa.FixedSizeBinaryArray.from_buffers(pa.binary(item), len(keys), [None, pa.py_buffer(zeros)])
+            )
+        batch = pa.record_batch(columns, names=["key", *layout])
+        with writing(path), path.open("wb") as file:
+            with pa.ipc.new_file(pa.PythonFile(file), batch.schema) as writer:
+                writer.write_batch(batch)
+            file.flush()
+            os.fsync(file.fileno())
+        return cls(path, keys, layout)
+
+    def write(self, row: int, values: dict[str, NDArray[Any]]) -> None:
+        """Put a sample's columns in their places."""
+        for name, (dtype, shape) in self.layout.items():
+            value: NDArray[Any] = np.ascontiguousarray(values[name], dtype)
+            if value.shape != shape:
+                raise ValueError(f"{name} is {value.shape}, the store needs {shape}")
+            start, rest = self._offsets[name] + row * value.nbytes, value.data.cast("B")
+            with writing(self.path):
+                while rest:
+                    written = os.pwrite(self._descriptor, rest, start)
+                    start, rest = start + written, rest[written:]
+
+    def sync(self) -> None:
+        """Wait until all that was written is on disk."""
+        with writing(self.path):
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system: a full disk, a quota, a disk that fails."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DiskError(f"cannot write {path} ({reason}); make room, or choose another folder for stores") from error
+
+
+def sync_path(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _item_bytes(dtype: type, shape: tuple[int, ...]) -> int:
+    return np.dtype(dtype).itemsize * int(np.prod(shape))
+
+
+def _offsets(path: Path, keys: list[str], layout: Layout) -> dict[str, int]:
+    """Where each column of pixels begins in the file."""
+    with pa.memory_map(str(path)) as source:
+        start = source.read_buffer(1).address
+        batch = pa.ipc.open_file(source).get_batch(0)
+        if batch.schema.names != ["key", *layout] or batch.column("key").to_pylist() != keys:
+            raise ValueError(f"{path} holds other columns or keys")
+        for name, (dtype, shape) in layout.items():
+            if batch.schema.field(name).type != pa.binary(_item_bytes(dtype, shape)):
+                raise ValueError(f"{path}: column {name} is of another size")
+        return {name: batch.column(name).buffers()[1].address - start for name in layout}
