@@ -1,4 +1,4 @@
-"""Paths given by users: local folders, or `file://` URIs."""
+"""Paths given by users: local folders, `file://` URIs, and URIs of object stores such as s3:// and gs://."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from urllib.parse import unquote, urlsplit
 
 from kdsearch.errors import UserError
 
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")  # pathlib makes one slash of two
+
+
+def is_remote(path: str | Path) -> bool:
+    """Whether `path` is a URI of anything but a local file."""
+    scheme = _SCHEME.match(str(path))
+    return scheme is not None and scheme[1].lower() != "file"
+
 
 def local_path(path: str | Path) -> Path:
     """The local path of `path`, with `~` expanded. `UserError` for a URI of another kind, such as s3://."""
     text = str(path)
-    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", text)  # pathlib makes one slash of two
-    if scheme is None:
-        return Path(text).expanduser()
-    if scheme[1].lower() == "file":
-        return Path(unquote(urlsplit(text).path))
-    raise UserError(f"{text}: only local folders are supported; copy the data to a local or mounted folder")
+    if is_remote(text):
+        raise UserError(f"{text}: only a local folder will do here; copy the data to a local or mounted folder")
+    return Path(unquote(urlsplit(text).path)) if _SCHEME.match(text) else Path(text).expanduser()

@@ -22,7 +22,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.data.paths import local_path
+from kdsearch.data.paths import is_remote, local_path
+from kdsearch.data.problems import LabelRangeError
 from kdsearch.errors import UserError, did_you_mean
 
 SPLITS = ("train", "val")
@@ -110,6 +111,10 @@ def _reader_class(name: str) -> Any:
 def _folder(config: DataConfig) -> Path:
     if config.path is None:
         raise UserError(f"data set '{config.name}' needs a folder; give --data {config.name}=FOLDER")
+    if is_remote(config.path):
+        from kdsearch.data.remote import fetch_folder
+
+        return fetch_folder(config.path)
     folder = local_path(config.path)
     if not folder.is_dir():
         raise UserError(f"data set '{config.name}': folder {folder} does not exist; give --data {config.name}=FOLDER")
@@ -135,7 +140,7 @@ def check_sample(sample: Sample, info: DatasetInfo, where: str) -> NDArray[np.in
     counts[IGNORE_INDEX] = 0
     if counts[info.num_classes :].any():
         bad = int(np.flatnonzero(counts[info.num_classes :])[0]) + info.num_classes
-        raise UserError(
+        raise LabelRangeError(
             f"{where}: label id {bad} is out of range; use class ids 0..{info.num_classes - 1}, "
             f"and {IGNORE_INDEX} for pixels without a class"
         )

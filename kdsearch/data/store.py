@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.paths import local_path
+from kdsearch.data.paths import is_remote, local_path
 from kdsearch.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -31,20 +31,34 @@ def build_store(
 ) -> Store:
     """The store of `config`'s data set at `config.size` under the folder `root`, built if it is not there yet.
 
-    `progress(done, total)` is called after each sample. Several processes may build at once: one store results.
-    `UserError` names all missing, damaged or wrong files (the first ten of them, and how many there are).
+    `root` is a local folder or a URI of an object store (`remote.py`), where the store is built on this node and then
+    copied. `progress(done, total)` is called after each sample. Several processes may build at once: one store results.
+    A build that was cut off is gone on with. `UserError` names all missing, damaged or wrong files (the first ten of
+    them, and how many there are).
     """
-    from kdsearch.data.reader import open_reader
+    from kdsearch.data.reader import Reader, open_reader
     from kdsearch.data.store_build import write_store
 
-    root = local_path(root)
+    def write(root: Path, reader: Reader, fingerprint: str) -> Path:
+        if not (root / name).exists():
+            write_store(root / name, reader, fingerprint, config.size, progress, threads)
+        return root / name
+
+    if is_remote(root):
+        from kdsearch.data import remote
+
+        remote.filesystem(str(root))  # a URI that nothing opens is said before the data is read
     reader = open_reader(config)
     fingerprint = reader.fingerprint()
-    height, width = config.size
-    folder = root / f"{config.name}-{height}x{width}-{fingerprint[:12]}"
-    if not folder.exists():
-        write_store(folder, reader, fingerprint, config.size, progress, threads)
-    return Store.open(folder)
+    name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
+    if not is_remote(root):
+        return Store.open(write(local_path(root), reader, fingerprint))
+    uri = f"{str(root).rstrip('/')}/{name}"
+    with remote.building_for(str(root)) as folder:
+        if not remote.has_store(uri):
+            remote.push_store(write(folder, reader, fingerprint), uri)
+            remote.keep(folder / name, uri)
+    return Store.open(uri)
 
 
 class Split:
@@ -79,10 +93,10 @@ class Split:
 
 
 class Store:
-    """A data set at one size. Pickles as its path."""
+    """A data set at one size, in the local folder `path`. Pickles as `source`, its path or URI."""
 
-    def __init__(self, path: Path, meta: dict[str, Any]) -> None:
-        self.path, self.meta = path, meta
+    def __init__(self, path: Path, meta: dict[str, Any], source: str | Path | None = None) -> None:
+        self.path, self.meta, self.source = path, meta, source or path
         facts = meta["info"]
         self.info = DatasetInfo(
             name=facts["name"],
@@ -99,8 +113,11 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        """Open a store. `UserError` names the file that is missing, truncated or of another schema version."""
-        path = local_path(path)
+        """Open a store, of a URI of an object store its copy on this node.
+
+        `UserError` names the file that is missing, truncated or of another schema version.
+        """
+        source, path = path, _local_copy(path)
         meta_path = path / "meta.json"
         try:
             meta = json.loads(meta_path.read_text())
@@ -111,14 +128,22 @@ class Store:
         version = meta.get("schema_version") if isinstance(meta, dict) else None
         if version != SCHEMA_VERSION:
             raise _damaged(meta_path, f"has schema version {version}, this kdsearch reads {SCHEMA_VERSION}")
-        return cls(path, meta)
+        return cls(path, meta, source if is_remote(source) else path)
 
     def split(self, name: str) -> Split:
         """The split `"train"` or `"val"`."""
         return self._splits[name]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Store.open, (self.path,)
+        return Store.open, (self.source,)
+
+
+def _local_copy(path: str | Path) -> Path:
+    if not is_remote(path):
+        return local_path(path)
+    from kdsearch.data.remote import fetch_store
+
+    return fetch_store(str(path))
 
 
 def _damaged(file: Path, what: str) -> UserError:

@@ -120,7 +120,7 @@ def test_every_registered_reader_has_a_conformance_class():
         ({"name": "scens"}, "unknown data set 'scens'. Did you mean 'scenes'"),
         ({"name": "mfnet"}, "needs a folder; give --data mfnet=FOLDER"),
         ({"name": "mfnet", "path": "/no/such"}, "folder /no/such does not exist; give --data mfnet=FOLDER"),
-        ({"name": "mfnet", "path": "s3://bucket/x"}, "only local folders"),
+        ({"name": "mfnet", "path": "nope://bucket/x"}, "give a local folder, or a URI such as s3://"),
         ({"name": "scenes", "path": "/tmp"}, "takes no path"),
         ({"name": "scenes", "options": {"sede": 1}}, "no option 'sede'. Did you mean 'seed'"),
         ({"name": "scenes", "options": {"train": 0}}, "option 'train' of data set 'scenes' is 0"),

@@ -195,14 +195,6 @@ class TestBadFiles:
         assert "and 6 more" in message
 
 
-@pytest.mark.parametrize("root", ["s3://bucket/stores", "gs://bucket"])
-def test_only_local_folders(root, scenes_config):
-    with pytest.raises(UserError, match="only local folders"):
-        build_store(scenes_config, root)
-    with pytest.raises(UserError, match="only local folders"):
-        Store.open(root)
-
-
 def test_a_killed_builder_leaves_nothing_to_open(scenes_config, tmp_path):
     builder = start_builder(scenes_config, tmp_path, pause=0.1)
     for line in builder.stdout:
