@@ -12,6 +12,7 @@ from kdsearch.errors import UserError
 
 def main(argv: list[str] | None = None) -> int:
     from kdsearch import run as run_module
+    from kdsearch.data import command as data_module
 
     parser = argparse.ArgumentParser(prog="kdsearch", description="Search for distilled segmentation networks.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -28,6 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the trained student")
     command.add_argument("--storage", metavar="DIR", default="runs", help="folder of data stores and teachers")
     command.set_defaults(do=_train)
+
+    command = commands.add_parser("data", help="check a data set, build its store", description=data_module.__doc__)
+    data_module.add_commands(command.add_subparsers(metavar="ACTION", required=True))
 
     command = commands.add_parser("spaces", help="the search spaces that come with kdsearch")
     actions = command.add_subparsers(metavar="ACTION", required=True)
