@@ -17,6 +17,7 @@ from kdsearch.data.views import (
     flow_between,
     flow_of_view,
     identity_views,
+    next_views,
     photometric,
     random_views,
     warp_images,
@@ -169,6 +170,58 @@ def test_flow_between_views_is_exact():
             here = np.arange(CROP[1 - axis])
             expected = pixel - (here if axis == 0 else here[:, None])
             assert np.abs(flow[i, axis].numpy() - expected).max() < 1e-4
+
+
+def later_views(theta, motion=0.3, crop=CROP):
+    return next_views(theta, 3, 5, list(range(len(theta))), crop, motion)
+
+
+def test_labels_of_a_second_view_are_exact_to_the_pixel():
+    """As of the first, though a second view is turned; a strong motion, so that all of it counts."""
+    labels = np.random.default_rng(0).integers(0, 9, (12, *SIZE)).astype(np.uint8)
+    theta = later_views(views())
+    assert theta[:, 0, 1].abs().max() > 0.1
+    warped = warp_labels(torch.from_numpy(labels), theta, CROP).numpy()
+    for b in range(12):
+        x, y = np.floor(source_positions(theta[b], SIZE, CROP)).astype(int).transpose(2, 0, 1)
+        inside = (x >= 0) & (x < SIZE[1]) & (y >= 0) & (y < SIZE[0])
+        expected = np.full(CROP, IGNORE_INDEX)
+        expected[inside] = labels[b][y[inside], x[inside]]
+        assert np.array_equal(warped[b], expected)
+
+
+def test_flow_to_a_second_view_is_exact():
+    """Pixel p of the first and p + flow(p) of the second view lie at the same place of the source, to 1e-4 pixels."""
+    first = views()
+    second = later_views(first)
+    flow = flow_between(first, second, CROP).double().numpy()
+    y, x = np.indices(CROP)
+    for b in range(12):
+        at = np.stack([x, y]) + flow[b]
+        unit = np.stack([(2 * at[axis] + 1) / CROP[1 - axis] - 1 for axis in (0, 1)])
+        matrix = second[b].double().numpy()
+        source = np.einsum("ij,jhw->ihw", matrix[:, :2], unit) + matrix[:, 2, None, None]
+        there = np.stack([(source[axis] + 1) * SIZE[1 - axis] / 2 for axis in (0, 1)], -1)
+        zoom = SIZE[0] * abs(matrix[1, 1]) / CROP[0]  # source pixels a pixel of the view
+        assert np.abs(there - source_positions(first[b], SIZE, CROP)).max() < 1e-4 * zoom
+        assert np.abs(flow[b]).max() > 0.5
+
+
+def test_a_second_view_moves_as_told():
+    """In pixels it is a rotation, a zoom and a shift within their bounds, of views that are not flipped."""
+    first = identity_views(200)
+    motion, (height, width) = 0.2, CROP
+    second = next_views(first, 0, 0, list(range(200)), CROP, motion).double()
+    pixels = torch.diag(torch.tensor([width / 2, height / 2], dtype=torch.float64))
+    linear = pixels @ second[:, :, :2] @ torch.linalg.inv(pixels)
+    scale = torch.linalg.det(linear).sqrt()
+    turned = linear / scale[:, None, None]
+    assert (turned @ turned.mT - torch.eye(2)).abs().max() < 1e-5
+    assert (scale <= 1 + motion + 1e-6).all()
+    assert (scale >= 1 / (1 + motion) - 1e-6).all()
+    angle = torch.atan2(turned[:, 1, 0], turned[:, 0, 0])
+    assert 0.9 * motion < angle.abs().max() <= motion + 1e-6
+    assert 0.9 * 2 * motion < second[:, :, 2].abs().max() <= 2 * motion + 1e-6
 
 
 def test_flow_between_equal_views_is_zero():
