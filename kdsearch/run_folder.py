@@ -56,6 +56,10 @@ class RunFolder:
         return self.cache / "teachers"
 
     @property
+    def teacher_maps(self) -> Path:
+        return self.cache / "teacher-maps"
+
+    @property
     def stores(self) -> Path:
         return self.cache / "data"
 

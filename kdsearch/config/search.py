@@ -100,3 +100,6 @@ class ConfirmConfig(Strict):
         0,
         description="seeds with which each frontier member, and the same student without distillation, is trained",
     )
+    cache: bool = Field(
+        False, description="repeats take the teacher's cached maps too, where the search did; else they ask it live"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +17,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
@@ -146,6 +147,27 @@ class TeacherFields(Strict):
         None, description="trained weights (.safetensors or a state_dict); none: train one"
     )
     train: TrainConfig = Field(default_factory=TrainConfig, description="how it is trained when it has no checkpoint")
+    cache: Literal["off", "logits", "taps", "auto"] = Field(
+        "off",
+        description="where students read the teacher's maps: off: asked at every step; logits, or taps (all that the "
+        "terms of the space read): from its maps of whole, un-jittered images, written once and cropped with each "
+        "view; auto: taps or logits where they fit a quarter of the free disk",
+    )
+    cache_format: Literal["fp16", "uint8"] = Field(
+        "fp16", description="numbers of cached maps; uint8: 256 levels between the least and greatest of each channel"
+    )
+    cache_top_k: NonNegativeInt = Field(
+        0,
+        description="cached logits a pixel, the largest, in fp16; the others share what probability is left; 0: all",
+    )
+
+    @model_validator(mode="after")
+    def _cache_options_need_a_cache(self) -> Self:
+        if self.cache == "off" and (self.cache_format != "fp16" or self.cache_top_k):
+            raise ValueError(
+                "cache_format and cache_top_k have no effect with cache off; set cache to auto, or leave them out"
+            )
+        return self
 
 
 class CLNetTeacher(CLNetConfig, TeacherFields):

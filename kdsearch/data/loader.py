@@ -38,7 +38,7 @@ class Batch:
     `image_bchw` is float32, normalised by the data set's mean and std; `label_bhw` int64 with `IGNORE_INDEX`; `index`
     int64 `[B]` (on the CPU) is each sample's row in the split. `theta_b23` is the view that was taken, to warp cached
     teacher maps with. With frames, `next_image_bchw` is the later frame, through the same jitter, and `flow_b2hw` the
-    flow to it in pixels of the view.
+    flow to it in pixels of the view; `next_theta_b23` is its own view where it is another view of the same image.
     """
 
     image_bchw: Tensor
@@ -47,6 +47,7 @@ class Batch:
     theta_b23: Tensor
     next_image_bchw: Tensor | None = None
     flow_b2hw: Tensor | None = None
+    next_theta_b23: Tensor | None = None
 
     def tensor_split(self, parts: int) -> list[Batch]:
         """This batch in `parts` of (nearly) equal size."""
@@ -125,6 +126,10 @@ class Batches:
                 batch.flow_b2hw = self._take(self.split.flows, rows).permute(0, 3, 1, 2)
             yield batch
 
+    def whole_images(self, rows: NDArray[np.int64], next_frame: bool = False) -> Tensor:
+        """Whole images `[B, C, H, W]` as `val` gives them, or their next frames: normalised, without view or jitter."""
+        return self._normalise(self._unit(self.split.next_images if next_frame else self.split.images, rows))
+
     def _train_batch(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
         augment, size = self.config.augment, self.split.store.size
         crop = self.config.crop or size
@@ -143,6 +148,7 @@ class Batches:
             later = next_views(theta, self.seed, epoch, rows, crop, augment.motion)
             batch.next_image_bchw = view(self.split.images, later)
             batch.flow_b2hw = flow_between(theta, later, crop)
+            batch.next_theta_b23 = later
         return batch
 
     def _take(self, column: NDArray[Any] | None, rows: NDArray[np.int64]) -> Tensor:

@@ -72,18 +72,18 @@ class Split:
         self.store, self.name = store, name
         facts = store.meta["splits"][name]
         self.class_counts: NDArray[np.int64] = np.array(facts["class_counts"], np.int64)
-        batch = _map_batch(store.path / f"{name}.arrow", facts)
+        batch = map_batch(store.path / f"{name}.arrow", facts)
         self.keys: list[str] = batch.column("key").to_pylist()
         height, width = store.size
         pixels = (len(self.keys), height, width)
         video, channels = store.info.video, store.info.channels
-        self.images: NDArray[np.uint8] = _view(batch, "image", np.uint8, (*pixels, channels))
-        self.labels: NDArray[np.uint8] = _view(batch, "label", np.uint8, pixels)
+        self.images: NDArray[np.uint8] = column_view(batch, "image", np.uint8, (*pixels, channels))
+        self.labels: NDArray[np.uint8] = column_view(batch, "label", np.uint8, pixels)
         self.next_images: NDArray[np.uint8] | None = None
         self.flows: NDArray[np.float32] | None = None
         if video:
-            self.next_images = _view(batch, "next_image", np.uint8, (*pixels, channels))
-            self.flows = _view(batch, "flow", np.float32, (*pixels, 2))
+            self.next_images = column_view(batch, "next_image", np.uint8, (*pixels, channels))
+            self.flows = column_view(batch, "flow", np.float32, (*pixels, 2))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -122,12 +122,12 @@ class Store:
         try:
             meta = json.loads(meta_path.read_text())
         except FileNotFoundError:
-            raise _damaged(meta_path, "is missing") from None
+            raise damaged(meta_path, "is missing") from None
         except (ValueError, UnicodeDecodeError) as error:
-            raise _damaged(meta_path, f"is not JSON ({error})") from None
+            raise damaged(meta_path, f"is not JSON ({error})") from None
         version = meta.get("schema_version") if isinstance(meta, dict) else None
         if version != SCHEMA_VERSION:
-            raise _damaged(meta_path, f"has schema version {version}, this kdsearch reads {SCHEMA_VERSION}")
+            raise damaged(meta_path, f"has schema version {version}, this kdsearch reads {SCHEMA_VERSION}")
         return cls(path, meta, source if is_remote(source) else path)
 
     def split(self, name: str) -> Split:
@@ -146,29 +146,30 @@ def _local_copy(path: str | Path) -> Path:
     return fetch_store(str(path))
 
 
-def _damaged(file: Path, what: str) -> UserError:
+def damaged(file: Path, what: str) -> UserError:
+    """The error for a file that cannot be used, with the way out."""
     return UserError(f"{file} {what}; delete the folder {file.parent} and it will be built again")
 
 
-def _map_batch(file: Path, facts: dict[str, Any]) -> pa.RecordBatch:
+def map_batch(file: Path, facts: dict[str, Any]) -> pa.RecordBatch:
     """The one record batch of an Arrow file, memory-mapped."""
     try:
         size = file.stat().st_size
     except FileNotFoundError:
-        raise _damaged(file, "is missing") from None
+        raise damaged(file, "is missing") from None
     if size != facts["bytes"]:
-        raise _damaged(file, f"has {size} bytes instead of {facts['bytes']}")
+        raise damaged(file, f"has {size} bytes instead of {facts['bytes']}")
     try:
         reader = pa.ipc.open_file(pa.memory_map(str(file)))
         batch = reader.get_batch(0)
     except (pa.ArrowInvalid, OSError) as error:
-        raise _damaged(file, f"is damaged ({error})") from None
+        raise damaged(file, f"is damaged ({error})") from None
     if batch.num_rows != facts["count"]:
-        raise _damaged(file, f"has {batch.num_rows} samples instead of {facts['count']}")
+        raise damaged(file, f"has {batch.num_rows} samples instead of {facts['count']}")
     return batch
 
 
-def _view(batch: pa.RecordBatch, column: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+def column_view(batch: pa.RecordBatch, column: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
     """A column of fixed-size binary values as an array over the mapped memory."""
     values = batch.column(column).buffers()[1]
     return np.frombuffer(values, dtype, count=int(np.prod(shape))).reshape(shape)

@@ -72,9 +72,19 @@ def identity_views(count: int) -> Tensor:
 
 
 def warp_images(image_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
-    """The views of normalised images, or of maps at any stride, bilinear, in `out_size`; 0 outside."""
+    """The views of normalised images, bilinear, in `out_size`; 0 outside."""
     grid = functional.affine_grid(theta_b23.to(image_bchw), [len(image_bchw), 1, *out_size], align_corners=False)
     return functional.grid_sample(image_bchw, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def warp_maps(map_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
+    """The views of maps of whole images at any stride, bilinear, in `out_size`; the nearest border value outside.
+
+    An image ends within the outer half of a map's border cells, where 0 from outside would bleed into valid pixels.
+    What a view shows beyond the image is ignored in its labels, whatever stands there.
+    """
+    grid = functional.affine_grid(theta_b23.to(map_bchw), [len(map_bchw), 1, *out_size], align_corners=False)
+    return functional.grid_sample(map_bchw, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def warp_labels(label_bhw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:

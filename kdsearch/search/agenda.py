@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from kdsearch.config.space import SearchSpace, trial_key
-from kdsearch.config.trial import TrialConfig
+from kdsearch.config.trial import TeacherConfig, TrialConfig
 from kdsearch.search.frontier import costs, hypervolume, non_dominated
 from kdsearch.search.record import Outcome, Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -90,12 +90,21 @@ class Agenda:
         for member in self.members():
             for seed in range(1, self.space.confirm.seeds + 1):
                 train = member.config.train.model_copy(update={"seed": member.config.train.seed + seed})
-                repeat = member.config.model_copy(update={"train": train})
+                repeat = member.config.model_copy(update={"train": train, "teacher": self._teacher_of(member.config)})
                 alone = repeat.model_copy(update={"teacher": None, "distill": {}})
                 if ("confirm", trial_key(repeat)) not in known:
                     yield "confirm", repeat, {"of": member.id}
                 if ("control", trial_key(alone)) not in known:
                     yield "control", alone, {"of": member.id}
+
+    def _teacher_of(self, config: TrialConfig) -> TeacherConfig | None:
+        """The teacher that repeats of `config` have: what a search found with cached maps has to hold without them."""
+        if config.teacher is None or self.space.confirm.cache:
+            return config.teacher
+        live: TeacherConfig = config.teacher.model_copy(
+            update={"cache": "off", "cache_format": "fp16", "cache_top_k": 0}
+        )
+        return live
 
     # ---- what comes back -----------------------------------------------------------------------------------------
 

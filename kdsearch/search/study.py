@@ -32,6 +32,7 @@ from kdsearch.search.workers import Job
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker, check_server
 from kdsearch.tracking.tables import Status, Tables
+from kdsearch.train.maps_plan import plan_maps
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 
@@ -91,6 +92,10 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         store = _store(space, run, view)
         costs = _Costs(space, store)
         costs.check()
+        teacher = _Teacher(space, store, run, costs)
+        planned = plan_maps((sample.trial for _, sample in space.corners()), store, run.teacher_maps, teacher.weights)
+        if planned.why:
+            view.say(planned.why)
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
         tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say))
@@ -99,7 +104,6 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         stack.enter_context(connected(request.address))
         placement = place(request.workers_per_trial, request.gpus_per_worker)
         capacity = min(slots(placement), request.max_concurrent or space.search.trials)
-        teacher = _Teacher(space, store, run, costs)
         tables = Tables(space, run, record, teacher.metrics)
         agenda = Agenda(
             space,
@@ -124,6 +128,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 output=str(teacher.folder if is_teacher else run.student(record.id)),
                 # The teacher is trained while nothing else is, so on a CPU it may have all of one machine.
                 threads=max(1, int(placement.cpus)) * (capacity if is_teacher else 1),
+                maps_plan=None if planned.plan is None else planned.plan.to_json(),
             )
 
         status: Status = "done"

@@ -42,7 +42,8 @@ class Job:
     """One training for a worker group, as plain values that travel between processes.
 
     `config` is a `TrialConfig` as JSON. `checkpoint` is written after every epoch and read first if it exists;
-    `output` receives the trained student. `threads` is the number of CPU threads a rank may use.
+    `output` receives the trained student. `threads` is the number of CPU threads a rank may use. `maps_plan` says which
+    maps of the teacher are cached; the first workers that need them write them.
     """
 
     id: str
@@ -52,6 +53,7 @@ class Job:
     checkpoint: str
     output: str
     threads: int = 1
+    maps_plan: dict[str, Any] | None = None
 
 
 class WorkerGroup:
@@ -173,13 +175,15 @@ class _Rank:
         return self._report()
 
     def _resources_for(self, job: Job) -> Resources:
+        from kdsearch.train.maps_plan import MapsPlan
         from kdsearch.train.resources import Resources
 
         teacher = Path(job.teacher_weights) if job.teacher_weights else None
+        plan = None if job.maps_plan is None else MapsPlan.from_json(job.maps_plan)
         if self.resources is not None and self.resources.store_path == Path(job.store):
-            self.resources.teacher_weights = teacher
+            self.resources.teacher_weights, self.resources.maps_plan = teacher, plan
             return self.resources
-        return Resources(Path(job.store), teacher, self.device, self.rank, self.world_size)
+        return Resources(Path(job.store), teacher, self.device, self.rank, self.world_size, plan)
 
     def epoch(self) -> dict[str, Any]:
         """Train and validate one epoch and save the state."""

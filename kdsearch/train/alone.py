@@ -12,6 +12,7 @@ from kdsearch.data.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder, write_folder_atomically
 from kdsearch.student import save_student
+from kdsearch.train.maps_plan import MapsPlan, plan_maps
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 from kdsearch.train.trial import Trial, TrialError
@@ -25,10 +26,14 @@ def train_alone(config: TrialConfig, folder: RunFolder, out: Path, say: Callable
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
     store = build_store(config.data, folder.stores)
-    weights = None
+    weights, plan = None, None
     if config.teacher is not None:
         weights = teacher_weights(config, store, folder, say)
-    write_folder_atomically(out.resolve(), lambda target: _train(config, store, weights, target, "student", say))
+        planned = plan_maps([config], store, folder.teacher_maps, weights)
+        plan = planned.plan
+        if planned.why:
+            say(planned.why)
+    write_folder_atomically(out.resolve(), lambda target: _train(config, store, weights, plan, target, "student", say))
     say(f"wrote {out}")
 
 
@@ -39,15 +44,26 @@ def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, say: C
         return Path(config.teacher.checkpoint)
     target = teacher_folder(config, store, folder.teachers)
     if not target.exists():
-        write_folder_atomically(target, lambda path: _train(teacher_trial(config), store, None, path, "teacher", say))
+        alone = teacher_trial(config)
+        write_folder_atomically(target, lambda path: _train(alone, store, None, None, path, "teacher", say))
     return target / "model.safetensors"
 
 
+def device() -> torch.device:
+    """Where a single process trains."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def _train(
-    config: TrialConfig, store: Store, weights: Path | None, target: Path, label: str, say: Callable[[str], None]
+    config: TrialConfig,
+    store: Store,
+    weights: Path | None,
+    plan: MapsPlan | None,
+    target: Path,
+    label: str,
+    say: Callable[[str], None],
 ) -> None:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trial = Trial(config, Resources(store.path, weights, device))
+    trial = Trial(config, Resources(store.path, weights, device(), maps_plan=plan, say=say))
     metrics: dict[str, float] = {}
     while trial.epoch < config.train.epochs:
         try:

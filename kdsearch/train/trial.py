@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed
@@ -14,17 +14,19 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from kdsearch import models
-from kdsearch.config.trial import DataConfig, TrialConfig
-from kdsearch.data.info import DatasetInfo
+from kdsearch.config.trial import TrialConfig
 from kdsearch.data.loader import Batch, Batches
 from kdsearch.distill import build_terms
-from kdsearch.distill.base import FramePair
+from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.memory import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models import Network
 from kdsearch.models.output import SegOutput
 from kdsearch.run_folder import write_atomically
+from kdsearch.train.frame_source import frame_source
 from kdsearch.train.losses import SupervisedLoss
+from kdsearch.train.maps import CachedTeacher
+from kdsearch.train.maps_plan import needed_maps
 from kdsearch.train.metrics import ConfusionMatrix, follow_flow
 from kdsearch.train.opponents import Opponents
 from kdsearch.train.resources import Resources
@@ -79,6 +81,9 @@ def both_frames(batch: Batch) -> Tensor:
 class Trial:
     """Trains `config.student`, alone or under `config.teacher`.
 
+    The teacher is the network `teacher`, asked at every step, or `cached`, its maps that were written before, where
+    `config.teacher.cache` wants them and they hold all that the terms read; the other of the two is None.
+
     Training n epochs, saving, loading and training m more equals n + m at once, bit for bit on CPU: everything random
     is drawn from (seed, epoch). The learning-rate schedule spans the full horizon whatever stops the trial.
 
@@ -90,7 +95,6 @@ class Trial:
         self.resources = resources
         self.device = resources.device
         self.epoch = 0
-        self.teacher = resources.teacher(config) if config.distill else None
         torch.manual_seed(config.train.seed)
         info, split = resources.store.info, resources.store.split("train")
         student = models.build(config.student, info)
@@ -115,13 +119,16 @@ class Trial:
             )
             # Some encoders hold layers that a shallow decoder never runs.
             self.wrapped = DistributedDataParallel(self.module, find_unused_parameters=True)
+        later = frame_source(config.data, info) if terms.needs.video else None
+        self.cached = self._cached_teacher(teacher_shapes, later == "video") if config.distill else None
+        self.teacher = resources.teacher(config) if config.distill and self.cached is None else None
         self.train_batches, self.val_batches = (
             Batches(
                 resources.store.split(name), info, config.data, config.train.batch_size, config.train.seed,
                 resources.rank, resources.world_size, self.device, frames,
             )
             for name, frames in (
-                ("train", frame_source(config.data, info) if terms.needs.video else None),
+                ("train", later),
                 ("val", "video" if config.data.consistency else None),
             )
         )  # fmt: skip
@@ -193,11 +200,7 @@ class Trial:
         for micro in batch.tensor_split(self.micro_batches):
             share = len(micro.image_bchw) / len(batch.image_bchw)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                teacher = None
-                if self.teacher is not None:
-                    self.teacher.detail_taps = self.module.terms.needs.detail_heads
-                    with torch.no_grad():
-                        teacher = self.teacher(both_frames(micro))
+                teacher = self.teacher_output(micro)
                 task, weighted, logits = self.wrapped(micro, teacher, self.epoch, self.config.train.epochs)
             total = task + sum(weighted.values(), torch.zeros((), device=self.device))
             if diagnose is not None and weighted and self.resources.world_size == 1:
@@ -208,6 +211,25 @@ class Trial:
             for name, value in {"task": task, **weighted, "total": total, **opponents}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() * share
         return totals
+
+    def _cached_teacher(self, shapes: Shapes, next_frames: bool) -> CachedTeacher | None:
+        needed = needed_maps(self.module.terms.needs)
+        maps = self.resources.teacher_maps(self.config, needed, next_frames)
+        return None if maps is None else CachedTeacher(maps, {name: shapes[name] for name in needed}, self.device)
+
+    def teacher_output(self, batch: Batch) -> SegOutput | None:
+        """What the teacher, live or cached, says about a batch: of both frames, one after the other, where it has two.
+
+        A cached one gives the maps that the terms read, and no others.
+        """
+        if self.cached is not None:
+            return self.cached(batch)
+        if self.teacher is None:
+            return None
+        self.teacher.detail_taps = self.module.terms.needs.detail_heads
+        with torch.no_grad():
+            output: SegOutput = self.teacher(both_frames(batch))
+        return output
 
     def _check_finite(self, names: list[str], losses_ns: Tensor) -> None:
         """Raise for the first step and name whose loss is not finite. Checked once an epoch, so steps never wait."""
@@ -301,13 +323,6 @@ class Trial:
         lr = self.config.train.lr * (1 - step / horizon) ** self.config.train.poly_power
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-
-
-def frame_source(config: DataConfig, info: DatasetInfo) -> Literal["video", "views"]:
-    """Where terms that need video get their later frame from."""
-    if config.frames == "auto":
-        return "video" if info.video else "views"
-    return config.frames
 
 
 def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:

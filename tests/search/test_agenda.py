@@ -167,6 +167,23 @@ def test_frontier_members_are_repeated_beside_controls_shared_between_equal_stud
     assert study.members() == members, "repeats are no points of the search"
 
 
+@pytest.mark.parametrize("kept", [False, True])
+def test_repeats_ask_the_teacher_live_unless_told_otherwise(kept: bool, agenda: MakeAgenda, tmp_path: Path) -> None:
+    text = SPACE.replace("encoder: resnet50", "encoder: resnet50, cache: auto, cache_format: uint8")
+    text = text.replace("trials: 8", "trials: 1") + f"confirm: {{seeds: 1, cache: {str(kept).lower()}}}\n"
+    (tmp_path / "confirm.yaml").write_text(text)
+    study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
+    first = next_record(study)
+    train(study, first, miou=0.5)
+    repeat = next_record(study)
+    assert repeat.stage == "confirm"
+    assert first.config.teacher is not None
+    assert repeat.config.teacher is not None
+    assert first.config.teacher.cache == "auto"
+    assert repeat.config.teacher.cache == ("auto" if kept else "off")
+    assert repeat.config.teacher.network() == first.config.teacher.network()
+
+
 def test_confirmation_waits_for_the_search(agenda: MakeAgenda, tmp_path: Path) -> None:
     (tmp_path / "confirm.yaml").write_text(SPACE.replace("trials: 8", "trials: 2") + "confirm: {seeds: 1}\n")
     study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
