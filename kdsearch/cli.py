@@ -33,6 +33,21 @@ def main(argv: list[str] | None = None) -> int:
     command = commands.add_parser("data", help="check a data set, build its store", description=data_module.__doc__)
     data_module.add_commands(command.add_subparsers(metavar="ACTION", required=True))
 
+    command = commands.add_parser("teacher", help="the teacher of a space: train it, evaluate it, cache its maps")
+    actions = command.add_subparsers(metavar="ACTION", required=True)
+    for name, help_text in (
+        ("train", "train it and keep it under the storage, where studies of this space find it"),
+        ("evaluate", "mIoU and IoU of each class on the validation split"),
+        ("cache", "write the maps that the terms of the space read; their size, and what their format loses"),
+    ):
+        action = actions.add_parser(name, help=help_text, description=help_text)
+        action.add_argument("space", metavar="SPACE", help="name of a search space or path of its YAML file")
+        action.add_argument("--data", metavar="NAME=FOLDER", help="data set and where it lies")
+        action.add_argument("--profile", metavar="P", help="a profile of the space")
+        action.add_argument("--set", metavar="K=V", action="append", default=[], dest="overrides", help="set any leaf")
+        action.add_argument("--storage", metavar="DIR", default="runs", help="folder of data stores and teachers")
+        action.set_defaults(do=_teacher, action=name)
+
     command = commands.add_parser("spaces", help="the search spaces that come with kdsearch")
     actions = command.add_subparsers(metavar="ACTION", required=True)
     action = actions.add_parser("list", help="names, one line each")
@@ -63,6 +78,22 @@ def _train(options: argparse.Namespace) -> int:
 
     cache = RunFolder.at(options.storage, "alone")
     train_alone(load_trial(options.trial), cache, options.out, say=lambda line: print(line, flush=True))
+    return 0
+
+
+def _teacher(options: argparse.Namespace) -> int:
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    from kdsearch.requested import parse_data, requested_space
+    from kdsearch.run_folder import RunFolder
+    from kdsearch.train import teacher_tool
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    space = requested_space(options.space, options.profile, options.overrides, parse_data(options.data))
+    getattr(teacher_tool, f"{options.action}_teacher")(space, RunFolder.at(options.storage, "teacher"), say)
     return 0
 
 

@@ -58,13 +58,14 @@ def run(options: argparse.Namespace) -> int:
         from kdsearch.compat import ensure_torchvision
 
         ensure_torchvision()
+        from kdsearch.requested import parse_data
         from kdsearch.search.study import Request, run_study
 
         submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
         return run_study(
             Request(
                 space=options.space,
-                data=_data(options.data),
+                data=parse_data(options.data),
                 profile=options.profile,
                 overrides=tuple(options.overrides),
                 trials=options.trials,
@@ -82,15 +83,6 @@ def run(options: argparse.Namespace) -> int:
     except UserError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
         return 2
-
-
-def _data(text: str | None) -> tuple[str, str] | None:
-    if text is None:
-        return None
-    name, separator, path = text.partition("=")
-    if not (name and separator and path):
-        raise UserError(f"--data {text}: expected NAME=FOLDER, for example --data mfnet=/data/MFNet.")
-    return name, path
 
 
 def _positive(text: str) -> int:

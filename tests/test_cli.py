@@ -73,3 +73,60 @@ def test_a_range_in_a_trial_is_an_error(capsys: pytest.CaptureFixture[str], tmp_
     (tmp_path / "trial.yaml").write_text(TRIAL.replace("weight: 1.0", "weight: {log: [0.1, 1]}"))
     assert main(["train", str(tmp_path / "trial.yaml"), "--out", str(tmp_path / "student")]) == 2
     assert "distill.kd.weight" in capsys.readouterr().err
+
+
+SPACE = """
+name: tiny
+data: {name: scenes, size: [32, 64], options: {train: 8, val: 4, height: 32, width: 64}}
+teacher: {arch: clnet, encoder: mit_b0, width: 8, steps: 2, train: {epochs: 1, batch_size: 4}}
+student: {arch: pspnet, encoder: {choice: [mobilenet_v2, resnet18]}}
+distill:
+  kd: {weight: {log: [0.1, 10], default: 1}}
+  at: {one_of: [null, {tap: c4}]}
+train: {epochs: 1, batch_size: 4}
+"""
+
+
+def test_a_teacher_is_trained_evaluated_and_cached(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPACE)
+
+    def teacher(action: str, *more: str) -> tuple[int, str, str]:
+        arguments = ["teacher", action, str(tmp_path / "tiny.yaml"), "--storage", str(tmp_path / "runs"), *more]
+        return main(arguments), *capsys.readouterr()
+
+    status, _, error = teacher("evaluate")
+    assert status == 2
+    assert "not trained yet" in error
+    assert "kdsearch teacher train" in error
+    status, out, _ = teacher("train")
+    assert status == 0
+    assert "teacher epoch 1/1" in out
+    assert "it is there already" in teacher("train")[1]
+    status, out, _ = teacher("evaluate")
+    assert status == 0
+    assert "mIoU            0." in out
+    assert "  sky " in out
+    status, out, _ = teacher("cache", "--set", "teacher.cache_format=uint8", "--set", "teacher.cache=auto")
+    assert status == 0
+    assert "c4, logits of 8 images, uint8" in out
+    assert "teacher maps: 8/8 images" in out
+    assert "of pixels change class" in out
+    assert teacher("cache")[0] == 0
+    assert len(list((tmp_path / "runs" / ".cache" / "teacher-maps").iterdir())) == 2
+    # A trial of its own takes what is there.
+    trial = TRIAL.replace("steps: 2,", "steps: 2, cache: taps,")
+    (tmp_path / "trial.yaml").write_text(trial)
+    arguments = ["train", str(tmp_path / "trial.yaml"), "--storage", str(tmp_path / "runs")]
+    assert main([*arguments, "--out", str(tmp_path / "student")]) == 0
+    out = capsys.readouterr().out
+    assert "teacher cache (taps): logits of 8 images" in out
+    assert "teacher maps:" not in out
+
+
+def test_a_space_without_a_teacher_or_a_term_has_no_maps(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    lines = SPACE.splitlines()
+    (tmp_path / "alone.yaml").write_text("\n".join(each for each in lines if "kd:" not in each and "at:" not in each
+                                                   and not each.startswith(("teacher", "distill"))))  # fmt: skip
+    arguments = [str(tmp_path / "alone.yaml"), "--storage", str(tmp_path / "runs")]
+    assert main(["teacher", "cache", *arguments]) == 2
+    assert "add a `teacher` section" in capsys.readouterr().err

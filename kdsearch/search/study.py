@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from kdsearch import models
-from kdsearch.config.space import SearchSpace, load_space, profile_names
+from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.reader import needs_folder, open_reader
+from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
 from kdsearch.distill import build_terms
 from kdsearch.errors import UserError
+from kdsearch.requested import requested_space
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import connected, place, slots
@@ -265,27 +266,10 @@ def _run_folder(request: Request) -> RunFolder:
 def _space(request: Request, run: RunFolder) -> SearchSpace:
     trials = [] if request.trials is None else [f"search.trials={request.trials}"]
     if not request.resume:
-        profile = request.profile or _implied_profile(request)
-        return load_space(request.space, profile=profile, overrides=[*request.overrides, *trials], data=request.data)
+        return requested_space(request.space, request.profile, [*request.overrides, *trials], request.data)
     if request.profile or request.overrides or request.data:
         raise UserError("A resumed study keeps its space: leave --profile, --set and --data out (--trials may grow).")
     return load_space(run.space, overrides=trials)
-
-
-def _implied_profile(request: Request) -> str | None:
-    """The profile of the data set that was named, or the demo where the space needs a folder that nobody named."""
-    profiles = profile_names(request.space)
-    if request.data is not None:
-        name = request.data[0]
-        if name not in profiles:
-            return None
-        print(f"--data {name}: taking the space's profile {name}", flush=True)
-        return name
-    data = load_space(request.space).default().trial.data
-    if "demo" not in profiles or data.path is not None or not needs_folder(data.name):
-        return None
-    print(f"no --data for {data.name}: running the demo profile on built-in scenes", flush=True)
-    return "demo"
 
 
 def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:
