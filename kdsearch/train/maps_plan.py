@@ -181,7 +181,7 @@ def _chosen(plan: MapsPlan, config: TrialConfig, store: Store, mode: str, needed
     frames = " and their next frames" if plan.next_frames else ""
     text = (
         f"teacher cache ({mode}): {', '.join(plan.maps)} of {len(store.split('train'))} images{frames}, "
-        f"{config.teacher.cache_format}, {needed / 1e9:.2f} GB"
+        f"{config.teacher.cache_format}, {needed / 1e6:,.1f} MB"
     )
     if config.teacher.cache_top_k and "logits" in plan.maps:
         text += f", {config.teacher.cache_top_k} largest logits a pixel"
