@@ -130,6 +130,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 # The teacher is trained while nothing else is, so on a CPU it may have all of one machine.
                 threads=max(1, int(placement.cpus)) * (capacity if is_teacher else 1),
                 maps_plan=None if planned.plan is None else planned.plan.to_json(),
+                log=str(run.log),
             )
 
         status: Status = "done"

@@ -11,6 +11,7 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ class Job:
 
     `config` is a `TrialConfig` as JSON. `checkpoint` is written after every epoch and read first if it exists;
     `output` receives the trained student. `threads` is the number of CPU threads a rank may use. `maps_plan` says which
-    maps of the teacher are cached; the first workers that need them write them.
+    maps of the teacher are cached; the first workers that need them write them, and say so in the file `log`.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Job:
     output: str
     threads: int = 1
     maps_plan: dict[str, Any] | None = None
+    log: str = ""
 
 
 class WorkerGroup:
@@ -180,10 +182,11 @@ class _Rank:
 
         teacher = Path(job.teacher_weights) if job.teacher_weights else None
         plan = None if job.maps_plan is None else MapsPlan.from_json(job.maps_plan)
-        if self.resources is not None and self.resources.store_path == Path(job.store):
-            self.resources.teacher_weights, self.resources.maps_plan = teacher, plan
-            return self.resources
-        return Resources(Path(job.store), teacher, self.device, self.rank, self.world_size, plan)
+        if self.resources is None or self.resources.store_path != Path(job.store):
+            self.resources = Resources(Path(job.store), None, self.device, self.rank, self.world_size)
+        self.resources.teacher_weights, self.resources.maps_plan = teacher, plan
+        self.resources.say = partial(_append, job.log, job.id)
+        return self.resources
 
     def epoch(self) -> dict[str, Any]:
         """Train and validate one epoch and save the state."""
@@ -209,6 +212,15 @@ class _Rank:
 
             write_folder_atomically(Path(self.job.output), lambda folder: save_student(folder, trial, metrics))
         return {"epoch": trial.epoch, "metrics": metrics}
+
+
+def _append(log: str, job: str, line: str) -> None:
+    """Add a line to the study's log, or print it where there is none: what workers print stays with Ray."""
+    if not log:
+        print(line, flush=True)
+        return
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%H:%M:%S')} {job}: {line}\n")
 
 
 def _cause(error: BaseException | None) -> str:

@@ -175,3 +175,25 @@ def test_a_teacher_is_trained_once_for_all_studies(start: Start, space: Path) ->
     second = start(str(space), "--trials", "1", "--name", "two", "--set", "search.seed=7")
     assert second.finish() == 0, second.output
     assert "teacher" not in started(second)
+
+
+def test_a_study_writes_the_teachers_maps_once_and_reads_them(start: Start, space: Path, tmp_path: Path) -> None:
+    cache = ["--set", "teacher.cache=taps", "--set", "confirm.seeds=1"]
+    process = start(str(space), "--name", "cached", "--trials", "2", "--max-concurrent", "2", *cache)
+    assert process.finish() == 0, process.output
+    assert "teacher cache (taps): " in process.output
+    run = tmp_path / "runs" / "cached"
+    (maps,) = (tmp_path / "runs" / ".cache" / "teacher-maps").iterdir()
+    meta = json.loads((maps / "meta.json").read_text())
+    assert "logits" in meta["maps"]
+    assert "teacher maps: 12/12 images" in (run / "run.log").read_text()
+    trials = pd.read_parquet(run / "trials.parquet")
+    assert set(trials.stage) == {"search", "confirm", "control"}
+    assert set(trials.state) <= TOLD
+
+    # A damaged cache is an error before anything starts.
+    (maps / "maps-00000.arrow").write_bytes(b"")
+    process = start(str(space), "--name", "again", "--trials", "2", *cache)
+    assert process.finish() == 2
+    assert "maps-00000.arrow has 0 bytes" in process.output
+    assert not (tmp_path / "runs" / "again").exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -14,6 +15,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store import Store
 from kdsearch.errors import UserError
 from kdsearch.train.losses import SupervisedLoss
+from kdsearch.train.maps_plan import plan_maps
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 from kdsearch.train.trial import Trial
@@ -122,3 +124,25 @@ def test_the_auxiliary_head_is_trained_and_not_exported(store: Store) -> None:
 
 def test_a_teacher_without_terms_is_not_loaded(shared: Resources) -> None:
     assert Trial(stc(distill={}), shared).teacher is None
+
+
+def test_each_fusion_of_a_two_branch_teacher_has_maps_of_its_own(
+    shared: Resources, store: Store, tmp_path: Path
+) -> None:
+    weights = shared.teacher_weights
+    assert weights is not None
+    trials = []
+    for fuse in ("mean_prob", "gate"):
+        trial = stc("views", fuse)
+        assert trial.teacher is not None
+        trials.append(trial.model_copy(update={"teacher": trial.teacher.model_copy(update={"cache": "taps"})}))
+    plan = plan_maps(trials, store, tmp_path, weights).plan
+    assert plan is not None
+    assert {"logits", "cnn.head", "transformer.head"} <= set(plan.maps)
+    caching = Resources(store.path, weights, maps_plan=plan)
+    cached = [Trial(trial, caching).cached for trial in trials]
+    logits = [each.maps.whole("logits", np.arange(2)) for each in cached if each is not None]
+    assert not torch.allclose(*logits)
+    assert len(list(tmp_path.iterdir())) == 2
+    metrics = Trial(trials[0], caching).train_epoch()
+    assert {f"loss/{name}" for name in TERMS} <= metrics.keys()
