@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--storage", default="runs", help="keeps the data store and the teacher")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, with one thread each")
     parser.add_argument("--terms", nargs="*", help="these alone (default: all)")
+    parser.add_argument("--weight", type=float, help="in place of the weight that the space gives")
     parser.add_argument("--out", help="write the table to this file")
     options = parser.parse_args()
     ensure_torchvision()
@@ -87,7 +88,10 @@ def main() -> None:
     store = build_store(config.data, folder.stores)
     path = teacher_weights(config, store, folder, print)
     terms = {name: term for name, term in first_settings().items() if not options.terms or name in options.terms}
-    jobs = [(name, term.model_dump(mode="json"), base, str(store.path), str(path)) for name, term in terms.items()]
+    weight = {} if options.weight is None else {"weight": options.weight}
+    jobs = [
+        (name, term.model_dump(mode="json") | weight, base, str(store.path), str(path)) for name, term in terms.items()
+    ]
     rows = []
     # One thread each: side by side they are quicker than one after the other on all cores.
     with multiprocessing.get_context("spawn").Pool(options.jobs, maxtasksperchild=1) as pool:
