@@ -1,6 +1,6 @@
 """Af-DCD's contrast (L1, forward and backward): time and peak memory of three exact forms, side by side in one run.
 
-    python benchmarks/l1_contrast.py [--batch 2 8] [--channels 2048] [--size 16 32] [--repeats 5] [--device cuda]
+    python -m benchmarks.l1_contrast [--batch 2 8] [--channels 2048] [--size 16 32] [--repeats 5] [--device cuda]
 
 `masks` keeps the matrix of all pairs, picks positives and negatives from it by boolean masks, and lets autograd do the
 rest; `cdist` masks the matrix in place of picking; `ours` is `patch_contrast`. The maps are what comes after pooling:
