@@ -146,7 +146,9 @@ class CLFD(Term):
         kept, member = max(grads, pixels * (classes + 2)), pixels * (1.5 * classes + 3)
         if config.mode == "spatial":
             return kept, max(grads + pixels, member)
-        peak = max(2 * feats + grads, feats + member) if adapted else max(2 * grads, member)
+        # The adapter's backward pass copies both maps with some numbers of CPU threads, and with others does not.
+        copied = (feats + grads) / 2
+        peak = max(2 * feats + grads + copied, feats + member) if adapted else max(2 * grads, member)
         if config.mode == "proto_spatial":
             peak += grads if adapted else pixels * classes
         return kept, peak
