@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -214,6 +214,12 @@ class TermConfig(Strict):
     decay: Annotated[float, Field(ge=0, le=1)] = Field(
         0.0, description="share of the training, at its end, over which the weight falls linearly to 0; usual 0 or 0.2"
     )
+
+    def refuse_changed(self, fields: Iterable[str], where: str) -> None:
+        """Raise `ValueError` for a field that was changed from its default although it has no effect `where`."""
+        for field in fields:
+            if getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"'{field}' has no effect {where}")
 
     def weight_at(self, epoch: int, epochs: int) -> float:
         """The weight in an epoch, counted from 0, of a training of `epochs`."""

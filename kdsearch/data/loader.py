@@ -116,13 +116,13 @@ class Batches:
         for start in range(0, len(own), self.local_size):
             rows = own[start : start + self.local_size]
             batch = Batch(
-                image_bchw=self._normalise(self._unit(self.split.images, rows)),
+                image_bchw=self.whole_images(rows),
                 label_bhw=self._take(self.split.labels, rows).long(),
                 index=torch.from_numpy(rows),
                 theta_b23=identity_views(len(rows)).to(self.device),
             )
             if self.frames == "video":
-                batch.next_image_bchw = self._normalise(self._unit(self.split.next_images, rows))
+                batch.next_image_bchw = self.whole_images(rows, next_frame=True)
                 batch.flow_b2hw = self._take(self.split.flows, rows).permute(0, 3, 1, 2)
             yield batch
 

@@ -73,8 +73,7 @@ def identity_views(count: int) -> Tensor:
 
 def warp_images(image_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
     """The views of normalised images, bilinear, in `out_size`; 0 outside."""
-    grid = functional.affine_grid(theta_b23.to(image_bchw), [len(image_bchw), 1, *out_size], align_corners=False)
-    return functional.grid_sample(image_bchw, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return _warp(image_bchw, theta_b23, out_size, "bilinear", "zeros")
 
 
 def warp_maps(map_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
@@ -83,8 +82,12 @@ def warp_maps(map_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
     An image ends within the outer half of a map's border cells, where 0 from outside would bleed into valid pixels.
     What a view shows beyond the image is ignored in its labels, whatever stands there.
     """
+    return _warp(map_bchw, theta_b23, out_size, "bilinear", "border")
+
+
+def _warp(map_bchw: Tensor, theta_b23: Tensor, out_size: Size, mode: str, outside: str) -> Tensor:
     grid = functional.affine_grid(theta_b23.to(map_bchw), [len(map_bchw), 1, *out_size], align_corners=False)
-    return functional.grid_sample(map_bchw, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return functional.grid_sample(map_bchw, grid, mode=mode, padding_mode=outside, align_corners=False)
 
 
 def warp_labels(label_bhw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
@@ -129,8 +132,7 @@ def flow_between(theta_a: Tensor, theta_b: Tensor, size: Size) -> Tensor:
 def flow_of_view(flow_b2hw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
     """The flow between two frames as seen when both are shown through the same view: nearest, 0 outside the image."""
     _, _, height, width = flow_b2hw.shape
-    grid = functional.affine_grid(theta_b23.to(flow_b2hw), [len(flow_b2hw), 1, *out_size], align_corners=False)
-    moved = functional.grid_sample(flow_b2hw, grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    moved = _warp(flow_b2hw, theta_b23, out_size, "nearest", "zeros")
     source_to_unit = torch.tensor([2 / width, 2 / height], device=moved.device)
     unit_to_view = torch.tensor([out_size[1] / 2, out_size[0] / 2], device=moved.device)
     inverse = torch.linalg.inv(theta_b23[:, :, :2].to(moved))

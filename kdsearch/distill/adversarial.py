@@ -50,8 +50,8 @@ class Adversarial(Term):
 
         @model_validator(mode="after")
         def _check(self) -> Self:
-            if self.mode == "hinge" and self.gp_weight != type(self).model_fields["gp_weight"].default:
-                raise ValueError("'gp_weight' has no effect in mode 'hinge'; leave it out, or use mode wgan_gp")
+            if self.mode == "hinge":
+                self.refuse_changed(["gp_weight"], "in mode 'hinge'; leave it out, or use mode wgan_gp")
             return self
 
     config: Config

@@ -9,10 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
-from kdsearch.distill.generators import GeneratorConfig, MaskedGenerator, generator_bytes, refuse_changed
+from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.distill.generators import GeneratorConfig, MaskedGenerator, generator_bytes
 from kdsearch.distill.patch_contrast import Layout, Metric, Mode, contrast_bytes, patch_contrast
-from kdsearch.distill.taps import matched_pixels, require_tap
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import matched_pixels
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -20,7 +21,7 @@ _CONTRAST_ONLY = ("mode", "metric", "tau", "groups", "patch", "pool", "exclude_s
 _WITHOUT_EFFECT = {"omni": (), "spatial": ("groups", "exclude_same_group"), "channel": ("patch", "exclude_same_group")}
 
 
-class AfDCD(Term):
+class AfDCD(TapTerm):
     """`w_fd * L_fd + w_ctr * L_ctr` between the teacher's map and a generator's guess of it from the student's.
 
     Fan et al., "Augmentation-free Dense Contrastive Knowledge Distillation for Efficient Semantic Segmentation",
@@ -84,8 +85,9 @@ class AfDCD(Term):
             if self.w_ctr == 0:
                 if self.w_fd == 0:
                     raise ValueError("'w_fd' and 'w_ctr' are both 0; give one a weight, or leave afdcd out")
-                refuse_changed(self, _CONTRAST_ONLY, "'w_ctr' 0", "w_ctr above 0")
-            refuse_changed(self, _WITHOUT_EFFECT[self.mode], f"mode '{self.mode}'", "mode: omni")
+                self.refuse_changed(_CONTRAST_ONLY, "with 'w_ctr' 0; leave it out, or set w_ctr above 0")
+            where = f"with mode '{self.mode}'; leave it out, or set mode: omni"
+            self.refuse_changed(_WITHOUT_EFFECT[self.mode], where)
             if self.w_ctr and self.layout.vectors == 1:
                 raise ValueError("one vector has nothing to be told from; raise 'groups' or 'patch'")
             if self.layout.groups == 1 and self.layout.exclude_same_group and self.w_ctr:
@@ -98,16 +100,11 @@ class AfDCD(Term):
 
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         channels_s, channels_t = student[config.tap][0], teacher[config.tap][0]
         if config.w_ctr:
             _check_groups(config.layout.groups, channels_t)
             _check_size(config, student[config.tap][1:], teacher[config.tap][1:])
         self.masked_generator = MaskedGenerator(config, channels_s, channels_t)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         config = self.config

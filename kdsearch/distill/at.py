@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor
 
-from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair
 from kdsearch.distill.features import match_size, unit
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels
 from kdsearch.models.output import SegOutput
 
 
-class AT(Term):
+class AT(TapTerm):
     """Mean over images and places of `(q_S - q_T)^2` (Zagoruyko and Komodakis, ICLR 2017).
 
     q is the mean over channels of the squared features, with L2 norm 1 over an image's places; channels may differ.
@@ -22,19 +21,6 @@ class AT(Term):
     """
 
     name = "at"
-
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare; published head (CIRKD), the classifier's input")
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-        super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def estimate_bytes(self, batch: int) -> int:
         shapes = (self.config.tap, self.shapes_s, self.shapes_t)

@@ -10,16 +10,16 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair
 from kdsearch.distill.features import match_size, pixels, unit
 from kdsearch.distill.labels import labels_at
 from kdsearch.distill.relation_kl import block_rows, relation_kl
-from kdsearch.distill.taps import FLOAT, require_tap, resized_bytes
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, resized_bytes
 from kdsearch.models.output import SegOutput
 
 
-class CIRKD(Term):
+class CIRKD(TapTerm):
     """`mean over pixels, and over the images of the batch, of KL(p_T || p_S)` (Yang et al., CVPR 2022).
 
     `p` is the softmax of a pixel's cosines to all pixels of one image, divided by tau, in each network by itself: no
@@ -31,8 +31,7 @@ class CIRKD(Term):
 
     name = "cirkd"
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare; published head, the classifier's input")
+    class Config(TapTerm.Config):
         tau: PositiveFloat = Field(
             0.1, description="softmax temperature of the cosines; published 0.1; range 0.03 to 0.5"
         )
@@ -46,14 +45,6 @@ class CIRKD(Term):
         )
 
     config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-        super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])

@@ -8,19 +8,20 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_
 from torch import Tensor
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.features import match_size, pixels, unit
 from kdsearch.distill.labels import class_sums, labels_at
 from kdsearch.distill.memory import ClassQueue, embedding_head
 from kdsearch.distill.relation_kl import block_rows, relation_kl
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.output import SegOutput
 
 PIXEL_KEYS, REGION_KEYS = 4096, 1024
 _WEIGHT_OF_FIELD = {"queue": "w_pixel", "pixels_per_class": "w_pixel", "region_queue": "w_region"}
 
 
-class CIRKDMemory(Term):
+class CIRKDMemory(TapTerm):
     """`w_pixel * L(pixel queue) + w_region * L(region queue)` (Yang et al., CVPR 2022).
 
     `L = mean over valid pixels of KL(p_T || p_S)`, where `p` is the softmax of a pixel's cosines, divided by tau, to
@@ -40,8 +41,7 @@ class CIRKDMemory(Term):
 
     name = "cirkd_memory"
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare; published head, the classifier's input")
+    class Config(TapTerm.Config):
         tau: PositiveFloat = Field(
             0.1, description="softmax temperature of the cosines; published 0.1; range 0.03 to 0.5"
         )
@@ -64,16 +64,14 @@ class CIRKDMemory(Term):
             if self.w_pixel == 0 and self.w_region == 0:
                 raise ValueError("w_pixel and w_region are both 0; leave the term out instead")
             for field, weight in _WEIGHT_OF_FIELD.items():
-                changed = getattr(self, field) != type(self).model_fields[field].default
-                if changed and getattr(self, weight) == 0:
-                    raise ValueError(f"'{field}' has no effect with {weight} 0; leave it out, or raise {weight}")
+                if getattr(self, weight) == 0:
+                    self.refuse_changed([field], f"with {weight} 0; leave it out, or raise {weight}")
             return self
 
     config: Config
 
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         channels_s, channels_t = student[config.tap][0], teacher[config.tap][0]
         self.projector = embedding_head(channels_s, channels_t)
         classes = info.num_classes
@@ -81,10 +79,6 @@ class CIRKDMemory(Term):
         self.region_queue = (
             ClassQueue(classes, config.region_queue, channels_t, all_ranks=True) if config.w_region else None
         )
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(self.projector(student.taps[self.config.tap]), teacher.taps[self.config.tap])

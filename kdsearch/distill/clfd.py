@@ -84,11 +84,9 @@ class CLFD(Term):
         @model_validator(mode="after")
         def _check(self) -> Self:
             for field, modes in _MODES_OF_FIELD.items():
-                changed = getattr(self, field) != type(self).model_fields[field].default
-                if changed and self.mode not in modes:
-                    raise ValueError(
-                        f"'{field}' has no effect in mode '{self.mode}'; leave it out, or use mode {' or '.join(modes)}"
-                    )
+                if self.mode not in modes:
+                    remedy = f"leave it out, or use mode {' or '.join(modes)}"
+                    self.refuse_changed([field], f"in mode '{self.mode}'; {remedy}")
             return self
 
     config: Config

@@ -7,10 +7,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.features import channel_adapter, match_size
 from kdsearch.distill.kd import check_logits
-from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, require_tap, resized_bytes
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, resized_bytes
 from kdsearch.models.output import SegOutput
 
 
@@ -42,7 +43,7 @@ class CWD(Term):
         return channel_kl(*match_size(student.logits, teacher.logits), self.config.tau)
 
 
-class CWDFeature(Term):
+class CWDFeature(TapTerm):
     """CWD between the channels of a tap: `tau^2 * mean over images and channels of KL(q_T || q_S)`.
 
     Shu et al., ICCV 2021. Where channels differ, a 1x1 convolution without bias brings the student to the teacher's.
@@ -55,20 +56,14 @@ class CWDFeature(Term):
 
     name = "cwd_feature"
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare; published head, the classifier's input")
+    class Config(TapTerm.Config):
         tau: PositiveFloat = Field(4.0, description="softmax temperature; published 4; usual range 1 to 8")
 
     config: Config
 
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def estimate_bytes(self, batch: int) -> int:
         tap = self.config.tap

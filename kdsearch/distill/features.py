@@ -10,11 +10,15 @@ from torch.nn import functional as F
 def match_size(student_bchw: Tensor, teacher_bchw: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps at the size of the one with more pixels: the coarser is up-sampled, bilinear, align_corners=False."""
     size_s, size_t = student_bchw.shape[-2:], teacher_bchw.shape[-2:]
-    if size_s == size_t:
-        return student_bchw, teacher_bchw
-    if size_s.numel() > size_t.numel():
-        return student_bchw, F.interpolate(teacher_bchw, size=size_s, mode="bilinear", align_corners=False)
-    return F.interpolate(student_bchw, size=size_t, mode="bilinear", align_corners=False), teacher_bchw
+    size = max(size_t, size_s, key=lambda size: size.numel())
+    return resized(student_bchw, size), resized(teacher_bchw, size)
+
+
+def resized(map_bchw: Tensor, size: tuple[int, ...]) -> Tensor:
+    """The map at `size` (height, width): bilinear, align_corners=False."""
+    if map_bchw.shape[-2:] == size:
+        return map_bchw
+    return F.interpolate(map_bchw, size, mode="bilinear", align_corners=False)
 
 
 def channel_adapter(student: int, teacher: int, bias: bool = False) -> nn.Module:
@@ -31,6 +35,13 @@ def unit(tensor: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     norm = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
     vanishes = norm <= eps
     return torch.where(vanishes, 0.0, tensor / torch.where(vanishes, 1.0, norm))
+
+
+def over_norm(values_bkhw: Tensor, feat_bchw: Tensor, eps: float = 1e-8) -> Tensor:
+    """`values` over the L2 norm of each pixel's features; 0, without a gradient, where that is at most `eps`."""
+    norm_b1hw = torch.linalg.vector_norm(feat_bchw, dim=1, keepdim=True)
+    vanishes_b1hw = norm_b1hw <= eps
+    return torch.where(vanishes_b1hw, 0.0, values_bkhw / torch.where(vanishes_b1hw, 1.0, norm_b1hw))
 
 
 def pixels(map_bchw: Tensor) -> Tensor:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.features import channel_adapter, match_size
-from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, require_tap, resized_bytes
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, resized_bytes
 from kdsearch.models.output import SegOutput
 
 
-class FitNet(Term):
+class FitNet(TapTerm):
     """Mean over all elements of `(A F_S - F_T)^2` (Romero et al., ICLR 2015).
 
     A is a 1x1 convolution without bias, left out where channels are equal. Reads no labels, so ignored pixels count.
@@ -24,19 +24,9 @@ class FitNet(Term):
 
     name = "fitnet"
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare; published head (CIRKD), the classifier's input")
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: TapTerm.Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def estimate_bytes(self, batch: int) -> int:
         tap = self.config.tap

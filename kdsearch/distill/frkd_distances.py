@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair
 from kdsearch.distill.features import match_size
 from kdsearch.distill.frkd_location import map_bytes
 from kdsearch.distill.ifvd import centre_cosines
 from kdsearch.distill.labels import labels_at, masked_mean, prototypes
-from kdsearch.distill.taps import require_tap
+from kdsearch.distill.tap_term import TapTerm
 from kdsearch.models.output import SegOutput
 
 
-class _Distances(Term):
-    """What both terms read."""
-
-    reconstructed = True
-
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare: head, the classifier's input, or c4, the last stage")
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-        super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
-
-
-class FRKDInter(_Distances):
+class FRKDInter(TapTerm):
     """Mean squared difference, over pairs of classes, of both networks' distances between their centres.
 
     Jiang et al., FRKDNet, 2023. A reconstruction: that distances between classes are distilled is the paper's, the
@@ -47,6 +26,7 @@ class FRKDInter(_Distances):
     """
 
     name = "frkd_inter"
+    reconstructed = True
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
@@ -62,7 +42,7 @@ class FRKDInter(_Distances):
         return max(raised_t + 2 * student, raised_t + student + 2 * members, 2 * raised_t)
 
 
-class FRKDIntra(_Distances):
+class FRKDIntra(TapTerm):
     """Mean squared difference of both networks' cosines between a pixel and its class's centre over the batch.
 
     Jiang et al., FRKDNet, 2023. A reconstruction: that distances within a class are distilled is the paper's, the
@@ -73,6 +53,7 @@ class FRKDIntra(_Distances):
     """
 
     name = "frkd_intra"
+    reconstructed = True
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])

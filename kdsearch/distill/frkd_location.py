@@ -9,16 +9,17 @@ from pydantic import Field, PositiveFloat
 from torch import Tensor
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
-from kdsearch.distill.features import match_size, unit
-from kdsearch.distill.frkd_refine import entropy, foreground, logits_at
+from kdsearch.distill.base import FramePair, Shapes, Term
+from kdsearch.distill.features import match_size, over_norm, resized, unit
+from kdsearch.distill.frkd_refine import entropy, foreground
 from kdsearch.distill.kd import check_logits, soft_kl
 from kdsearch.distill.labels import labels_at, masked_mean, prototypes
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels
 from kdsearch.models.output import SegOutput
 
 
-class FRKDLocation(Term):
+class FRKDLocation(TapTerm):
     """`mean over pixels of KL(a_T || a_S)`, where `a` is the softmax of a pixel's cosines to the class centres / tau.
 
     Jiang et al., FRKDNet, 2023. A reconstruction: that a student mimics where features lie among those of the classes
@@ -32,8 +33,7 @@ class FRKDLocation(Term):
     name = "frkd_location"
     reconstructed = True
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare: head, the classifier's input, or c4, the last stage")
+    class Config(TapTerm.Config):
         tau: PositiveFloat = Field(0.1, description="softmax temperature of the cosines; ours 0.1; range 0.03 to 0.5")
         mask: Literal["valid", "foreground"] = Field(
             "valid",
@@ -45,13 +45,8 @@ class FRKDLocation(Term):
 
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         if config.mask == "foreground":
             check_logits(student, teacher, info)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
@@ -59,7 +54,7 @@ class FRKDLocation(Term):
         profile_s, profile_t = (self._profile(feat, label_bhw, valid_bhw) for feat in (feat_s, feat_t))
         mask_bhw = valid_bhw
         if self.config.mask == "foreground":
-            mask_bhw = foreground(entropy(logits_at(teacher.logits, feat_s.shape[-2:])), valid_bhw, None)
+            mask_bhw = foreground(entropy(resized(teacher.logits, feat_s.shape[-2:])), valid_bhw, None)
         return masked_mean(soft_kl(profile_s, profile_t, 1.0), mask_bhw)
 
     def _profile(self, feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor) -> Tensor:
@@ -74,12 +69,10 @@ class FRKDLocation(Term):
         return max(raised_s + 2 * student + 7 * members, 2 * raised_t)
 
 
-def class_cosines(feat_bchw: Tensor, centre_kc: Tensor, eps: float = 1e-8) -> Tensor:
+def class_cosines(feat_bchw: Tensor, centre_kc: Tensor) -> Tensor:
     """Cosine of each pixel to each centre, `[B, K, h, w]`; 0, without a gradient, where either vanishes."""
     dot_bkhw = (unit(centre_kc) @ feat_bchw.flatten(2)).view(len(feat_bchw), -1, *feat_bchw.shape[2:])
-    norm_b1hw = torch.linalg.vector_norm(feat_bchw, dim=1, keepdim=True)
-    vanishes_b1hw = norm_b1hw <= eps
-    return torch.where(vanishes_b1hw, 0.0, dot_bkhw / torch.where(vanishes_b1hw, 1.0, norm_b1hw))
+    return over_norm(dot_bkhw, feat_bchw)
 
 
 def map_bytes(term: Term, tap: str, batch: int) -> tuple[int, int, int, int]:

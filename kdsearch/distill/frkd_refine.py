@@ -8,20 +8,20 @@ from typing import Literal, Self
 import torch
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
-from kdsearch.distill.features import channel_adapter, match_size, unit
+from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.distill.features import channel_adapter, match_size, resized, unit
 from kdsearch.distill.kd import check_logits
 from kdsearch.distill.labels import labels_at, masked_mean
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels
 from kdsearch.models.output import SegOutput
 
 _OF_THE_SPLIT = ("thr", "rho", "bg_ratio")
 
 
-class FRKDRefine(Term):
+class FRKDRefine(TapTerm):
     """`L_fg + bg_ratio * L_bg`, each the mean squared difference of normalised features on its pixels.
 
     Jiang et al., FRKDNet, 2023. A reconstruction: that content is told from background noise and false knowledge of
@@ -38,8 +38,7 @@ class FRKDRefine(Term):
     name = "frkd_refine"
     reconstructed = True
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare: head, the classifier's input, or c4, the last stage")
+    class Config(TapTerm.Config):
         thr: Literal["mean", "quantile"] = Field(
             "mean", description="foreground: entropy up to an image's mean, or up to its quantile rho; ours: mean"
         )
@@ -67,11 +66,9 @@ class FRKDRefine(Term):
             without_effect = list(_OF_THE_SPLIT) if self.soft else ["t_e"]
             if self.thr != "quantile" and not self.soft:
                 without_effect.append("rho")
-            for field in without_effect:
-                if getattr(self, field) != type(self).model_fields[field].default:
-                    raise ValueError(
-                        f"'{field}' has no effect with soft {str(self.soft).lower()} and thr '{self.thr}'; leave it out"
-                    )
+            self.refuse_changed(
+                without_effect, f"with soft {str(self.soft).lower()} and thr '{self.thr}'; leave it out"
+            )
             return self
 
     config: Config
@@ -79,18 +76,13 @@ class FRKDRefine(Term):
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         config = self.config
         feat_s, feat_t = match_size(self.adapter(student.taps[config.tap]), teacher.taps[config.tap])
         label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
-        teacher_bkhw = logits_at(teacher.logits, feat_s.shape[-2:])
+        teacher_bkhw = resized(teacher.logits, feat_s.shape[-2:])
         entropy_bhw = entropy(teacher_bkhw)
         trusted_bhw = valid_bhw
         if config.filter_wrong:
@@ -116,13 +108,6 @@ class FRKDRefine(Term):
         map_t, prediction = pixels * self.shapes_t[tap][0], pixels * self.info.num_classes
         parameters = FLOAT * sum(parameter.numel() for parameter in self.adapter.parameters())
         return max((5 if self.config.norm == "none" else 6) * map_t, 2 * map_t + 3 * prediction) + parameters
-
-
-def logits_at(logits_bkhw: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The logits at `size`, bilinear."""
-    if logits_bkhw.shape[-2:] == size:
-        return logits_bkhw
-    return F.interpolate(logits_bkhw, size=size, mode="bilinear", align_corners=False)
 
 
 def entropy(logits_bkhw: Tensor) -> Tensor:

@@ -8,17 +8,17 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from kdsearch.config.trial import TermConfig
 from kdsearch.distill.base import Shapes
 from kdsearch.distill.features import channel_adapter, match_size
 from kdsearch.distill.sampling import RandomState
+from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, matched_pixels
 
 MaskMode = Literal["random", "center", "none"]
 Projector = Literal["mgd", "enhanced", "light"]
 
 
-class GeneratorConfig(TermConfig):
+class GeneratorConfig(TapTerm.Config):
     """The settings of a `MaskedGenerator`, for the `Config` of a term that has one."""
 
     tap: str = Field("c4", description="feature map to distil; published: the encoder's last stage, c4")
@@ -32,24 +32,19 @@ class GeneratorConfig(TermConfig):
     projector: Projector = Field(
         "mgd",
         description="generator: mgd (two 3x3 convolutions, published), enhanced (four, twice the cost), or light "
-        "(ours: through light_rank channels, 46 times cheaper at 2048 channels and rank 256)",
+        "(ours: through light_rank channels, far cheaper)",
     )
     light_rank: PositiveInt = Field(256, description="projector light: channels of its 3x3 convolution; range 128-512")
 
     @model_validator(mode="after")
     def _check_generator(self) -> Self:
         if self.mask_mode != "random":
-            refuse_changed(self, ("mask_ratio",), f"mask_mode '{self.mask_mode}'", "mask_mode: random")
+            where = f"with mask_mode '{self.mask_mode}'; leave it out, or set mask_mode: random"
+            self.refuse_changed(["mask_ratio"], where)
         if self.projector != "light":
-            refuse_changed(self, ("light_rank",), f"projector '{self.projector}'", "projector: light")
+            where = f"with projector '{self.projector}'; leave it out, or set projector: light"
+            self.refuse_changed(["light_rank"], where)
         return self
-
-
-def refuse_changed(config: TermConfig, fields: tuple[str, ...], where: str, remedy: str) -> None:
-    """Raise `ValueError` for a field that was changed from its default although it has no effect with `where`."""
-    for field in fields:
-        if getattr(config, field) != type(config).model_fields[field].default:
-            raise ValueError(f"'{field}' has no effect with {where}; leave it out, or set {remedy}")
 
 
 class FeatureMask(nn.Module):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
-from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
-from kdsearch.distill.features import match_size, unit
+from kdsearch.distill.base import FramePair
+from kdsearch.distill.features import match_size, over_norm, unit
 from kdsearch.distill.labels import class_sums, labels_at, masked_mean
-from kdsearch.distill.taps import FLOAT, matched_pixels, require_tap, resized_bytes
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.output import SegOutput
 
 
-class IFVD(Term):
+class IFVD(TapTerm):
     """Mean squared difference of both networks' cosines between a pixel and its class's centre.
 
     Wang et al., ECCV 2020.
@@ -27,8 +26,7 @@ class IFVD(Term):
 
     name = "ifvd"
 
-    class Config(Term.Config):
-        tap: str = Field("head", description="map to compare; published head, the classifier's input")
+    class Config(TapTerm.Config):
         count_ignored: bool = Field(
             False,
             description="true: divide by all pixels, as the IFVD code does, although ignored ones add nothing; "
@@ -36,14 +34,6 @@ class IFVD(Term):
         )
 
     config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-        super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def estimate_bytes(self, batch: int) -> int:
         shapes, classes = (self.config.tap, self.shapes_s, self.shapes_t), self.info.num_classes
@@ -67,13 +57,11 @@ def image_centres(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_c
     return sums_bkc / count_bk.clamp_min(1)[..., None]
 
 
-def centre_cosines(feat_bchw: Tensor, centre: Tensor, label_bhw: Tensor, eps: float = 1e-8) -> Tensor:
+def centre_cosines(feat_bchw: Tensor, centre: Tensor, label_bhw: Tensor) -> Tensor:
     """Cosine of each pixel to the centre of its class, `[B, h, w]`; 0, without a gradient, where either vanishes.
 
     `centre` is `[B, K, C]`, one an image, or `[K, C]` for the whole batch.
     """
     dot_bkn = unit(centre) @ feat_bchw.flatten(2)
-    dot_bhw = dot_bkn.gather(1, label_bhw.flatten(1)[:, None]).view(label_bhw.shape)
-    norm_bhw = torch.linalg.vector_norm(feat_bchw, dim=1)
-    vanishes_bhw = norm_bhw <= eps
-    return torch.where(vanishes_bhw, 0.0, dot_bhw / torch.where(vanishes_bhw, 1.0, norm_bhw))
+    dot_b1n = dot_bkn.gather(1, label_bhw.flatten(1)[:, None])
+    return over_norm(dot_b1n.view(label_bhw[:, None].shape), feat_bchw)[:, 0]

@@ -6,13 +6,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.generators import GeneratorConfig, MaskedGenerator, generator_bytes
-from kdsearch.distill.taps import require_tap
+from kdsearch.distill.tap_term import TapTerm
 from kdsearch.models.output import SegOutput
 
 
-class MGD(Term):
+class MGD(TapTerm):
     """Mean squared error between the teacher's map and what a generator makes of the student's masked one.
 
     Yang et al., "Masked Generative Distillation", ECCV 2022. All pixels count, hidden or not, with a label or not, as
@@ -32,12 +32,7 @@ class MGD(Term):
 
     def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
         self.masked_generator = MaskedGenerator(config, student[config.tap][0], teacher[config.tap][0])
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def estimate_bytes(self, batch: int) -> int:
         return generator_bytes(self.config, self.shapes_s, self.shapes_t, batch)[0]

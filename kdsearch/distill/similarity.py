@@ -40,14 +40,14 @@ def pair_similarity(nodes_s_bchw: Tensor, nodes_t_bchw: Tensor) -> Tensor:
     nodes_s_bchw, nodes_t_bchw = match_size(nodes_s_bchw, nodes_t_bchw)
     unit_s, unit_t = (unit(nodes.flatten(2), 1) for nodes in (nodes_s_bchw, nodes_t_bchw))
     nodes = unit_s.shape[2]
-    if _is_direct(nodes, unit_s.shape[1], unit_t.shape[1]):
+    if is_direct(nodes, unit_s.shape[1], unit_t.shape[1]):
         return (unit_s.transpose(1, 2) @ unit_s - unit_t.transpose(1, 2) @ unit_t).square().mean()
     dtype, unit_s, unit_t = unit_s.dtype, unit_s.double(), unit_t.double()
     total_b = _square(unit_s, unit_s) + _square(unit_t, unit_t) - 2 * _square(unit_s, unit_t)
     return (total_b.clamp_min(0).mean() / nodes**2).to(dtype)
 
 
-def _is_direct(nodes: int, channels_s: int, channels_t: int) -> bool:
+def is_direct(nodes: int, channels_s: int, channels_t: int) -> bool:
     """Whether the n x n matrices cost less time than the expansion in fp64."""
     return nodes <= 2 * max(channels_s, channels_t)
 
@@ -70,7 +70,7 @@ def pair_similarity_bytes(student: Shape, teacher: Shape, node: str, batch: int)
     nodes = max(nodes_s, nodes_t)
     pooled = 0 if node == "none" else 3 * channels_s * nodes_s + channels_t * nodes_t  # with the places of the maxima
     resized = sum(c * nodes for c, n in ((channels_s, nodes_s), (channels_t, nodes_t)) if n < nodes)
-    if _is_direct(nodes, channels_s, channels_t):
+    if is_direct(nodes, channels_s, channels_t):
         pairs = (channels_s + channels_t) * nodes + 4 * nodes**2
     else:
         forward = (2 * channels_s + 3 * channels_t) * nodes + 2 * channels_s**2 + 4 * channels_t**2

@@ -7,16 +7,15 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor
 
-from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair
 from kdsearch.distill.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
-from kdsearch.distill.taps import require_tap
+from kdsearch.distill.tap_term import TapTerm
 from kdsearch.models.output import SegOutput
 
 Node = Literal["none", "stride2", "stride4", "grid2", "grid3", "grid8"]
 
 
-class SKDPair(Term):
+class SKDPair(TapTerm):
     """`mean over images of ||G_S - G_T||_F^2 / n^2`, G the cosines between an image's n nodes (Liu et al., CVPR 2019).
 
     Nodes are max-pooled places of one tap; channels of the two networks may differ. Reads no labels, so ignored pixels
@@ -28,7 +27,7 @@ class SKDPair(Term):
 
     name = "skd_pair"
 
-    class Config(Term.Config):
+    class Config(TapTerm.Config):
         tap: Literal["head", "c4"] = Field("head", description="map to compare; published head; c4: last encoder stage")
         node: Node = Field(
             "stride2",
@@ -37,14 +36,6 @@ class SKDPair(Term):
         )
 
     config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-        super().__init__(config, student, teacher, info)
-        require_tap(self.name, config.tap, student, teacher)
-
-    @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
 
     def estimate_bytes(self, batch: int) -> int:
         tap, node = self.config.tap, self.config.node

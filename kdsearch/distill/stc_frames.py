@@ -11,7 +11,7 @@ from torch import Tensor
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Needs, Shapes, Term
 from kdsearch.distill.features import match_size, unit
-from kdsearch.distill.similarity import pool_nodes
+from kdsearch.distill.similarity import is_direct, pool_nodes
 from kdsearch.distill.skd import Node
 from kdsearch.distill.taps import require_tap
 from kdsearch.models.output import SegOutput
@@ -25,7 +25,7 @@ class StcFrames(Term):
     frame dependency of ETC (Liu et al., ECCV 2020), with true cosines, which their code has for unit vectors only. It
     follows no flow and reads no labels. Channels of the networks may differ. Weight 0.1 is the usual start (ours).
 
-    Exact. With more nodes than channels no n x n matrix is formed: the norm is expanded into products of C x C
+    Exact. With far more nodes than channels no n x n matrix is formed: the norm is expanded into products of C x C
     matrices, in fp64, as it is a difference of large numbers. Peak extra memory: O(B C (n + C)), else O(B n (n + C)).
     """
 
@@ -60,7 +60,7 @@ class StcFrames(Term):
             held += 2 * math.prod(fine) * (channels_t if area_s > area_t else channels_s)
         if self.config.node != "none":
             held += 2 * nodes * (both + 2 * channels_s)  # nodes, and where the student's were
-        if nodes > max(channels_s, channels_t):
+        if not is_direct(nodes, channels_s, channels_t):
             held += 6 * nodes * both + 4 * (both**2 + channels_s**2 + channels_t**2)  # unit vectors, and in fp64
         else:
             held += 2 * nodes * both + 4 * nodes**2
@@ -81,7 +81,7 @@ def frame_similarity(now_s_bchw: Tensor, later_s_bchw: Tensor, now_t_bchw: Tenso
         unit(nodes_bchw.flatten(2), 1) for nodes_bchw in (now_s_bchw, later_s_bchw, now_t_bchw, later_t_bchw)
     )
     nodes = now_s.shape[2]
-    if nodes <= max(now_s.shape[1], now_t.shape[1]):
+    if is_direct(nodes, now_s.shape[1], now_t.shape[1]):
         return (now_s.transpose(1, 2) @ later_s - now_t.transpose(1, 2) @ later_t).square().mean()
     now_s, later_s, now_t, later_t = (tensor.double() for tensor in (now_s, later_s, now_t, later_t))
     total_b = _product(now_s, now_s, later_s, later_s) + _product(now_t, now_t, later_t, later_t)

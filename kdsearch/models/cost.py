@@ -37,7 +37,12 @@ def cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
 
     Raises `UserError` for a network that cannot be built and for a size that it cannot take, with one that it can.
     """
-    network = meta_network(config, info)
+    return _cost(without_weights(config).model_dump_json(), info, size)
+
+
+@lru_cache(maxsize=256)
+def _cost(config_json: str, info: DatasetInfo, size: Size) -> Cost:
+    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info)
     with FlopCounterMode(display=False) as counter:
         _run(network, info, size, details=False)
     return Cost(counter.get_total_flops() / 1e9, sum(p.numel() for p in network.parameters()) / 1e6)
@@ -45,8 +50,8 @@ def cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
 
 @lru_cache(maxsize=256)
 def _tap_shapes(config_json: str, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
-    config: AnyNetwork = TypeAdapter(NetworkConfig).validate_json(config_json)
-    output = _run(meta_network(config, info), info, size, details=True)
+    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info)
+    output = _run(network, info, size, details=True)
     maps = {"logits": output.logits, **output.taps}
     return {name: (feat.shape[1], feat.shape[2], feat.shape[3]) for name, feat in maps.items()}
 

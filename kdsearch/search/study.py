@@ -21,7 +21,6 @@ from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
-from kdsearch.distill import build_terms
 from kdsearch.errors import UserError
 from kdsearch.requested import requested_space
 from kdsearch.run_folder import RunFolder, write_text
@@ -34,6 +33,7 @@ from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker, check_server
 from kdsearch.tracking.tables import Status, Tables
 from kdsearch.train.maps_plan import plan_maps
+from kdsearch.train.needs import needs_of
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 
@@ -182,25 +182,14 @@ class _Costs:
             )
         for corner, sample in self.space.corners():
             try:
-                self._check_terms(sample.trial)
+                self(sample.trial)
+                if sample.trial.teacher is not None:
+                    needs_of(sample.trial, info)
             except UserError as error:
                 raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
         models.build(config.student, info)
         if config.teacher is not None:
             models.build(config.teacher.network(), info)
-
-    def _check_terms(self, config: TrialConfig) -> None:
-        import torch
-
-        self(config)
-        if config.teacher is not None:
-            size = config.data.crop or config.data.size
-            student, teacher = (
-                models.tap_shapes(network, self.store.info, size)
-                for network in (config.student, config.teacher.network())
-            )
-            with torch.device("meta"):
-                build_terms(config.distill, student, teacher, self.store.info)
 
     def reference(self) -> dict[str, float]:
         """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""

@@ -11,18 +11,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store import Store
-from kdsearch.distill import build_terms
 from kdsearch.distill.base import Needs
 from kdsearch.errors import UserError
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.map_form import MapForm
 from kdsearch.train.maps import MapsSpec, TeacherMaps
 from kdsearch.train.maps_build import building_folder
+from kdsearch.train.needs import needs_of
 
 AUTO_SHARE = 0.25
 """The share of the free disk that `teacher.cache: auto` may take."""
@@ -86,7 +84,7 @@ def plan_maps(trials: Iterable[TrialConfig], store: Store, root: Path, weights: 
     wanted = [config for config in trials if config.teacher is not None and config.distill]
     if not wanted or wanted[0].teacher is None or (mode := wanted[0].teacher.cache) == "off":
         return Planned(None)
-    needs = [needs_of(config, store) for config in wanted]
+    needs = [needs_of(config, store.info) for config in wanted]
     names = [needed_maps(need) for need in needs]
     video = [need.video and frame_source(config.data, store.info) == "video"
              for config, need in zip(wanted, needs, strict=True)]  # fmt: skip
@@ -119,15 +117,6 @@ def plan_maps(trials: Iterable[TrialConfig], store: Store, root: Path, weights: 
         f"teacher cache (auto): none, the teacher is asked live; {needed / 1e9:.1f} GB of maps are more than "
         f"{AUTO_SHARE:.0%} of the {free / 1e9:.1f} GB free in {root}",
     )
-
-
-def needs_of(config: TrialConfig, store: Store) -> Needs:
-    """What the terms of a trial read."""
-    assert config.teacher is not None
-    size = config.data.crop or config.data.size
-    shapes = [models.tap_shapes(network, store.info, size) for network in (config.student, config.teacher.network())]
-    with torch.device("meta"):
-        return build_terms(config.distill, shapes[0], shapes[1], store.info).needs
 
 
 def needed_maps(needs: Needs) -> tuple[str, ...]:
