@@ -37,9 +37,10 @@ class Process:
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
         inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        variables = inherited | {"COLUMNS": "200", "PYTHONFAULTHANDLER": "1"} | (environment or {})
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kdsearch.run", *arguments], cwd=folder, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=inherited | {"COLUMNS": "200"} | (environment or {}),
+            [sys.executable, "-m", "kdsearch.run", *arguments], cwd=folder, text=True, env=variables,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -66,12 +67,23 @@ class Process:
         self.wait_for(lambda: text in self.output, timeout)
 
     def finish(self, timeout: float = 300) -> int:
-        status = self.process.wait(timeout)
+        """Wait for the end; if it does not come, fail with the output and with what every thread was doing."""
+        try:
+            status = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            below = "\n".join(f"{pid} {title[:150]}" for pid, title in self._below())
+            self.process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER writes all stacks
+            self.process.wait(60)
+            self._reader.join(timeout=10)
+            raise AssertionError(f"still running after {timeout} s, with\n{below}\n{self.output}") from None
         self._reader.join(timeout=10)
         return status
 
     def descendants(self, name: str) -> list[int]:
         """Processes below this one whose title contains `name`."""
+        return [pid for pid, title in self._below() if name in title]
+
+    def _below(self) -> list[tuple[int, str]]:
         parents, titles = {}, {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
@@ -83,7 +95,7 @@ class Process:
         found, frontier = [], {self.process.pid}
         while frontier:
             frontier = {pid for pid, parent in parents.items() if parent in frontier}
-            found += [pid for pid in frontier if name in titles[pid]]
+            found += [(pid, titles[pid]) for pid in sorted(frontier)]
         return found
 
     def kill(self) -> None:

@@ -300,6 +300,19 @@ def asked(text: str) -> list[int]:
     return [int(row) for line in text.splitlines() for row in line.split()[1:]]
 
 
+def assert_same_maps(folder: Path, other: Path) -> None:
+    """Two caches differ by no more than roundings of fp16: a network's sums depend on the number of threads."""
+    assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
+    ours, theirs = TeacherMaps(folder), TeacherMaps(other)
+    assert ours.forms == theirs.forms
+    assert ours.images == theirs.images
+    assert ours.next_frames == theirs.next_frames
+    rows = np.arange(ours.images * (2 if ours.next_frames else 1))
+    for name, errors in ours.errors.items():
+        torch.testing.assert_close(ours.whole(name, rows), theirs.whole(name, rows), rtol=2 * HALF, atol=1e-6)
+        assert errors == pytest.approx(theirs.errors[name], rel=0.01, abs=1e-7)
+
+
 @pytest.mark.slow
 def test_a_killed_builder_is_gone_on_with(built: Path, store: Store, teacher_weights: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
@@ -319,8 +332,7 @@ def test_a_killed_builder_is_gone_on_with(built: Path, store: Store, teacher_wei
     assert second.returncode == 0
     assert sorted(after) == list(range(len(finished), 24))
     assert set(asked("".join(before))) >= set(range(len(finished)))
-    for path in built.iterdir():
-        assert (folder / path.name).read_bytes() == path.read_bytes(), path.name
+    assert_same_maps(folder, built)
     assert all((folder / name).stat().st_mtime_ns == modified for name, modified in finished.items())
 
 
@@ -333,7 +345,7 @@ def test_builders_share_the_work(built: Path, store: Store, teacher_weights: Pat
     assert all(rows)
     assert sorted([*rows[0], *rows[1]]) == list(range(24))
     assert [path.name for path in root.iterdir()] == [built.name]
-    assert (root / built.name / "meta.json").read_bytes() == (built / "meta.json").read_bytes()
+    assert_same_maps(root / built.name, built)
 
 
 def test_a_builder_waits_for_what_another_has_claimed(built: Path, store: Store, teacher_weights: Path) -> None:
