@@ -37,10 +37,11 @@ class Process:
 
     def __init__(self, arguments: list[str], folder: Path, environment: dict[str, str] | None = None) -> None:
         inherited = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        variables = inherited | {"COLUMNS": "200", "PYTHONFAULTHANDLER": "1"} | (environment or {})
+        # Ray gives its workers niceness 15: anything else that runs here would hold the study up for minutes.
+        ours = {"COLUMNS": "200", "PYTHONFAULTHANDLER": "1", "RAY_worker_niceness": "0"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "kdsearch.run", *arguments], cwd=folder, text=True, env=variables,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "kdsearch.run", *arguments], cwd=folder, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=inherited | ours | (environment or {}),
         )  # fmt: skip
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
