@@ -32,13 +32,15 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A head node of its own; yields the environment in which `ray job` reaches it."""
     token = tmp_path / "token"
     token.write_text("0123456789abcdef0123456789abcdef")
-    port, dashboard = free_port(), free_port()
+    # Ports of its own throughout: with the defaults, a second Ray on this machine leaves it without an agent for jobs.
+    port, dashboard, agent = free_port(), free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "RAY_worker_niceness": "0"}
     head = subprocess.Popen(
         [
             RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", f"--dashboard-port={dashboard}",
             "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1", "--include-dashboard=true",
+            f"--dashboard-agent-listen-port={agent}",
         ],
         env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
@@ -71,10 +73,16 @@ def working_dir(tmp_path: Path) -> Path:
 
 def submit(cluster: dict[str, str], working_dir: Path, *arguments: str) -> tuple[int, str]:
     job = [sys.executable, "-m", "kdsearch.run", *arguments]
-    answer = subprocess.run(
-        [RAY, "job", "submit", "--working-dir", str(working_dir), "--", *job],
-        env=cluster, capture_output=True, text=True, timeout=300, check=False, cwd=working_dir,
-    )  # fmt: skip
+    end = time.monotonic() + 120
+    while True:
+        answer = subprocess.run(
+            [RAY, "job", "submit", "--working-dir", str(working_dir), "--", *job],
+            env=cluster, capture_output=True, text=True, timeout=300, check=False, cwd=working_dir,
+        )  # fmt: skip
+        # The dashboard answers before the agent that starts jobs is there.
+        if "No available agent" not in answer.stderr or time.monotonic() > end:
+            break
+        time.sleep(2)
     return answer.returncode, answer.stdout + answer.stderr
 
 
