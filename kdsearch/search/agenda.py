@@ -5,13 +5,12 @@ No Ray here: the agenda hands out records and is told how they went; who trains 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from kdsearch.config.space import SearchSpace, trial_key
-from kdsearch.config.trial import TeacherConfig, TrialConfig
+from kdsearch.search.confirm import repeats
 from kdsearch.search.frontier import costs, hypervolume, non_dominated
 from kdsearch.search.record import Outcome, Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -80,31 +79,19 @@ class Agenda:
         if self._confirm:
             if any(record.stage == "search" for record in self.out.values()):
                 return "wait"
-            for stage, config, params in self._unconfirmed():
-                return self.record.add(stage, config, params)
+            return self._unconfirmed() or "done"
         return "done"
 
-    def _unconfirmed(self) -> Iterator[tuple[Literal["confirm", "control"], TrialConfig, dict[str, Any]]]:
-        """Repeats of each frontier member with other seeds, and the same students without distillation."""
-        known = {(r.stage, trial_key(r.config)) for r in self.record.all()}
+    def _unconfirmed(self) -> Record | None:
+        """The next repeat or control of the frontier that is on record nowhere, put on record."""
+        known = {trial_key(r.config) for r in self.record.all() if r.stage in ("confirm", "control")}
         for member in self.members():
-            for seed in range(1, self.space.confirm.seeds + 1):
-                train = member.config.train.model_copy(update={"seed": member.config.train.seed + seed})
-                repeat = member.config.model_copy(update={"train": train, "teacher": self._teacher_of(member.config)})
-                alone = repeat.model_copy(update={"teacher": None, "distill": {}})
-                if ("confirm", trial_key(repeat)) not in known:
-                    yield "confirm", repeat, {"of": member.id}
-                if ("control", trial_key(alone)) not in known:
-                    yield "control", alone, {"of": member.id}
-
-    def _teacher_of(self, config: TrialConfig) -> TeacherConfig | None:
-        """The teacher that repeats of `config` have: what a search found with cached maps has to hold without them."""
-        if config.teacher is None or self.space.confirm.cache:
-            return config.teacher
-        live: TeacherConfig = config.teacher.model_copy(
-            update={"cache": "off", "cache_format": "fp16", "cache_top_k": 0}
-        )
-        return live
+            for repeat, control in repeats(member.config, self.space.confirm):
+                if trial_key(repeat) not in known:
+                    return self.record.add("confirm", repeat, {"of": member.id})
+                if trial_key(control) not in known:
+                    return self.record.add("control", control, {"of": member.id})
+        return None
 
     # ---- what comes back -----------------------------------------------------------------------------------------
 
