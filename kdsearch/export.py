@@ -15,6 +15,9 @@ from kdsearch.errors import UserError, did_you_mean
 from kdsearch.run_folder import write_folder_atomically
 
 FORMATS = ("safetensors",)
+CONFIRMED = ("seeds", "miou_mean", "miou_std", "control_miou_mean", "gain", "gain_low", "gain_high", "p_frontier")
+"""What a frontier point in `summary.json` says of repeats and controls (null where it does not), for the bundle."""
+
 OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 
 EXAMPLES = """examples:
@@ -98,8 +101,11 @@ def _write(student: Path, folder: Path, point: dict[str, Any], summary: dict[str
     from kdsearch.student import read_config
 
     config = read_config(student)
-    for name in ("model.safetensors", "config.json", "metrics.json"):
+    for name in ("model.safetensors", "config.json"):
         shutil.copyfile(student / name, folder / name)
+    metrics = json.loads((student / "metrics.json").read_text())
+    metrics |= {f"confirm/{name}": point[name] for name in CONFIRMED if point.get(name) is not None}
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     dataset = config["dataset"]
     preprocess = {
         "channels": ["red", "green", "blue", "thermal"][: dataset["channels"]],
@@ -111,7 +117,7 @@ def _write(student: Path, folder: Path, point: dict[str, Any], summary: dict[str
         "palette": dataset["palette"],
     }
     (folder / "preprocess.json").write_text(json.dumps(preprocess, indent=2) + "\n")
-    (folder / "README.md").write_text(_card(point, config, json.loads((student / "metrics.json").read_text()), summary))
+    (folder / "README.md").write_text(_card(point, config, metrics, summary))
 
 
 def _card(point: dict[str, Any], config: dict[str, Any], metrics: dict[str, float], summary: dict[str, Any]) -> str:
@@ -131,7 +137,7 @@ A semantic segmentation network distilled by kdsearch {summary["kdsearch"]}: tri
 
 | | |
 |---|---|
-| mIoU on val | {point["miou"]:.4f} |
+| mIoU on val | {point["miou"]:.4f} |{_confirmed_lines(point)}
 | GFLOPs an image at {config["size"][0]}x{config["size"][1]} (2 x MAC) | {point["gflops"]:.3f} |
 | parameters | {point["params_m"]:.3f} M |
 | teacher | {teacher["arch"] + " " + teacher["encoder"] if teacher else "none"} |
@@ -155,6 +161,20 @@ classes_bhw = student.predict(images_bhwc)  # uint8 images, {config["dataset"]["
 
 `preprocess.json` says how images are prepared, for use without kdsearch. All settings of the trial: `config.json`.
 """
+
+
+def _confirmed_lines(point: dict[str, Any]) -> str:
+    """Lines of the card's table on repeats with other seeds; none where there were none."""
+    if not point.get("seeds"):
+        return ""
+    spread = "" if point["miou_std"] is None else f" ± {point['miou_std']:.4f}"
+    seeds = "1 other seed" if point["seeds"] == 1 else f"{point['seeds']} other seeds"
+    lines = f"\n| the same with {seeds}: mIoU | {point['miou_mean']:.4f}{spread} |"
+    if point["gain"] is not None:
+        low, high = point["gain_low"], point["gain_high"]
+        interval = "" if low is None else f" (95 %: {low:+.4f} to {high:+.4f})"
+        lines += f"\n| gain over the same student without distillation | {point['gain']:+.4f}{interval} |"
+    return lines
 
 
 def _compare(student: Path, bundle: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from kdsearch.config.space import SearchSpace, trial_key
-from kdsearch.search.confirm import repeats
+from kdsearch.search.confirm import Confirmation, confirmations, repeats
 from kdsearch.search.frontier import costs, hypervolume, non_dominated
 from kdsearch.search.record import Outcome, Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -137,6 +137,10 @@ class Agenda:
         complete = self.record.complete("search")
         mask = non_dominated(costs([r.values() for r in complete], self.space.search.objectives))
         return sorted((r for r, kept in zip(complete, mask, strict=True) if kept), key=lambda r: r.cost["gflops"])
+
+    def confirmed(self) -> dict[str, Confirmation]:
+        """What repeats and controls say so far of each frontier member, by its id."""
+        return confirmations(self.members(), self.record.all(), self.space.confirm, self.space.search.objectives)
 
     def _announce_frontier(self) -> None:
         members = self.members()

@@ -144,18 +144,20 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         except OSError as error:
             # The disk is full, or the folder has gone: what was told before stands in the journal.
             traceback.print_exc()
-            view.finish("failed", f"{error}; make room or mend it, then go on", agenda.members(), agenda.volume, [])
+            failure = f"{error}; make room or mend it, then go on"
+            view.finish("failed", failure, agenda.members(), agenda.confirmed(), agenda.volume, [])
             return 1
         if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
             status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
         elif status == "done" and not agenda.members():
             status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
         tables.write(status)
+        tracker.confirmed(agenda.confirmed())
         tracker.finish(status)
         notes = [tracker.how_to_look()]
         if (miou := teacher.metrics().get("val/miou")) is not None:
             notes.insert(0, f"the teacher: mIoU {miou:.3f}, {teacher.cost()['gflops']:.2f} GFLOPs")
-        view.finish(status, failure, agenda.members(), agenda.volume, notes)
+        view.finish(status, failure, agenda.members(), agenda.confirmed(), agenda.volume, notes)
     return 0 if status == "done" else 1
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -22,6 +23,7 @@ from kdsearch.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from kdsearch.config.space import SearchSpace
+    from kdsearch.search.confirm import Confirmation
     from kdsearch.search.record import Record
 
 PLAIN_WIDTH = 160
@@ -97,7 +99,7 @@ class LiveView:
     def started(self, record: Record) -> None:
         self.records[record.id] = record
         if self._live is None:
-            self.say(f"{record.id} starts: {_student(record)}, {_gflops(record)} GFLOPs")
+            self.say(f"{record.id} starts: {_student(record)}, {_gflops(record)} GFLOPs{_purpose(record)}")
 
     def epoch(self, record: Record) -> None:
         epochs = record.config.train.epochs
@@ -119,11 +121,17 @@ class LiveView:
     def frontier(self, members: list[Record], volume: float) -> None:
         self.member_ids = {record.id for record in members}
 
-    def finish(self, status: str, failure: str, members: list[Record], volume: float, notes: list[str]) -> None:
+    def finish(
+        self, status: str, failure: str, members: list[Record], confirmed: Mapping[str, Confirmation], volume: float,
+        notes: list[str],
+    ) -> None:  # fmt: skip
         """The result: the frontier with each point's settings and file, and what can be done next."""
         self._stop_live()
         if members:
             self.say(_frontier_table(members, self.run, volume))
+        if any(each.seeds for each in confirmed.values()):
+            self.say(_confirmed_table(members, confirmed))
+            self.say(_CONFIRMED_WORDS)
         run = shlex.quote(str(self.run.path))
         if status == "failed":
             self.say(f"[red]The study failed: {escape(failure)}.[/] Details: {self.run.log}")
@@ -169,13 +177,15 @@ class LiveView:
         states = [r.state for r in self.records.values() if r.stage == "search"]
         over = len(states) - states.count("RUNNING")
         parts = [f"{over}/{self.space.search.trials} trials", f"{len(self.member_ids)} on the frontier"]
+        if again := [r.state for r in self.records.values() if r.stage in ("confirm", "control")]:
+            parts.append(f"{len(again) - again.count('RUNNING')} repeats and controls")
         parts.append(f"{_clock(time.monotonic() - self._started)} elapsed")
-        if (left := self._seconds_left()) is not None:
-            parts.append(f"about {_clock(left)} left")
+        if not again and (left := self._seconds_left()) is not None:
+            parts.append(f"about {_clock(left)} left{' of the search' * (self.space.confirm.seeds > 0)}")
         return ", ".join(parts)
 
     def _seconds_left(self) -> float | None:
-        """From the mean training time of the trials that are over; None before the first."""
+        """Of the search, from the mean training time of the trials that are over; None before the first."""
         over = [r for r in self.records.values() if r.stage == "search" and r.state != "RUNNING"]
         if not over:
             return None
@@ -195,6 +205,14 @@ _COLUMNS: list[tuple[str, Literal["left", "right", "center"]]] = [
 ]  # fmt: skip
 
 
+_CONFIRMED_WORDS = """\
+[dim]repeats: mean mIoU ± standard deviation over other seeds, without the search's own: points are chosen for it
+alone: the same student, settings and seeds without distillation
+gain: repeats minus alone, seed by seed: mean ± half of the 95 % interval
+P(frontier): probability that no other point of equal or lower cost is truly better, as far as the spread of seeds tells
+[/]"""
+
+
 def _frontier_table(members: list[Record], run: RunFolder, volume: float) -> Table:
     table = Table(title=f"Frontier: mIoU against FLOPs (hypervolume {volume:.4g})", title_justify="left", box=None)
     for name, justify in [("trial", "left"), ("mIoU", "right"), ("GFLOPs", "right"), ("params M", "right")]:
@@ -204,10 +222,41 @@ def _frontier_table(members: list[Record], run: RunFolder, volume: float) -> Tab
     for record in members:
         settings = escape(", ".join(f"{name}={_short(value)}" for name, value in record.params.items()))
         table.add_row(
-            record.id, f"{record.miou:.3f}", _gflops(record), f"{record.cost['params_m']:.2f}", settings,
-            str(run.student(record.id).relative_to(run.path)),
+            record.id, f"{record.miou:.3f}", _gflops(record), f"{record.cost['params_m']:.2f}",
+            settings, str(run.student(record.id).relative_to(run.path)),
         )  # fmt: skip
     return table
+
+
+def _confirmed_table(members: list[Record], confirmed: Mapping[str, Confirmation]) -> Table:
+    """Each point under other seeds; "-" for what is not known."""
+    table = Table(title="\nTrained again with other seeds", title_justify="left", box=None)
+    for name in ("trial", "seeds", "repeats", "alone", "gain", "P(frontier)"):
+        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+    for record in members:
+        point = confirmed[record.id]
+        table.add_row(
+            record.id, str(point.seeds), _known(point.miou_mean, ".3f", point.miou_std),
+            _known(point.control_miou_mean, ".3f"),
+            _known(point.gain, "+.3f", (point.gain_high - point.gain_low) / 2), _known(point.p_frontier, ".2f"),
+        )  # fmt: skip
+    return table
+
+
+def _known(value: float, form: str, spread: float = math.nan) -> str:
+    """`value ± spread`, as far as they are known."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:{form}}" + ("" if math.isnan(spread) else f" ± {spread:.3f}")
+
+
+def _purpose(record: Record) -> str:
+    """Why a trial that was not sampled is trained."""
+    seed = record.config.train.seed
+    return {
+        "confirm": f"; {record.params.get('of')} again with seed {seed}",
+        "control": f"; without distillation, seed {seed}",
+    }.get(record.stage, "")
 
 
 def _student(record: Record) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import queue
 import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Metric, Run
 
     from kdsearch.data.store import Store
+    from kdsearch.search.confirm import Confirmation
     from kdsearch.search.record import Record
     from kdsearch.tracking.tables import Status
 
@@ -66,8 +68,11 @@ class Tracker:
     # ---- events --------------------------------------------------------------------------------------------------
 
     def started(self, record: Record) -> None:
-        config, cost, trial_id, stage = record.config, dict(record.cost), record.id, record.stage
-        self._calls.put(lambda client: self._start_child(client, trial_id, stage, flatten(config), cost))
+        config, cost, trial_id = record.config, dict(record.cost), record.id
+        tags: dict[str, str] = {"kdsearch.stage": record.stage}
+        if record.stage in ("confirm", "control"):
+            tags["kdsearch.of"] = record.params["of"]
+        self._calls.put(lambda client: self._start_child(client, trial_id, tags, flatten(config), cost))
 
     def epoch(self, record: Record) -> None:
         self._log(record.id, record.metrics, record.epoch)
@@ -103,6 +108,14 @@ class Tracker:
                     client.set_tag(run_id, "kdsearch.pareto", str(trial_id in ids).lower())
 
         self._calls.put(tag)
+
+    def confirmed(self, confirmed: Mapping[str, Confirmation]) -> None:
+        """Log what repeats and controls say of each frontier member to the member's run."""
+        for trial_id, confirmation in confirmed.items():
+            numbers = {name: getattr(confirmation, name) for name in ("miou_mean", "miou_std", "gain", "p_frontier")}
+            known = {f"confirm/{name}": value for name, value in numbers.items() if not math.isnan(value)}
+            if known:
+                self._log(trial_id, known, 0)
 
     def finish(self, status: Status) -> None:
         """Log the result's files and close the runs."""
@@ -154,8 +167,9 @@ class Tracker:
         self._log_params(client, parent, search)
 
     def _start_child(
-        self, client: MlflowClient, trial_id: str, stage: str, settings: dict[str, Any], cost: dict[str, float]
-    ) -> None:
+        self, client: MlflowClient, trial_id: str, tags: dict[str, str], settings: dict[str, Any],
+        cost: dict[str, float],
+    ) -> None:  # fmt: skip
         if trial_id in self._runs:
             client.update_run(self._runs[trial_id], status="RUNNING")
             return
@@ -165,7 +179,7 @@ class Tracker:
             run_name=f"{trial_id} {settings['student.arch']} {settings['student.encoder']}",
             tags={
                 "mlflow.parentRunId": self._runs[""], "kdsearch.study": study, "kdsearch.trial": trial_id,
-                "kdsearch.stage": stage, "kdsearch.state": "RUNNING",
+                "kdsearch.state": "RUNNING", **tags,
             },
         )  # fmt: skip
         self._runs[trial_id] = run.info.run_id

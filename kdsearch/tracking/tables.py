@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdsearch import __version__
 from kdsearch.config.space import flatten
 from kdsearch.run_folder import RunFolder, write_atomically, write_json
+from kdsearch.search.confirm import Confirmation, confirmations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,21 +66,23 @@ class Tables:
         """Write every file of the run folder that tells results."""
         self._written = time.monotonic()
         trials = table([record for record in self.record.all() if record.state != "RUNNING"])
-        frontier = table(self._members)
+        confirmed = confirmations(self._members, self.record.all(), self.space.confirm, self.space.search.objectives)
+        frontier = frontier_table(self._members, confirmed)
         write_atomically(self.run.path / "trials.parquet", trials.to_parquet)
         write_atomically(self.run.path / "frontier.parquet", frontier.to_parquet)
-        write_json(self.run.summary, self._summary(status))
+        write_json(self.run.summary, self._summary(status, confirmed))
         if self._members:
             from kdsearch.tracking.plots import frontier_png
 
             write_atomically(
                 self.run.path / "frontier.png",
                 lambda path: frontier_png(
-                    path, self.space.name, self.record.all(), self._members, self._teacher_metrics().get("val/miou")
+                    path, self.space.name, self.record.all(), self._members, confirmed,
+                    self._teacher_metrics().get("val/miou"),
                 ),
-            )
+            )  # fmt: skip
 
-    def _summary(self, status: Status) -> dict[str, Any]:
+    def _summary(self, status: Status, confirmed: Mapping[str, Confirmation]) -> dict[str, Any]:
         return {
             "kdsearch": __version__,
             "space": self.space.name,
@@ -88,10 +92,14 @@ class Tables:
             "hypervolume": self._volume,
             "teacher_miou": self._teacher_metrics().get("val/miou"),
             "frontier": [
-                {"trial": r.id, "miou": r.miou, **r.cost, "student": str(self.run.student(r.id)), "params": r.params}
+                {
+                    "trial": r.id, "miou": r.miou, **r.cost, **_json(confirmed[r.id].numbers()),
+                    "gain_of_class": dict(confirmed[r.id].gain_of_class), "student": str(self.run.student(r.id)),
+                    "params": r.params,
+                }
                 for r in self._members
             ],
-        }
+        }  # fmt: skip
 
     def _drop_weights(self) -> None:
         keep = {record.id for record in self._members} | {record.id for record in self.record.running()}
@@ -129,3 +137,20 @@ def table(records: list[Record]) -> pd.DataFrame:
         if len(kinds) > 1:
             frame[name] = frame[name].map(lambda value: value if pd.isna(value) else str(value))
     return frame
+
+
+def frontier_table(members: list[Record], confirmed: Mapping[str, Confirmation]) -> pd.DataFrame:
+    """`table`, with what repeats and controls say beside the costs; NaN where there are none."""
+    import pandas as pd
+
+    frame = table(members)
+    # Without members, the names of the columns and their types all the same.
+    numbers = pd.DataFrame([confirmed[m.id].numbers() for m in members] or [Confirmation().numbers()])
+    numbers = numbers.iloc[: len(members)].set_axis(frame.index)
+    at = list(frame.columns).index("seed")
+    return pd.concat([frame.iloc[:, :at], numbers, frame.iloc[:, at:]], axis=1)
+
+
+def _json(numbers: Mapping[str, float]) -> dict[str, float | None]:
+    """JSON has no NaN."""
+    return {name: None if math.isnan(value) else value for name, value in numbers.items()}

@@ -37,7 +37,7 @@ def started(process: Process) -> list[str]:
 def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
     start: Start, space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    process = start(str(space), "--name", "whole", "--set", "confirm.seeds=1")
+    process = start(str(space), "--name", "whole", "--set", "confirm.seeds=2")
     assert process.finish() == 0, process.output
     run = tmp_path / "runs" / "whole"
     trials = pd.read_parquet(run / "trials.parquet")
@@ -52,11 +52,16 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
     members = set(frontier.trial)
     assert members <= set(search[search.state == "COMPLETE"].trial)
     assert (frontier.sort_values("gflops").miou.diff().dropna() > 0).all()
-    # Each member was repeated with another seed, beside a control without distillation for each student.
-    assert len(trials[trials.stage == "confirm"]) == len(members)
-    controls = trials[trials.stage == "control"]
-    assert 1 <= len(controls) <= len(members)
-    assert set(controls.seed) == {1}
+    # Each member was repeated with other seeds, beside the same student without distillation.
+    repeats, controls = trials[trials.stage == "confirm"], trials[trials.stage == "control"]
+    assert len(repeats) == len(controls) == 2 * len(members)
+    assert set(repeats.seed) == set(controls.seed) == {1, 2}
+    assert list(frontier.seeds) == [2] * len(members)
+    assert frontier.miou_mean.mean() == pytest.approx(repeats.miou.mean())
+    assert frontier.gain.mean() == pytest.approx(repeats.miou.mean() - controls.miou.mean())
+    assert (frontier.gain_low <= frontier.gain).all()
+    assert frontier.p_frontier.between(0, 1).all()
+    assert "Trained again with other seeds" in process.output
 
     assert summary["status"] == "done"
     assert [point["trial"] for point in summary["frontier"]] == list(frontier.trial)
@@ -84,11 +89,19 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
             assert "val/miou" in child.data.metrics
             assert "cost/gflops" in child.data.metrics
     assert {name for name, r in runs.items() if r.data.tags.get("kdsearch.pareto") == "true"} == members
+    of = {name: r.data.tags["kdsearch.of"] for name, r in runs.items() if "kdsearch.of" in r.data.tags}
+    assert set(of) == {*repeats.trial, *controls.trial}
+    assert set(of.values()) == members
+    for point in frontier.itertuples():
+        for name in ("miou_mean", "miou_std", "gain", "p_frontier"):
+            assert runs[point.trial].data.metrics[f"confirm/{name}"] == pytest.approx(getattr(point, name)), name
 
     from kdsearch.export import main as export
     from kdsearch.student import load_student
 
     assert export([str(run), "--best", "knee", "--out", str(tmp_path / "bundle")]) == 0
+    exported = json.loads((tmp_path / "bundle" / "metrics.json").read_text())
+    assert exported["confirm/gain"] in list(frontier.gain)
     student = load_student(tmp_path / "bundle")
     assert student.info.num_classes == 9
     assert export([str(run), "--budget", "gflops<=0.000001", "--out", str(tmp_path / "none")]) == 2

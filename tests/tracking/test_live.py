@@ -8,6 +8,7 @@ from rich.console import Console
 
 from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.run_folder import RunFolder
+from kdsearch.search.confirm import Confirmation
 from kdsearch.search.record import Record, State
 from kdsearch.tracking.live import LiveView
 
@@ -58,7 +59,7 @@ def test_plain_lines_where_there_is_no_terminal(
         trial.state = "COMPLETE"
         view.frontier([trial], 0.1)
         view.ended(trial)
-        view.finish("done", "", [trial], 0.1, ["mlflow ui --backend-store-uri sqlite:///x"])
+        view.finish("done", "", [trial], {}, 0.1, ["mlflow ui --backend-store-uri sqlite:///x"])
     out = capfd.readouterr().out
     assert "\x1b" not in out
     assert "t0000 starts: pspnet resnet18, 0.40 GFLOPs" in out
@@ -67,6 +68,28 @@ def test_plain_lines_where_there_is_no_terminal(
     assert "student[pspnet].encoder=resnet18" in out
     assert "students/t0000" in out
     assert "mlflow ui --backend-store-uri sqlite:///x" in out
+    assert "repeats" not in out, "nothing was confirmed"
+
+
+def test_the_result_says_what_other_seeds_gave(
+    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    members = [record(space, number, "COMPLETE", 9, 0.3 + number / 100) for number in range(3)]
+    repeat = record(space, 7, "RUNNING", 0, float("nan"))
+    repeat.id, repeat.stage, repeat.params = "conf0000", "confirm", {"of": "t0001"}
+    three = Confirmation(3, 0.301, 0.004, 0.28, 0.021, 0.01, 0.016, 0.026, 0.931)
+    one = Confirmation(seeds=1, miou_mean=0.31, control_miou_mean=0.32, gain=-0.01)
+    with LiveView(space, run) as view:
+        view.begin(slots=2)
+        view.started(repeat)
+        view.finish("done", "", members, {"t0000": three, "t0001": one, "t0002": Confirmation()}, 0.1, [])
+    lines = [line.strip() for line in capfd.readouterr().out.splitlines()]
+    assert "conf0000 starts: pspnet resnet18, 0.40 GFLOPs; t0001 again with seed 0" in lines
+    assert [line.split(maxsplit=1) for line in lines[lines.index("Trained again with other seeds") + 2 :][:3]] == [
+        ["t0000", "3  0.301 ± 0.004  0.280  +0.021 ± 0.005         0.93"],
+        ["t0001", "1          0.310  0.320          -0.010            -"],
+        ["t0002", "0              -      -               -            -"],
+    ]
 
 
 def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: SearchSpace, run: RunFolder) -> None:

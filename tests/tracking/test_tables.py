@@ -1,18 +1,43 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
+
+import pandas as pd
+import pytest
 
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import StudyRecord
+from kdsearch.search.confirm import repeats
+from kdsearch.search.record import Record, StudyRecord
 from kdsearch.tracking.tables import Tables
 
 
-def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(tmp_path: Path) -> None:
-    run = RunFolder.at(str(tmp_path), "study")
-    run.create()
-    space = load_space("clfd", profile="demo")
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    folder = RunFolder.at(str(tmp_path), "study")
+    folder.create()
+    return folder
+
+
+@pytest.fixture
+def record(run: RunFolder) -> Iterator[StudyRecord]:
+    space = load_space("clfd", profile="demo", overrides=["confirm.seeds=2"])
     record = StudyRecord(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
+    yield record
+    record.close()
+
+
+def complete(record: StudyRecord, trial: Record | None, miou: float, **iou: float) -> Record:
+    assert trial is not None
+    trial.epoch = trial.config.train.epochs
+    trial.metrics = {"val/miou": miou} | {f"val/iou/{name}": value for name, value in iou.items()}
+    record.tell(trial, "COMPLETE")
+    return trial
+
+
+def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolder, record: StudyRecord) -> None:
     running = record.ask()
     assert running is not None
     kept = {running.id, f".{running.id}.77.partial"}
@@ -20,7 +45,47 @@ def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(tmp_path: Pat
         (run.students / name).mkdir()
     for name in (running.id, "t0042", "teacher"):
         run.checkpoint(name).write_text("")
-    Tables(space, run, record, dict).frontier([], 0.0)
-    record.close()
+    Tables(record.space, run, record, dict).frontier([], 0.0)
     assert {path.name for path in run.students.iterdir()} == kept
     assert {path.stem for path in run.checkpoints.iterdir()} == {running.id, "teacher"}
+
+
+CONFIRMED = {
+    "seeds": 2, "miou_mean": 0.45, "miou_std": 0.05 * 2**0.5, "control_miou_mean": 0.375, "gain": 0.075,
+    "gain_std": 0.025 * 2**0.5, "gain_low": 0.075 - 12.7062 * 0.025, "gain_high": 0.075 + 12.7062 * 0.025,
+}  # fmt: skip
+
+
+def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunFolder, record: StudyRecord) -> None:
+    tables = Tables(record.space, run, record, dict)
+    tables.frontier([], 0.0)
+    empty = pd.read_parquet(run.path / "frontier.parquet")
+    assert len(empty) == 0
+    members = [complete(record, record.ask(), miou) for miou in (0.6, 0.5)]
+    tables.frontier(members, 0.1)
+    before = pd.read_parquet(run.path / "frontier.parquet")
+    assert {*CONFIRMED, "p_frontier"} <= set(before.columns) & set(empty.columns)
+    assert list(before.seeds) == [0, 0]
+    assert before[[name for name in CONFIRMED if name != "seeds"] + ["p_frontier"]].isna().all(axis=None)
+    picture = (run.path / "frontier.png").read_bytes()
+
+    results = [(0.5, 0.4), (0.4, 0.35)]
+    for (repeat, control), (first, second) in zip(
+        repeats(members[0].config, record.space.confirm), results, strict=True
+    ):
+        complete(record, record.add("confirm", repeat, {"of": members[0].id}), first, car=first)
+        complete(record, record.add("control", control, {"of": members[0].id}), second, car=second)
+    tables.write("done")
+    after = pd.read_parquet(run.path / "frontier.parquet")
+    assert dict(after.loc[0, list(CONFIRMED)]) == pytest.approx(CONFIRMED, rel=1e-5)
+    assert after.loc[1, "seeds"] == 0
+    assert after.drop(columns=[*CONFIRMED, "p_frontier"]).equals(before.drop(columns=[*CONFIRMED, "p_frontier"]))
+    assert (run.path / "frontier.png").read_bytes() != picture
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    first, second = json.loads(run.summary.read_text(), parse_constant=refuse)["frontier"]
+    assert {name: first[name] for name in CONFIRMED} == pytest.approx(CONFIRMED, rel=1e-5)
+    assert first["gain_of_class"] == pytest.approx({"car": 0.075})
+    assert (second["seeds"], second["miou_mean"], second["p_frontier"], second["gain_of_class"]) == (0, None, None, {})
