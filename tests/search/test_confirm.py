@@ -224,7 +224,7 @@ def test_a_study_with_two_seeds_and_its_extension_trains_only_what_is_new(tmp_pa
     assert [r.stage for r in handed_out] == ["search"] * 9 + ["confirm", "control"] * 2
     assert {r.params["of"] for r in handed_out[9:]} == {cheap.id}
 
-    found = confirmations(second.members(), second.record.all(), second.space.confirm, OBJECTIVES)
+    found = second.confirmed()
     for each, mean in ((cheap, 0.325), (dear, 0.625)):
         assert known(found[each.id]) == pytest.approx(
             {
@@ -237,7 +237,7 @@ def test_a_study_with_two_seeds_and_its_extension_trains_only_what_is_new(tmp_pa
     # Nothing is left to do, and the journal alone gives the same.
     third, handed_out = carry_out(tmp_path / "study.journal", load_space(tmp_path / "long.yaml"))
     assert handed_out == []
-    assert confirmations(third.members(), third.record.all(), third.space.confirm, OBJECTIVES) == found
+    assert third.confirmed() == found
 
 
 def test_a_better_point_with_the_same_student_takes_the_controls_that_are_there(tmp_path: Path) -> None:
@@ -253,6 +253,17 @@ def test_a_better_point_with_the_same_student_takes_the_controls_that_are_there(
     assert [r.stage for r in handed_out] == ["search"] * 7 + ["confirm"] * 2
     controls = second.record.complete("control")
     assert [r.params["of"] for r in controls] == [old.id] * 2
-    found = confirmations(second.members(), second.record.all(), second.space.confirm, OBJECTIVES)[new.id]
+    found = second.confirmed()[new.id]
     assert (found.seeds, found.control_miou_mean) == (2, pytest.approx(0.615))
     assert found.gain == pytest.approx(new.miou - 0.6)
+
+
+def test_what_is_not_distilled_is_not_trained_twice(tmp_path: Path) -> None:
+    text = SPACE.replace("distill: {kd: {weight: {log: [0.1, 10], default: 1}}}", "distill: {}")
+    text = text.replace("trials: 8", "trials: 1")
+    (tmp_path / "plain.yaml").write_text(text + "confirm: {seeds: 2}\n")
+    agenda, handed_out = carry_out(tmp_path / "study.journal", load_space(tmp_path / "plain.yaml"))
+    assert [(r.stage, r.config.train.seed) for r in handed_out] == [("search", 0), ("confirm", 1), ("confirm", 2)]
+    (found,) = agenda.confirmed().values()
+    assert found.control_miou_mean == found.miou_mean == pytest.approx(0.615)
+    assert math.isnan(found.gain)
