@@ -90,8 +90,8 @@ def confirmations(
         controls = [control["val/miou"] for _, control in pairs if control is not None]
         both = [(repeat, control) for repeat, control in pairs if repeat is not None and control is not None]
         found.append((controls, both if member.config.distill else []))
-    rivals = [name for name in objectives if name != "miou"]
-    costs_nm = costs([member.cost for member in members], {name: objectives[name] for name in rivals})
+    cost_names = [name for name in objectives if name != "miou"]
+    costs_nm = costs([member.cost for member in members], {name: objectives[name] for name in cost_names})
     chances = p_frontier(mious, costs_nm)
     return {
         member.id: Confirmation(

@@ -178,7 +178,7 @@ class LiveView:
         over = len(states) - states.count("RUNNING")
         parts = [f"{over}/{self.space.search.trials} trials", f"{len(self.member_ids)} on the frontier"]
         if again := [r.state for r in self.records.values() if r.stage in ("confirm", "control")]:
-            parts.append(f"{len(again) - again.count('RUNNING')} repeats and controls")
+            parts.append(f"repeats and controls: {len(again) - again.count('RUNNING')}")
         parts.append(f"{_clock(time.monotonic() - self._started)} elapsed")
         if not again and (left := self._seconds_left()) is not None:
             parts.append(f"about {_clock(left)} left{' of the search' * (self.space.confirm.seeds > 0)}")

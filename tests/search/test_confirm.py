@@ -171,6 +171,32 @@ def test_candidates_without_results_do_not_compete_and_single_results_borrow_the
     assert p_frontier([], costs[:0]) == []
 
 
+def test_where_miou_is_the_only_objective_all_compete(space: SearchSpace) -> None:
+    confirm = ConfirmConfig(seeds=2)
+    dear, cheap = (trial(space, **{"student.encoder": name}) for name in ("resnet18", "mobilenet_v2"))
+    members = [member(dear, 0, 3.0), member(cheap, 1, 1.0)]
+    records = [*of_seeds(dear, confirm, (0.6, 0.5), (0.61, 0.5)), *of_seeds(cheap, confirm, (0.3, 0.2), (0.31, 0.2))]
+    found = confirmations(members, records, confirm, {"miou": "max"})
+    assert found["t0000"].p_frontier > 0.98
+    assert found["t0001"].p_frontier < 0.02
+
+
+def test_probabilities_come_true_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdsearch.search.confirm.DRAWS", 500)
+    rng = np.random.default_rng(5)
+    said, came_true = [], []
+    for _ in range(600):
+        truth = rng.normal(0, 0.02, 4)
+        results = [list(mean + rng.normal(0, 0.015, 3)) for mean in truth]
+        said += p_frontier(results, np.arange(4.0)[:, None])
+        came_true += [not (truth[:i] > truth[i]).any() for i in range(4)]
+    chance_n, true_n = np.array(said), np.array(came_true)
+    for low, high in ((0.0, 0.2), (0.2, 0.8), (0.8, 1.0)):
+        among = (chance_n >= low) & (chance_n < high)
+        assert among.sum() > 200
+        assert true_n[among].mean() == pytest.approx(chance_n[among].mean(), abs=0.06)
+
+
 # ---- through a study ---------------------------------------------------------------------------------------------
 
 
