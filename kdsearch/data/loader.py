@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kdsearch.config.trial import DataConfig
+from kdsearch.data.axis_views import bilinear_images, without_rotation
+from kdsearch.data.colours import finish
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.store import Split
 from kdsearch.data.views import (
+    Size,
     flow_between,
     flow_of_view,
     identity_views,
+    jitter_factors,
     next_views,
     photometric,
     random_views,
@@ -128,7 +132,15 @@ class Batches:
 
     def whole_images(self, rows: NDArray[np.int64], next_frame: bool = False) -> Tensor:
         """Whole images `[B, C, H, W]` as `val` gives them, or their next frames: normalised, without view or jitter."""
-        return self._normalise(self._unit(self.split.next_images if next_frame else self.split.images, rows))
+        images = self.split.next_images if next_frame else self.split.images
+        if self.device.type != "cpu":
+            return self._normalise(self._unit(images, rows))
+        assert images is not None
+        out = torch.empty(len(rows), images.shape[3], *images.shape[1:3])
+        for row, whole in zip(rows, out, strict=True):
+            whole.copy_(torch.from_numpy(images[row].transpose(2, 0, 1).copy()))
+            finish(whole, images[row], None, self.mean_c11, self.std_c11)
+        return out
 
     def _train_batch(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
         augment, size = self.config.augment, self.split.store.size
@@ -136,6 +148,8 @@ class Batches:
         theta = random_views(self.seed, epoch, rows, size, crop, augment).to(self.device)
 
         def view(images: NDArray[np.uint8] | None, theta_b23: Tensor) -> Tensor:
+            if self.device.type == "cpu" and without_rotation(theta_b23):
+                return self._upright_view(images, epoch, rows, theta_b23, crop)
             jittered = photometric(self._unit(images, rows), self.seed, epoch, rows, augment.jitter)
             return warp_images(self._normalise(jittered), theta_b23, crop)
 
@@ -150,6 +164,19 @@ class Batches:
             batch.flow_b2hw = flow_between(theta, later, crop)
             batch.next_theta_b23 = later
         return batch
+
+    def _upright_view(
+        self, images: NDArray[np.uint8] | None, epoch: int, rows: NDArray[np.int64], theta_b23: Tensor, crop: Size
+    ) -> Tensor:
+        """Views without rotation of jittered, normalised images, on the CPU."""
+        assert images is not None
+        taken, strength = images[rows], self.config.augment.jitter
+        factors = [None] * len(rows) if strength == 0 else jitter_factors(self.seed, epoch, rows, strength)
+
+        def finished(b: int, part_chw: Tensor) -> None:
+            finish(part_chw, taken[b], factors[b], self.mean_c11, self.std_c11)
+
+        return bilinear_images(taken, theta_b23, crop, finished)
 
     def _take(self, column: NDArray[Any] | None, rows: NDArray[np.int64]) -> Tensor:
         assert column is not None

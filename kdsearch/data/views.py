@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kdsearch.config.trial import Augment
+from kdsearch.data.axis_views import nearest_labels, without_rotation
 from kdsearch.data.info import IGNORE_INDEX
 
 Size = tuple[int, int]
@@ -95,6 +96,8 @@ def warp_labels(label_bhw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
 
     Coordinates are computed in float64 and labels gathered by index, so the result is the same on every device.
     """
+    if label_bhw.device.type == "cpu" and without_rotation(theta_b23):
+        return nearest_labels(label_bhw, theta_b23, out_size, IGNORE_INDEX)
     _, height, width = label_bhw.shape
     theta = theta_b23.to(label_bhw.device, torch.float64)
     v, u = (((2 * torch.arange(n, device=theta.device, dtype=torch.float64) + 1) / n - 1) for n in out_size)
@@ -148,16 +151,20 @@ def photometric(image_bchw: Tensor, seed: int, epoch: int, indices: Indices, str
     """
     if strength == 0:
         return image_bchw
-
-    def factor(lot: int) -> Tensor:
-        factors = 1 + strength * (2 * _uniform(seed, epoch, indices, lot) - 1)
-        return torch.from_numpy(factors).to(image_bchw)[:, None, None, None]
-
-    rgb = (image_bchw[:, :3] * factor(BRIGHTNESS)).clamp(0, 1)
-    rgb = _blend(rgb, _grey(rgb).mean((1, 2, 3), keepdim=True), factor(CONTRAST))
-    rgb = _blend(rgb, _grey(rgb), factor(SATURATION))
-    thermal = (image_bchw[:, 3:] * factor(THERMAL)).clamp(0, 1)
+    factors_b4 = torch.from_numpy(jitter_factors(seed, epoch, indices, strength)).to(image_bchw)
+    brightness, contrast, saturation, brightness_of_thermal = factors_b4[..., None, None, None].unbind(1)
+    rgb = (image_bchw[:, :3] * brightness).clamp(0, 1)
+    rgb = _blend(rgb, _grey(rgb).mean((1, 2, 3), keepdim=True), contrast)
+    rgb = _blend(rgb, _grey(rgb), saturation)
+    thermal = (image_bchw[:, 3:] * brightness_of_thermal).clamp(0, 1)
     return torch.cat([rgb, thermal], dim=1)
+
+
+def jitter_factors(seed: int, epoch: int, indices: Indices, strength: float) -> NDArray[np.float64]:
+    """Factors of brightness, contrast, saturation and brightness of thermal, `[B, 4]`."""
+    lots = [_uniform(seed, epoch, indices, lot) for lot in (BRIGHTNESS, CONTRAST, SATURATION, THERMAL)]
+    factors: NDArray[np.float64] = 1 + strength * (2 * np.stack(lots, 1) - 1)
+    return factors
 
 
 def _grey(rgb_bchw: Tensor) -> Tensor:
