@@ -81,14 +81,14 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _build(options: argparse.Namespace) -> int:
-    from kdsearch.data.paths import is_remote
+    from kdsearch.data.paths import in_folder, is_remote
     from kdsearch.data.store import build_store
     from kdsearch.data.store_build import BadSamplesError
     from kdsearch.run_folder import RunFolder
 
     storage: str = options.storage
     config = _config(options, size=(options.size[0], options.size[1]))
-    root = f"{storage.rstrip('/')}/.cache/data" if is_remote(storage) else RunFolder.at(storage, "data").stores
+    root = in_folder(storage, ".cache/data") if is_remote(storage) else RunFolder.at(storage, "data").stores
     try:
         with _bar(f"build {config.name}") as progress:
             store = build_store(config, root, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from kdsearch.errors import UserError
 
@@ -23,3 +23,9 @@ def local_path(path: str | Path) -> Path:
     if is_remote(text):
         raise UserError(f"{text}: only a local folder will do here; copy the data to a local or mounted folder")
     return Path(unquote(urlsplit(text).path)) if _SCHEME.match(text) else Path(text).expanduser()
+
+
+def in_folder(uri: str, name: str) -> str:
+    """The URI of `name` in the folder `uri`; options such as `?endpoint_override=...` stay at the end."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))

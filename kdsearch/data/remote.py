@@ -17,16 +17,27 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
+from kdsearch.data.paths import in_folder
 from kdsearch.data.store_file import sync_path, writing
 from kdsearch.errors import UserError
 
 
 def filesystem(uri: str) -> tuple[Any, str]:
-    """The file system of a URI, and the path in it. `UserError` where `pyarrow.fs` knows or reaches none."""
+    """The file system of a URI, and the path in it. `UserError` where `pyarrow.fs` knows or reaches none.
+
+    A URI with a password in it is refused: URIs stand in messages, in run folders and in what is tracked.
+    """
+    if urlsplit(uri).password is not None:
+        scheme = urlsplit(uri).scheme
+        raise UserError(
+            f"a {scheme}:// URI holds a password, which would end up in logs; take it out, and give credentials by "
+            "environment variables (AWS_ACCESS_KEY_ID, ...) or the provider's own files"
+        )
     try:
         system, path = fs.FileSystem.from_uri(uri)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -65,7 +76,7 @@ def fetch_store(uri: str) -> Path:
     system, path = filesystem(uri)
     with _reaching(uri):
         if not system.get_file_info(f"{path}/meta.json").is_file:
-            raise UserError(f"{uri}/meta.json is missing; there is no whole store, build it again")
+            raise UserError(f"{in_folder(uri, 'meta.json')} is missing; there is no whole store, build it again")
         with system.open_input_stream(f"{path}/meta.json") as stream:
             meta: bytes = stream.read()
     local = _copy_of_store(uri, meta)
@@ -74,7 +85,7 @@ def fetch_store(uri: str) -> Path:
     try:
         sizes = {f"{name}.arrow": facts["bytes"] for name, facts in json.loads(meta)["splits"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{uri}/meta.json is damaged ({error!r}); build the store again") from None
+        raise UserError(f"{in_folder(uri, 'meta.json')} is damaged ({error!r}); build the store again") from None
     with _locked(local.parent):  # the processes of a node copy it once
         if not local.exists():
             _download(system, path, uri, local, sizes, meta)
@@ -109,7 +120,7 @@ def fetch_folder(uri: str) -> Path:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
-        with _reaching(f"{uri}/{name}"):
+        with _reaching(in_folder(uri, name)):
             _copy_here(system, info.path, partial)
         os.utime(partial, ns=(info.mtime_ns or 0, info.mtime_ns or 0))
         partial.replace(target)
@@ -137,11 +148,12 @@ def _download(system: Any, path: str, uri: str, local: Path, sizes: dict[str, in
         with writing(partial):
             partial.mkdir()
         for name, size in sizes.items():
-            with _reaching(f"{uri}/{name}"):
+            with _reaching(in_folder(uri, name)):
                 _copy_here(system, f"{path}/{name}", partial / name)
             found = (partial / name).stat().st_size
             if found != size:
-                raise UserError(f"{uri}/{name} has {found} bytes instead of {size}; remove {uri} and build it again")
+                where = in_folder(uri, name)
+                raise UserError(f"{where} has {found} bytes instead of {size}; remove {uri} and build it again")
             sync_path(partial / name)
         with writing(partial / "meta.json"):
             (partial / "meta.json").write_bytes(meta)
@@ -153,7 +165,8 @@ def _download(system: Any, path: str, uri: str, local: Path, sizes: dict[str, in
 
 def _copy_of_store(uri: str, meta: bytes) -> Path:
     """Where the copy of a store lies; a store of other content at the same URI lies elsewhere."""
-    return _place("stores", uri) / f"{uri.rstrip('/').rpartition('/')[2]}-{hashlib.sha256(meta).hexdigest()[:12]}"
+    name = urlsplit(uri).path.rstrip("/").rpartition("/")[2]
+    return _place("stores", uri) / f"{name}-{hashlib.sha256(meta).hexdigest()[:12]}"
 
 
 def _copy_here(system: Any, source: str, target: Path) -> None:

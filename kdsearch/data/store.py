@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.paths import is_remote, local_path
+from kdsearch.data.paths import in_folder, is_remote, local_path
 from kdsearch.errors import UserError
 
 SCHEMA_VERSION = 1
@@ -53,7 +53,7 @@ def build_store(
     name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
         return Store.open(write(local_path(root), reader, fingerprint))
-    uri = f"{str(root).rstrip('/')}/{name}"
+    uri = in_folder(str(root), name)
     with remote.building_for(str(root)) as folder:
         if not remote.has_store(uri):
             remote.push_store(write(folder, reader, fingerprint), uri)

@@ -14,6 +14,7 @@ from pyarrow import fs
 
 from kdsearch.config.trial import DataConfig
 from kdsearch.data import remote
+from kdsearch.data.paths import in_folder
 from kdsearch.data.reader import open_reader
 from kdsearch.data.scenes import Scenes
 from kdsearch.data.store import Store, build_store
@@ -158,6 +159,19 @@ def test_what_no_file_system_opens_is_a_wrong_request(scenes_config):
     for act in (lambda: build_store(scenes_config, "nope://a/b"), lambda: Store.open("nope://a/b")):
         with pytest.raises(UserError, match="give a local folder, or a URI such as s3://"):
             act()
+
+
+def test_a_password_in_a_uri_is_refused_and_not_repeated(scenes_config):
+    for act in (lambda uri: build_store(scenes_config, uri), Store.open):
+        with pytest.raises(UserError, match="environment variables") as error:
+            act("s3://KEY:hidden@bucket/stores")
+        assert "hidden" not in str(error.value)
+
+
+def test_options_of_a_uri_stay_at_its_end():
+    assert in_folder("s3://bucket/a/", "b") == in_folder("s3://bucket/a", "b") == "s3://bucket/a/b"
+    assert in_folder("s3://bucket?region=x&scheme=http", "b/c") == "s3://bucket/b/c?region=x&scheme=http"
+    assert in_folder("gs://bucket/a b", "c") == "gs://bucket/a b/c"
 
 
 def test_an_unreachable_cache_is_said(bucket, tmp_path, scenes_config, monkeypatch):
