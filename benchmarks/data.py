@@ -2,9 +2,11 @@
 
     python benchmarks/data.py --data /data/camvid [--size 360 480] [--workers 2] [--device cuda] [--out results/data.md]
 
-The other way is the usual one: a `torch.utils.data.Dataset` that opens an image and its label, scales, crops and flips
-them with Pillow, behind a `DataLoader` with worker processes. All give normalised float32 batches of one size on the
-device. Colour jitter is off everywhere. Hugging Face `datasets` is not compared: it is no dependency.
+The other ways are the usual ones, all behind a `DataLoader` with worker processes: a `torch.utils.data.Dataset` that
+opens an image and its label, and Hugging Face `datasets` memory-mapped, with the files' bytes or with decoded pixels
+(`pip install kdsearch-seg[bench]`, else it is left out). Their views are torchvision's v2 transforms, on Pillow images
+or on tensors: scale, crop, flip, colour jitter, with the ranges of kdsearch's defaults. All give normalised float32
+batches of one size on the device.
 
 Memory is the proportional set size (PSS) that Linux reports: a page that n processes map counts 1/n for each.
 """
@@ -14,24 +16,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kdsearch.config.trial import Augment, DataConfig
-from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.compat import ensure_torchvision
+from kdsearch.config.trial import DataConfig
+from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.loader import Batches
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
@@ -59,40 +63,85 @@ sys.stdin.readline()
 """
 
 
-class Files(Dataset[tuple[Tensor, Tensor]]):
-    """The usual Dataset: one image and one label file a sample."""
+def usual_transform(config: DataConfig, info: DatasetInfo, on_tensors: bool, views: bool) -> Any:
+    """torchvision's way to what `Batches` does: takes a Pillow image and a mask of class ids, gives tensors."""
+    from torchvision.transforms import v2
+    from torchvision.tv_tensors import Image as ImageTensor
+    from torchvision.tv_tensors import Mask
 
-    def __init__(self, config: DataConfig, split: str, views: bool) -> None:
+    augment, bilinear = config.augment, v2.InterpolationMode.BILINEAR
+    steps: list[Any] = [v2.ToImage()] if on_tensors else []
+    if views:
+        steps += [
+            v2.ScaleJitter(config.size, augment.scale, interpolation=bilinear, antialias=not on_tensors),
+            v2.RandomCrop(config.crop, pad_if_needed=True, fill={Mask: IGNORE_INDEX, Image.Image: 0, ImageTensor: 0}),
+            v2.RandomHorizontalFlip(augment.flip),
+            v2.ColorJitter(augment.jitter, augment.jitter, augment.jitter),
+        ]
+    else:
+        steps.append(v2.Resize(config.size, interpolation=bilinear, antialias=not on_tensors))
+    steps += [v2.ToImage(), v2.ToDtype({ImageTensor: torch.float32, Mask: torch.int64}, scale=True)]
+    return v2.Compose([*steps, v2.Normalize(info.mean, info.std)])
+
+
+class Usual(Dataset[tuple[Tensor, Tensor]]):
+    """The usual Dataset: `pair(index)` gives image and class ids, as Pillow images or arrays; then torchvision."""
+
+    def __init__(self, pair: Callable[[int], tuple[Any, Any]], count: int, transform: Any) -> None:
+        self.pair, self.count, self.transform = pair, count, transform
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        from torchvision.tv_tensors import Mask
+
+        image, label = self.pair(index)
+        image, mask = self.transform(image, Mask(torch.from_numpy(np.array(label))))
+        return image, mask.as_subclass(Tensor)
+
+
+class Files:
+    """One image and one label file a sample."""
+
+    def __init__(self, config: DataConfig) -> None:
         reader: Any = open_reader(config)
-        self.files = [reader.files(split, key)[:2] for key in reader.keys(split)]
-        self.size, self.views, self.scale = config.size, views, config.augment.scale
-        self.mean, self.std = (torch.tensor(v)[:, None, None] for v in (reader.info.mean, reader.info.std))
+        self.files = [reader.files("train", key)[:2] for key in reader.keys("train")]
         self.table = np.full(256, IGNORE_INDEX, np.uint8)
         self.table[: reader.info.num_classes] = np.arange(reader.info.num_classes)
 
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, index: int) -> tuple[Image.Image, NDArray[np.uint8]]:
         image, label = (Image.open(path) for path in self.files[index])
-        image = image.convert("RGB")
-        height, width = self.size
-        if not self.views:
-            image, label = image.resize((width, height)), label.resize((width, height), Image.Resampling.NEAREST)
-        else:
-            zoom = random.uniform(*self.scale)
-            scaled = (round(width * zoom), round(height * zoom))
-            image = image.resize(scaled, Image.Resampling.BILINEAR)
-            label = label.resize(scaled, Image.Resampling.NEAREST)
-            left, top = (
-                round((side - crop) * random.random()) for side, crop in zip(scaled, (width, height), strict=True)
-            )
-            box = (left, top, left + width, top + height)  # beyond the borders Pillow gives 0
-            image, label = image.crop(box), label.crop(box)
-            if random.random() < 0.5:
-                image, label = (i.transpose(Image.Transpose.FLIP_LEFT_RIGHT) for i in (image, label))
-        pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() / 255
-        return (pixels - self.mean) / self.std, torch.from_numpy(self.table[np.array(label)]).long()
+        return image.convert("RGB"), self.table[np.array(label)]
+
+
+def hugging_face(files: Files, store: Store, folder: str) -> dict[str, Callable[[int], tuple[Any, Any]]]:
+    """The training split as `datasets` keeps it, memory-mapped: the files' bytes, and decoded pixels. {} without it."""
+    os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
+    try:
+        import datasets
+    except ImportError:
+        return {}
+    split, (height, width) = store.split("train"), store.size
+    names = {"image": [str(image) for image, _ in files.files], "label": [str(label) for _, label in files.files]}
+    encoded = datasets.Dataset.from_dict(names, datasets.Features(dict.fromkeys(names, datasets.Image())))
+    encoded.save_to_disk(f"{folder}/encoded")  # embeds the files' bytes
+    image, label = datasets.Array3D((height, width, 3), "uint8"), datasets.Array2D((height, width), "uint8")
+    decoded = datasets.Dataset.from_generator(
+        lambda: ({"image": split.images[i], "label": split.labels[i]} for i in range(len(split))),
+        datasets.Features({"image": image, "label": label}), cache_dir=folder,
+    )  # fmt: skip
+    encoded, decoded = datasets.load_from_disk(f"{folder}/encoded"), decoded.with_format("numpy")
+
+    def from_bytes(index: int) -> tuple[Any, Any]:
+        row = encoded[index]
+        return row["image"].convert("RGB"), files.table[np.array(row["label"])]
+
+    def from_pixels(index: int) -> tuple[Any, Any]:
+        row = decoded[index]
+        return row["image"], row["label"]
+
+    return {"`datasets`, files' bytes": from_bytes, "`datasets`, decoded pixels": from_pixels}
 
 
 class Measured:
@@ -132,62 +181,55 @@ def _cpu() -> float:
     return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
-def speed(config: DataConfig, store: Store, args: argparse.Namespace) -> list[str]:
-    """The tables of training views and of plain reading, and whether the goal is met."""
-    device = torch.device(args.device)
-    train = Batches(store.split("train"), store.info, config, args.batch_size, 0, device=device)
+def speed(config: DataConfig, store: Store, args: argparse.Namespace, folder: str) -> list[str]:
+    """The tables of training views and of whole images, and whether the goal is met."""
+    device, split, files = torch.device(args.device), store.split("train"), Files(config)
+    count = min(args.images, len(split))
+    others = hugging_face(files, store, folder)
+    whole = "whole images, as for validation"
+    crops = {f"training batches, crop {h}x{w}": (h, w) for h, w in (tuple(args.crop), store.size)}
 
-    def columns(batches: Any) -> Images:
-        return ((batch.image_bchw, batch.label_bhw) for batch in batches)
-
-    def files(views: bool) -> Images:
-        return DataLoader(
-            Files(config, "train", views), args.batch_size, shuffle=views, num_workers=args.workers, drop_last=True,
-            pin_memory=device.type == "cuda",
-        )  # fmt: skip
-
-    def taken() -> Images:
-        split = store.split("train")
-        order = np.random.default_rng(0).permutation(len(split))
-        for start in range(0, len(order) - args.batch_size + 1, args.batch_size):
-            rows = order[start : start + args.batch_size]
-            yield torch.from_numpy(split.images[rows]), torch.from_numpy(split.labels[rows])
-
-    lines: list[str] = []
+    lines: list[str] = [] if others else ["", "Hugging Face `datasets` is left out: it is not installed."]
     verdicts: list[str] = []
-    cases: dict[str, tuple[bool, dict[str, Callable[[int], Images]]]] = {
-        "Training batches: random scale, crop and flip": (
-            True, {"store, `Batches.train`": lambda epoch: columns(train.train(epoch))}
-        ),
-        "Whole images, no views: what reading alone costs": (
-            False,
-            {
-                "store, `Batches.val`": lambda epoch: columns(
-                    Batches(store.split("train"), store.info, config, args.batch_size, 0, device=device).val()
-                ),
-                "store, bytes as `Batches` takes them": lambda epoch: taken(),
-            },
-        ),
-    }  # fmt: skip
-    for title, (views, forms) in cases.items():
-        usual = Measured(f"files, {args.workers} workers", lambda epoch, views=views: files(views), device)
+    for title, crop in {**crops, whole: None}.items():
+        case = config.model_copy(update={"crop": crop or store.size})
+        views = crop is not None
+
+        def store_batches(epoch: int, case: DataConfig = case, views: bool = views) -> Images:
+            batches = Batches(split, store.info, case, args.batch_size, 0, device=device)
+            steps = islice(batches.train(epoch) if views else batches.val(), count // args.batch_size)
+            return ((batch.image_bchw, batch.label_bhw) for batch in steps)
+
+        def usual(pair: Any, on_tensors: bool, case: DataConfig = case, views: bool = views) -> Callable[[int], Images]:
+            data = Usual(pair, count, usual_transform(case, store.info, on_tensors, views))
+            return lambda epoch: DataLoader(
+                data, args.batch_size, shuffle=views, num_workers=args.workers, drop_last=True,
+                pin_memory=device.type == "cuda",
+            )  # fmt: skip
+
+        forms = {"files, v2 on Pillow": usual(files, False)}
+        if views:
+            forms["files, v2 on tensors"] = usual(files, True)
+        forms |= {name: usual(pair, True) for name, pair in others.items()}
+        forms["store, `Batches`"] = store_batches
         measured = [Measured(name, form, device) for name, form in forms.items()]
         for epoch in range(args.epochs):  # in turns: what else the machine does meets all of them
-            for each in (usual, *measured):
+            for each in measured:
                 each.run(epoch)
+        reference = max((m for m in measured if m.name.startswith("files")), key=lambda m: m.speed)
         lines += [
             "",
-            f"**{title}**",
+            f"**{title[0].upper()}{title[1:]}** (ratios to the faster of the readers of files)",
             "",
             "| reader | images/s | CPU share | CPU ms an image | images/s: x files | CPU: x less |",
             "|---|---|---|---|---|---|",
-            *(m.row(usual) for m in (usual, *measured)),
+            *(m.row(reference) for m in measured),
         ]
-        for m in measured:
-            ratio = m.speed / usual.speed
-            verdicts.append(
-                f"- {m.name}: {ratio:.1f} times the files' images/s, goal {GOAL_SPEED}: {_met(ratio >= GOAL_SPEED)}"
-            )
+        ratio, cpu = measured[-1].speed / reference.speed, reference.cpu_ms / measured[-1].cpu_ms
+        verdicts.append(
+            f"- {title}: the store gives {ratio:.1f} times the images/s of the files, goal {GOAL_SPEED}: "
+            f"{_met(ratio >= GOAL_SPEED)}; with 1/{cpu:.1f} of their CPU time"
+        )
     return [*lines, "", *verdicts]
 
 
@@ -242,8 +284,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder of CamVid")
     parser.add_argument("--size", nargs=2, type=int, default=[360, 480])
+    parser.add_argument("--crop", nargs=2, type=int, default=[256, 256], help="training view, beside the whole size")
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--images", type=int, default=1_000_000, help="at most so many an epoch")
     parser.add_argument("--epochs", type=int, default=3, help="the best of them counts")
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -251,7 +295,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
     size = (args.size[0], args.size[1])
-    config = DataConfig(name="camvid", path=args.data, size=size, augment=Augment(jitter=0.0))
+    config = DataConfig(name="camvid", path=args.data, size=size)
+    ensure_torchvision()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         store = build_store(config, folder)
@@ -261,12 +306,13 @@ def main() -> None:
             "# The store against files",
             "",
             f"CamVid {counts} at {size[0]}x{size[1]}, batches of {args.batch_size} on {args.device}, "
-            f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} torch threads, best of {args.epochs} epochs. "
+            f"{os.cpu_count()} CPU cores, {torch.get_num_threads()} torch threads, "
+            f"{args.workers} workers of the other readers, "
+            f"best of {args.epochs} epochs of {min(args.images, len(store.split('train')))} images. "
             f"Building the store took {seconds:.1f} s. {args.note}".rstrip(),
             *memory(store, args.processes),  # first: pages that this process maps would count less for others
-            *speed(config, store, args),
+            *speed(config, store, args, folder),
         ]
-    lines += ["", "Hugging Face `datasets` is left out: it is no dependency, and was not installed."]
     text = "\n".join([*lines, "", "```", f"python benchmarks/data.py --data CAMVID --device {args.device}", "```", ""])
     print(text)
     if args.out is not None:
