@@ -77,7 +77,7 @@ class _Taps:
         low = np.floor(position).astype(np.int64)
         self.weight = torch.from_numpy((position - low).astype(np.float32))
         start, stop = (int(low.min()), int(low.max()) + 2) if len(low) else (0, 0)
-        self.index, self.length = low - start, stop - start
+        self.index, self.length = torch.from_numpy(low - start), stop - start
         self.source = slice(max(start, 0), min(stop, pixels))
         self.within = slice(self.source.start - start, self.source.stop - start)
         self.growth = len(low) / max(self.length, 1)
@@ -85,10 +85,13 @@ class _Taps:
     def interpolate(self, part: Tensor, dim: int, low: Tensor, high: Tensor, out: Tensor | None = None) -> Tensor:
         """`part` along `dim`, in `out` or else in the scratch memory `low`; `high` is scratch too."""
         shape = (*part.shape[:dim], len(self.index), *part.shape[dim + 1 :])
-        ends = _shaped(low, shape), _shaped(high, shape)
+        ends, weight = (_shaped(low, shape), _shaped(high, shape)), self.weight
         for step, end in enumerate(ends):
-            np.take(part.numpy(), self.index + step, axis=dim, out=end.numpy(), mode="clip")  # others than clip copy
-        weight = self.weight if dim == part.dim() - 1 else self.weight[:, None]
+            if dim == part.dim() - 1:
+                torch.gather(part, dim, (self.index + step).expand(shape), out=end)
+            else:
+                torch.index_select(part, dim, self.index + step, out=end)
+                weight = self.weight[:, None]
         return torch.lerp(*ends, weight, out=ends[0] if out is None else out)
 
 
