@@ -313,7 +313,10 @@ def main() -> None:
             *memory(store, args.processes),  # first: pages that this process maps would count less for others
             *speed(config, store, args, folder),
         ]
-    text = "\n".join([*lines, "", "```", f"python benchmarks/data.py --data CAMVID --device {args.device}", "```", ""])
+    command = f"python benchmarks/data.py --data CAMVID --device {args.device} --epochs {args.epochs}"
+    if args.images < len(store.split("train")):
+        command += f" --images {args.images}"
+    text = "\n".join([*lines, "", "```", command, "```", ""])
     print(text)
     if args.out is not None:
         args.out.write_text(text)
