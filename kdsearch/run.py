@@ -37,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="share of a GPU for each rank (default: 1 where there are any)",
     )
     add("--max-concurrent", metavar="N", type=_positive, help="trials at a time (default: what fits)")
+    add(
+        "--grow-to",
+        metavar="N",
+        type=_positive,
+        help="trials at a time that an autoscaling cluster may come to hold: so many ask for room, and wait for nodes",
+    )
     add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
 
 
@@ -77,6 +83,7 @@ def run(options: argparse.Namespace) -> int:
                 workers_per_trial=options.workers_per_trial,
                 gpus_per_worker=options.gpus_per_worker,
                 max_concurrent=options.max_concurrent,
+                grow_to=options.grow_to,
                 confirm=not options.no_confirm,
             )
         )

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 
+from kdsearch.config.ranges import Choice, Int, IntLog
+from kdsearch.config.space import SearchSpace
 from kdsearch.errors import UserError
 from kdsearch.search.workers import Placement
 
@@ -48,6 +53,7 @@ def connected(address: str | None) -> Iterator[None]:
     if not target:
         # With several local clusters on a machine, Ray's helper actors must be told which one is theirs.
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    _nodes_in.cache_clear()
     try:
         yield
     finally:
@@ -56,36 +62,113 @@ def connected(address: str | None) -> Iterator[None]:
             os.environ.pop("RAY_ADDRESS", None)
 
 
-def place(workers: int, gpus: float | None) -> Placement:
-    """What one trial occupies. Without `gpus`, a whole GPU a worker where the cluster has any, else a CPU core."""
-    import ray
+@dataclass(frozen=True)
+class Node:
+    """What a machine has to give: CPU cores, GPUs, bytes of memory."""
 
+    cpus: float
+    gpus: float
+    memory: float
+
+
+def place(workers: int, gpus: float | None) -> Placement:
+    """What one trial occupies. Without `gpus`, a whole GPU a worker where the cluster has any, else a CPU core.
+
+    Ranks that have whole GPUs exchange gradients by NCCL, others by gloo: NCCL refuses two ranks on one GPU.
+    """
     if gpus is None:
-        gpus = 1.0 if ray.cluster_resources().get("GPU", 0) >= 1 else 0.0
+        gpus = 1.0 if any(node.gpus >= 1 for node in _nodes()) else 0.0
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
     return Placement(workers=workers, cpus=1.0, gpus=gpus)
 
 
 def slots(placement: Placement) -> int:
-    """How many trials to run at once: what cores, GPUs and memory hold. `UserError` when not even one fits."""
+    """How many trials to run at once on the cluster as it is now: what its cores, GPUs and memory hold, at least one.
+
+    Safe to ask at every turn: the cluster is looked at once a second at most. While no trial fits, since nodes have
+    gone, it is 1: that trial waits for the next node.
+    """
+    return max(1, trials_that_fit(placement, _nodes_in(int(time.monotonic()))))
+
+
+def check_fits(placement: Placement) -> None:
+    """Raise `UserError` unless one trial fits on the cluster."""
+    nodes = _nodes()
+    workers = sum(ranks_that_fit(placement, node) for node in nodes)
+    if workers >= placement.workers:
+        return
+    have = ", ".join(f"{node.cpus:g} CPU + {node.gpus:g} GPU" for node in nodes)
+    raise UserError(
+        f"A trial needs {placement.workers} worker(s) with {placement.cpus:g} CPU and {placement.gpus:g} GPU each, "
+        f"but the cluster ({have}) can hold {workers}; lower --workers-per-trial or --gpus-per-worker, or, where the "
+        "cluster adds nodes by itself, say with --grow-to how many trials at a time it should come to hold."
+    )
+
+
+def check_batches(space: SearchSpace, workers: int) -> None:
+    """Raise `UserError` unless every batch size of the space, the teacher's too, divides over the ranks of a trial."""
+    default = space.default().trial
+    sizes = {"train.batch_size": [default.train.batch_size]}
+    if default.teacher is not None and default.teacher.checkpoint is None:
+        sizes["teacher.train.batch_size"] = [default.teacher.train.batch_size]
+    for name, domain in space.parameters().items():
+        if not name.startswith("train"):
+            continue
+        if isinstance(domain, Choice):
+            trials = [space.from_params({name: option}).trial for option in domain.options]
+            sizes["train.batch_size"] += [trial.train.batch_size for trial in trials]
+        elif name.endswith("batch_size"):
+            assert isinstance(domain, Int | IntLog)
+            sizes["train.batch_size"] += range(domain.low, domain.high + 1)
+    for name, values in sizes.items():
+        uneven = sorted({value for value in values if value % workers})
+        if uneven:
+            near = sorted({max(workers, value // workers * workers) for value in uneven})
+            raise UserError(
+                f"{name} {', '.join(map(str, uneven))} does not divide over {workers} workers a trial: use "
+                f"{near[0] if len(near) == 1 else '{choice: ' + str(near) + '}'}, or another --workers-per-trial."
+            )
+
+
+def trials_that_fit(placement: Placement, nodes: Sequence[Node]) -> int:
+    """How many trials `nodes` hold at a time; the ranks of a trial may lie on several of them."""
+    ranks = sum(ranks_that_fit(placement, node) for node in nodes)
+    trials = ranks // placement.workers
+    groups = sum(int(node.memory // GROUP_MEMORY) for node in nodes)
+    return min(trials, max(1, groups))
+
+
+def ranks_that_fit(placement: Placement, node: Node) -> int:
+    """Ranks that a node's cores and GPUs hold. One that has a share of a GPU has it on one GPU: 0.4 twice, not 2.5."""
+    ranks = _times(node.cpus, placement.cpus)
+    if placement.gpus >= 1:
+        ranks = min(ranks, _times(node.gpus, placement.gpus))
+    elif placement.gpus > 0:
+        ranks = min(ranks, int(node.gpus) * _times(1.0, placement.gpus))
+    return ranks
+
+
+def _times(whole: float, part: float) -> int:
+    """How often `part` goes into `whole`; 0.1 goes ten times into 1, which `1 // 0.1` denies."""
+    return int(whole / part + 1e-6)
+
+
+def _nodes() -> list[Node]:
+    """The cluster's living nodes."""
     import ray
 
-    free = [
-        {name: node["Resources"].get(name, 0.0) for name in ("CPU", "GPU", "memory")}
+    return [
+        Node(*(float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory")))
         for node in ray.nodes()
         if node["Alive"]
     ]
-    workers = sum(
-        int(min(node["CPU"] // placement.cpus, node["GPU"] // placement.gpus if placement.gpus else float("inf")))
-        for node in free
-    )
-    if workers < placement.workers:
-        have = ", ".join(f"{node['CPU']:g} CPU + {node['GPU']:g} GPU" for node in free)
-        raise UserError(
-            f"A trial needs {placement.workers} worker(s) with {placement.cpus:g} CPU and {placement.gpus:g} GPU each, "
-            f"but the cluster ({have}) can hold {workers}; lower --workers-per-trial or --gpus-per-worker."
-        )
-    by_memory = sum(int(node["memory"] // GROUP_MEMORY) for node in free)
-    return max(1, min(workers // placement.workers, by_memory))
+
+
+@lru_cache(maxsize=1)
+def _nodes_in(second: int) -> list[Node]:
+    """The nodes as they were when first asked for in that second."""
+    return _nodes()
 
 
 def _last_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from kdsearch.errors import UserError
 from kdsearch.requested import requested_space
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
-from kdsearch.search.cluster import connected, place, slots
+from kdsearch.search.cluster import check_batches, check_fits, connected, place, slots
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 from kdsearch.search.workers import Job
@@ -54,6 +54,7 @@ class Request:
     workers_per_trial: int = 1
     gpus_per_worker: float | None = None
     max_concurrent: int | None = None
+    grow_to: int | None = None
     confirm: bool = True
 
 
@@ -68,6 +69,7 @@ def run_study(request: Request) -> int:
     """
     run = _run_folder(request)
     space = _space(request, run)
+    check_batches(space, request.workers_per_trial)
     open_reader(space.default().trial.data)  # a wrong folder is an error before anything is written
     if request.tracking_uri is not None:
         check_server(request.tracking_uri)
@@ -104,7 +106,10 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
         stack.enter_context(connected(request.address))
         placement = place(request.workers_per_trial, request.gpus_per_worker)
-        capacity = min(slots(placement), request.max_concurrent or space.search.trials)
+        if request.grow_to is None:
+            check_fits(placement)
+        capacity = max(slots(placement), request.grow_to or 1)
+        capacity = min(capacity, request.max_concurrent or space.search.trials)
         tables = Tables(space, run, record, teacher.metrics)
         agenda = Agenda(
             space,

@@ -136,6 +136,12 @@ def test_size_that_the_networks_cannot_take(capfd: pytest.CaptureFixture[str]) -
     assert "64x96" in message
 
 
+def test_a_batch_that_does_not_divide_over_the_ranks(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    message = refused(capfd, "clfd", "--workers-per-trial", "3")
+    assert "train.batch_size 8 does not divide over 3 workers a trial: use 6" in message
+    assert not (tmp_path / "runs").exists()
+
+
 def test_unknown_encoder(capfd: pytest.CaptureFixture[str]) -> None:
     message = refused(capfd, "clfd", "--set", "student={arch: fpn, encoder: resnet81}")
     assert "resnet81" in message
@@ -144,7 +150,8 @@ def test_unknown_encoder(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.ray
 def test_a_demand_that_the_cluster_can_never_meet(start: Start, tmp_path: Path) -> None:
-    process = start("clfd", "--workers-per-trial", "64", "--name", "x", "--set", "train.batch_size=64")
+    batches = ["--set", "train.batch_size=64", "--set", "teacher.train.batch_size=64"]
+    process = start("clfd", "--workers-per-trial", "64", "--name", "x", *batches)
     assert process.finish(120) == 2
     assert "A trial needs 64 worker(s)" in process.output
     assert "lower --workers-per-trial" in process.output
