@@ -13,6 +13,7 @@ from kdsearch.errors import UserError
 def main(argv: list[str] | None = None) -> int:
     from kdsearch import run as run_module
     from kdsearch.data import command as data_module
+    from kdsearch.search.plan import command as plan_module
 
     parser = argparse.ArgumentParser(prog="kdsearch", description="Search for distilled segmentation networks.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -23,6 +24,11 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     run_module.add_arguments(command)
     command.set_defaults(do=run_module.run)
+
+    command = commands.add_parser(
+        "plan", help="what a study would cost: hours, disk, memory; starts nothing", description=plan_module.__doc__
+    )
+    plan_module.add_arguments(command)
 
     command = commands.add_parser("train", help="train one trial from its YAML file, in this process, without Ray")
     command.add_argument("trial", metavar="TRIAL.yaml", type=Path)

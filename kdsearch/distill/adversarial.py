@@ -95,7 +95,7 @@ class Adversarial(Term):
             return fake_b1hw.mean() - real_b1hw.mean() + self.config.gp_weight * penalty
 
     def _gradient_penalty(self, student_bkhw: Tensor, teacher_bkhw: Tensor) -> Tensor:
-        share_b111 = self.random.uniform(len(student_bkhw), 1, 1, 1, device=student_bkhw.device)
+        share_b111 = self.random.of_images(len(student_bkhw), 1, 1, 1, device=student_bkhw.device)
         between_bkhw = torch.lerp(student_bkhw, teacher_bkhw, share_b111.to(student_bkhw.dtype)).requires_grad_()
         score = self.discriminator(between_bkhw).mean((1, 2, 3)).sum()
         (slope_bkhw,) = torch.autograd.grad(score, between_bkhw, create_graph=True)

@@ -193,7 +193,7 @@ class CLFD(Term):
     def _pixel_pixel_loss(self, student_nc: Tensor, teacher_nc: Tensor, label_n: Tensor, valid_n: Tensor) -> Tensor:
         classes, count = self.info.num_classes, self.config.anchors_per_class
         if count is not None:
-            score_1n = self.random.uniform(1, len(label_n), device=label_n.device)
+            score_1n = self.random.of_images(len(label_n), device=label_n.device)[None]
             index_1km, taken_1km = sample_per_class(label_n[None], valid_n[None], classes, count, score_1n)
             index_n, valid_n = index_1km.flatten(), taken_1km.flatten()
             student_nc, teacher_nc, label_n = student_nc[index_n], teacher_nc[index_n], label_n[index_n]

@@ -65,7 +65,7 @@ class FeatureMask(nn.Module):
         if self.mode == "none":
             return feat_bchw
         if self.mode == "random":
-            keep_b1hw = self.random.uniform(batch, 1, height, width, device=feat_bchw.device) >= self.ratio
+            keep_b1hw = self.random.of_images(batch, 1, height, width, device=feat_bchw.device) >= self.ratio
         else:
             keep_b1hw = torch.ones(1, 1, height, width, dtype=torch.bool, device=feat_bchw.device)
             keep_b1hw[..., height // 3 : 2 * height // 3, width // 3 : 2 * width // 3] = False

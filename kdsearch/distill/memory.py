@@ -48,7 +48,7 @@ class ClassQueue(nn.Module):
         """Store up to `count` random pixels of each class of each image, over the oldest entries."""
         classes, _, channels = self.entries_kqc.shape
         label_bn, valid_bn = label_bhw.flatten(1), valid_bhw.flatten(1)
-        score_bn = self.random.uniform(*label_bn.shape, device=label_bn.device)
+        score_bn = self.random.of_images(*label_bn.shape, device=label_bn.device)
         index_bkm, taken_bkm = sample_per_class(label_bn, valid_bn, classes, count, score_bn)
         feat_bnc = feat_bchw.flatten(2).transpose(1, 2)
         picked_blc = feat_bnc.gather(1, index_bkm.flatten(1)[..., None].expand(-1, -1, channels))

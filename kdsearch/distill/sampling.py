@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from kdsearch.distill.labels import one_hot
 
@@ -12,7 +12,8 @@ class RandomState(nn.Module):
     """A generator saved in the `state_dict`, as a byte tensor: `torch.load(weights_only=True)` reads it.
 
     It is seeded from torch's global generator when built, so the trial's seed decides it. It draws on the CPU and
-    moves the result: the same numbers on every device.
+    moves the result: the same numbers on every device. All ranks of a trial draw equally many numbers, so that their
+    states stay equal and the one of rank 0, which is saved, is everyone's.
     """
 
     def __init__(self) -> None:
@@ -21,8 +22,19 @@ class RandomState(nn.Module):
         self._generator.manual_seed(int(torch.randint(2**62, (), device="cpu").item()))
 
     def uniform(self, *shape: int, device: torch.device) -> Tensor:
-        """Numbers from [0, 1), fp32."""
+        """Numbers from [0, 1), fp32: the same on all ranks of a trial."""
         return torch.rand(shape, generator=self._generator).to(device, non_blocking=True)
+
+    def of_images(self, batch: int, *shape: int, device: torch.device) -> Tensor:
+        """Numbers `[batch, *shape]` from [0, 1) for the images of this rank, whose batch is as large as any other's.
+
+        Any number of ranks draws the same for the same global batch.
+        """
+        ranks, rank = 1, 0
+        if distributed.is_initialized():
+            ranks, rank = distributed.get_world_size(), distributed.get_rank()
+        drawn = torch.rand(ranks * batch, *shape, generator=self._generator)
+        return drawn[rank * batch : (rank + 1) * batch].to(device, non_blocking=True)
 
     def get_extra_state(self) -> Tensor:
         return self._generator.get_state()

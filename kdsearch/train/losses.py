@@ -46,21 +46,44 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("binary_weight_2", binary)
         self.register_buffer("boundary_weight_2", boundary)
 
-    def forward(self, output: SegOutput, target_bhw: Tensor) -> Tensor:
-        loss = torch.stack(
-            [_cross_entropy(logits, target_bhw, self.class_weight_k) for logits in _supervised(output)]
-        ).sum()
+    def forward(self, output: SegOutput, target_bhw: Tensor, norms_3: Tensor | None = None) -> Tensor:
+        """The loss of a batch; of a part of one where `norms_3` are the `norms` that all of it has for this part."""
+        details = self._details(target_bhw)
+        norm, binary_norm, boundary_norm = self._norms(target_bhw, details) if norms_3 is None else norms_3
+        logits = [_cross_entropy(each, target_bhw, self.class_weight_k, norm) for each in _supervised(output)]
+        loss = torch.stack(logits).sum()
         if self.aux_head is not None:
-            aux = _cross_entropy(self.aux_head(output.taps["c3"]), target_bhw, self.class_weight_k)
+            aux = _cross_entropy(self.aux_head(output.taps["c3"]), target_bhw, self.class_weight_k, norm)
             loss = loss + self.config.aux_weight * aux
-        if self.has_details:
-            binary_bhw, boundary_bhw = detail_labels(target_bhw, self.config.edge_width)
+        if details is not None:
+            binary, boundary = details
             for name, tap in output.taps.items():
                 if name.startswith("bound"):
-                    loss = loss + self.config.detail_weight * _cross_entropy(tap, boundary_bhw, self.boundary_weight_2)
+                    bound = _cross_entropy(tap, boundary, self.boundary_weight_2, boundary_norm)
+                    loss = loss + self.config.detail_weight * bound
                 elif name.startswith("bin"):
-                    loss = loss + self.config.detail_weight * _cross_entropy(tap, binary_bhw, self.binary_weight_2)
+                    region = _cross_entropy(tap, binary, self.binary_weight_2, binary_norm)
+                    loss = loss + self.config.detail_weight * region
         return loss
+
+    def norms(self, target_bhw: Tensor) -> Tensor:
+        """What the cross-entropies of labels are divided by, `[3]`: the sums of weights of their valid pixels.
+
+        Semantic, binary, boundary. Divided by those of the whole, the losses of a batch's parts add up to that of the
+        batch, though one part may have more ignored pixels than another.
+        """
+        return torch.stack(self._norms(target_bhw, self._details(target_bhw)))
+
+    def _details(self, target_bhw: Tensor) -> tuple[Tensor, Tensor] | None:
+        return detail_labels(target_bhw, self.config.edge_width) if self.has_details else None
+
+    def _norms(self, target_bhw: Tensor, details: tuple[Tensor, Tensor] | None) -> list[Tensor]:
+        binary, boundary = details or (target_bhw, target_bhw)
+        return [
+            _norm(target_bhw, self.class_weight_k),
+            _norm(binary, self.binary_weight_2 if details else None),
+            _norm(boundary, self.boundary_weight_2 if details else None),
+        ]
 
 
 def _supervised(output: SegOutput) -> list[Tensor]:
@@ -87,18 +110,21 @@ def _aux_head(shapes: Shapes) -> nn.Module:
     )
 
 
-def _cross_entropy(logits_bkhw: Tensor, target_bhw: Tensor, weight_k: Tensor | None) -> Tensor:
-    """Mean over valid pixels; an exact 0 with a graph where there is none."""
+def _cross_entropy(logits_bkhw: Tensor, target_bhw: Tensor, weight_k: Tensor | None, norm: Tensor) -> Tensor:
+    """Sum over valid pixels, by `norm`; an exact 0 with a graph where there is none."""
     logits_bkhw = logits_bkhw.float()
     if logits_bkhw.shape[-2:] != target_bhw.shape[-2:]:
         logits_bkhw = F.interpolate(logits_bkhw, target_bhw.shape[-2:], mode="bilinear", align_corners=True)
     total = F.cross_entropy(logits_bkhw, target_bhw, weight_k, ignore_index=IGNORE_INDEX, reduction="sum")
+    return total / norm.clamp_min(1e-12)
+
+
+def _norm(target_bhw: Tensor, weight_k: Tensor | None) -> Tensor:
+    """The sum of the weights of all valid pixels."""
     valid = target_bhw != IGNORE_INDEX
     if weight_k is None:
-        norm = valid.sum()
-    else:
-        norm = torch.where(valid, weight_k[torch.where(valid, target_bhw, 0)], 0.0).sum()
-    return total / norm.clamp_min(1e-12)
+        return valid.sum().float()
+    return torch.where(valid, weight_k[torch.where(valid, target_bhw, 0)], 0.0).sum()
 
 
 def _enet(counts_k: Tensor) -> Tensor:

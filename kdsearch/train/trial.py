@@ -50,25 +50,30 @@ class Distillation(nn.Module):
         self.terms = terms
 
     def forward(
-        self, batch: Batch, teacher: SegOutput | None, epoch: int, epochs: int
-    ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-        """Task loss, weighted terms by name, and the student's logits (to measure gradients at).
+        self,
+        batch: Batch,
+        teacher: SegOutput | None,
+        epoch: int,
+        epochs: int,
+        norms_3: Tensor | None = None,
+        diagnose: bool = False,
+    ) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
+        """Task loss, weighted terms by name, and with `diagnose` each term's gradient ratio at the student's logits.
 
-        With a later frame in the batch, `teacher` is its output on both frames' images, one after the other.
+        With a later frame in the batch, `teacher` is its output on both frames' images, one after the other. `norms_3`
+        are those of the whole of which the batch is a part; see `SupervisedLoss`.
         """
         output: SegOutput = self.student(both_frames(batch))
-        frames = None
-        if batch.next_image_bchw is not None:
-            assert teacher is not None
-            assert batch.flow_b2hw is not None
-            output, later_s = output.split(len(batch.image_bchw))
-            teacher, later_t = teacher.split(len(batch.image_bchw))
-            frames = FramePair(later_s, later_t, batch.flow_b2hw, batch.image_bchw, batch.next_image_bchw)
-        task = self.supervised(output, batch.label_bhw)
+        output, teacher, frames = by_frame(batch, output, teacher)
+        task = self.supervised(output, batch.label_bhw, norms_3)
         if teacher is None:
-            return task, {}, output.logits
+            return task, {}, {}
         _, weighted = self.terms(output, teacher, batch.label_bhw, epoch, epochs, frames)
-        return task, weighted, output.logits
+        if not diagnose:
+            return task, weighted, {}
+        # Here and not by the caller: from outside, DDP's outputs are copies that do not depend on each other.
+        with torch.autocast(task.device.type, enabled=False):
+            return task, weighted, self.terms.gradient_ratio(task, weighted, output.logits)
 
 
 def both_frames(batch: Batch) -> Tensor:
@@ -76,6 +81,19 @@ def both_frames(batch: Batch) -> Tensor:
     if batch.next_image_bchw is None:
         return batch.image_bchw
     return torch.cat([batch.image_bchw, batch.next_image_bchw])
+
+
+def by_frame(
+    batch: Batch, student: SegOutput, teacher: SegOutput | None
+) -> tuple[SegOutput, SegOutput | None, FramePair | None]:
+    """Outputs on the batch's own images, and what belongs to the later frames where the outputs are of both."""
+    if batch.next_image_bchw is None:
+        return student, teacher, None
+    assert teacher is not None
+    assert batch.flow_b2hw is not None
+    student, later_s = student.split(len(batch.image_bchw))
+    teacher, later_t = teacher.split(len(batch.image_bchw))
+    return student, teacher, FramePair(later_s, later_t, batch.flow_b2hw, batch.image_bchw, batch.next_image_bchw)
 
 
 class Trial:
@@ -86,6 +104,11 @@ class Trial:
 
     Training n epochs, saving, loading and training m more equals n + m at once, bit for bit on CPU: everything random
     is drawn from (seed, epoch). The learning-rate schedule spans the full horizon whatever stops the trial.
+
+    Any number of ranks trains on the same global batches, `train.batch_size` images a step, in the same views, and with
+    the same gradient of the supervised losses. What depends on the number of ranks: terms that compare images of a
+    batch with each other see those of one rank, terms that are means over valid pixels weigh ranks alike, and on CPUs
+    batch statistics are those of one rank (on GPUs of all).
 
     Raises `TrialError` when a loss is not finite, and `DoesNotFitError` when a step does not fit into device memory.
     """
@@ -106,8 +129,13 @@ class Trial:
         supervised = SupervisedLoss(config.train, split, shapes)
         terms = build_terms(config.distill, shapes, teacher_shapes, info)
         self.module = Distillation(student, supervised, terms).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.wrapped: nn.Module = self.module
         if resources.world_size > 1:
+            if self.device.type == "cuda":
+                # Statistics of the whole batch, as with one rank. PyTorch's own function would lose the activations
+                # inside of timm's layers.
+                from timm.layers import convert_sync_batchnorm
+
+                self.module = convert_sync_batchnorm(self.module)
             # Queues that store what all ranks push are equal by themselves, and too large to broadcast at every step.
             queues = {name: each for name, each in self.module.named_modules() if isinstance(each, ClassQueue)}
             alike = [
@@ -118,7 +146,9 @@ class Trial:
                 self.module, alike
             )
             # Some encoders hold layers that a shallow decoder never runs.
-            self.wrapped = DistributedDataParallel(self.module, find_unused_parameters=True)
+            self.wrapped: nn.Module = DistributedDataParallel(self.module, find_unused_parameters=True)
+        else:
+            self.wrapped = self.module
         later = frame_source(config.data, info) if terms.needs.video else None
         self.cached = self._cached_teacher(teacher_shapes, later == "video") if config.distill else None
         self.teacher = resources.teacher(config) if config.distill and self.cached is None else None
@@ -158,6 +188,10 @@ class Trial:
             # All ranks must agree on whether the trial goes on; a NaN on one is a NaN of the mean.
             torch.distributed.all_reduce(losses_ns)
             losses_ns /= self.resources.world_size
+            if metrics:
+                ratios_n = torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.device)
+                torch.distributed.all_reduce(ratios_n)
+                metrics = dict(zip(metrics, (ratios_n / self.resources.world_size).tolist(), strict=True))
         self._check_finite(list(history), losses_ns)
         self.epoch += 1
         metrics |= {f"loss/{name}": mean for name, mean in zip(history, losses_ns.mean(1).tolist(), strict=True)}
@@ -197,20 +231,40 @@ class Trial:
         self.opponents.zero_grad()
         totals: dict[str, Tensor] = {}
         bf16 = self.config.train.precision == "bf16"
+        norms_3 = self._norms(batch)
         for micro in batch.tensor_split(self.micro_batches):
             share = len(micro.image_bchw) / len(batch.image_bchw)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
                 teacher = self.teacher_output(micro)
-                task, weighted, logits = self.wrapped(micro, teacher, self.epoch, self.config.train.epochs)
+                task, weighted, ratios = self.wrapped(
+                    micro,
+                    teacher,
+                    self.epoch,
+                    self.config.train.epochs,
+                    None if norms_3 is None else norms_3 * share,
+                    diagnose is not None,
+                )
             total = task + sum(weighted.values(), torch.zeros((), device=self.device))
-            if diagnose is not None and weighted and self.resources.world_size == 1:
-                ratios = self.module.terms.gradient_ratio(task, weighted, logits)
+            if diagnose is not None:
                 diagnose |= {f"grad_ratio/{name}": ratio for name, ratio in ratios.items()}
             (total * share).backward()
             opponents = self.opponents.backward(share)
             for name, value in {"task": task, **weighted, "total": total, **opponents}.items():
                 totals[name] = totals.get(name, torch.zeros((), device=self.device)) + value.detach() * share
         return totals
+
+    def _norms(self, batch: Batch) -> Tensor | None:
+        """What the supervised losses are divided by, so that they do not depend on how a global batch is cut up.
+
+        None where it is in one piece: then it is what the loss finds by itself.
+        """
+        if self.resources.world_size == self.micro_batches == 1:
+            return None
+        norms_3: Tensor = self.module.supervised.norms(batch.label_bhw)
+        if self.resources.world_size > 1:
+            torch.distributed.all_reduce(norms_3)
+            norms_3 /= self.resources.world_size  # DDP takes the mean of the ranks' gradients
+        return norms_3
 
     def _cached_teacher(self, shapes: Shapes, next_frames: bool) -> CachedTeacher | None:
         needed = needed_maps(self.module.terms.needs)
@@ -251,6 +305,9 @@ class Trial:
         started = time.monotonic()
         student = self.module.student.eval()
         student.detail_taps = False  # they serve training alone
+        if self.resources.world_size > 1:
+            for buffer in student.buffers():
+                torch.distributed.broadcast(buffer, 0)  # each rank has batch statistics of its own; rank 0's are saved
         info = self.resources.store.info
         matrix, temporal = (ConfusionMatrix(info.num_classes, self.device) for _ in range(2))
         bf16 = self.config.train.precision == "bf16"

@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from kdsearch.config.trial import TrialConfig
 from kdsearch.data.loader import Batch
 from kdsearch.data.store import Store
 from kdsearch.student import load_student, save_student
@@ -151,54 +147,3 @@ def test_a_student_is_read_back_exactly_and_carries_no_term(
         expected = trial.module.student.eval()(batch.image_bchw).logits
         # Training runs in channels_last, which adds up in another order.
         torch.testing.assert_close(student(student.preprocess(images[: len(expected)])), expected, atol=1e-4, rtol=1e-4)
-
-
-TWO_RANKS = """
-import json, sys
-from pathlib import Path
-from kdsearch.compat import ensure_torchvision
-ensure_torchvision()
-import torch, torch.distributed as dist
-from kdsearch.config.trial import TrialConfig
-from kdsearch.train.resources import Resources
-from kdsearch.train.trial import Trial
-torch.set_num_threads(1)
-rank, store, weights, port, config = int(sys.argv[1]), *sys.argv[2:]
-dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-trial = Trial(TrialConfig.model_validate_json(config), Resources(Path(store), Path(weights), rank=rank, world_size=2))
-metrics = trial.train_epoch() | trial.validate()
-queues = [b for name, b in trial.module.named_buffers() if "queue" in name]
-digest = sum(float(p.double().abs().sum()) for p in [*trial.module.parameters(), *queues])
-print(json.dumps({"digest": digest, **metrics}))
-dist.destroy_process_group()
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "terms",
-    [{"dsrd": {}, "clfd": {}}, {"cirkd_memory": {"queue": 40, "region_queue": 9}, "adversarial": {"width": 8}}],
-    ids=lambda terms: "-".join(terms),
-)
-def test_two_ranks_stay_equal_and_validate_the_whole_split(
-    terms: dict[str, Any], store: Store, teacher_weights: Path
-) -> None:
-    import json
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    text = distilled(**terms).model_dump_json()
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_RANKS, str(rank), str(store.path), str(teacher_weights), port, text],
-            stdout=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    zero, one = (json.loads(rank.communicate(timeout=120)[0]) for rank in ranks)
-    assert zero["digest"] == one["digest"]
-    assert zero["val/miou"] == one["val/miou"]
-    assert zero["loss/total"] == one["loss/total"]
-    assert TrialConfig.model_validate_json(text) == distilled(**terms)
