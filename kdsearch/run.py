@@ -23,24 +23,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", metavar="NAME=FOLDER", help="data set and where it lies; without it the demo profile runs")
     add("--profile", metavar="P", help="a profile of the space (default: the one named like the data set)")
     add("--set", metavar="K=V", action="append", default=[], dest="overrides", help="override any leaf; may repeat")
-    add("--trials", metavar="N", type=_positive, help="number of trials")
+    add("--trials", metavar="N", type=positive, help="number of trials")
     add("--name", metavar="NAME", help="name of the run folder (default: space and time)")
     add("--resume", action="store_true", help="go on with a study that was interrupted")
     add("--storage", metavar="DIR", help="folder of all runs (default: ./runs; in a submitted job: ~/kdsearch-runs)")
     add("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db in the run folder)")
     add("--address", metavar="ADDR", help="Ray cluster to use (default: the job's own, else one started here)")
-    add("--workers-per-trial", metavar="N", type=_positive, default=1, help="DDP ranks of each trial")
+    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial")
     add(
         "--gpus-per-worker",
         metavar="F",
         type=float,
         help="share of a GPU for each rank (default: 1 where there are any)",
     )
-    add("--max-concurrent", metavar="N", type=_positive, help="trials at a time (default: what fits)")
+    add("--max-concurrent", metavar="N", type=positive, help="trials at a time (default: what fits)")
     add(
         "--grow-to",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="trials at a time that an autoscaling cluster may come to hold: so many ask for room, and wait for nodes",
     )
     add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
@@ -92,7 +92,8 @@ def run(options: argparse.Namespace) -> int:
         return 2
 
 
-def _positive(text: str) -> int:
+def positive(text: str) -> int:
+    """The type of an option that counts things."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")

@@ -9,12 +9,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kdsearch.run import _positive as positive
+from kdsearch.run import positive
 
-LIMIT_S = 60.0
-TOTAL_S = 240.0
+if TYPE_CHECKING:
+    from kdsearch.config.space import Sample, SearchSpace
+    from kdsearch.config.trial import TrialConfig
+    from kdsearch.data.info import DatasetInfo
+    from kdsearch.search.plan.estimate import Model
+    from kdsearch.search.plan.measure import Measured
+
+LIMIT_S = 120.0
+TOTAL_S = 300.0
 FLOPS = {"cpu": 2e10, "cuda": 5e12}
 """Operations a second that a step reaches at least on a core and on a GPU: only to choose how many images to time."""
 STEP_S = 3.0
@@ -109,7 +116,7 @@ class Plan:
     notes: list[str] = field(default_factory=list)
 
 
-def make_plan(space: Any, options: argparse.Namespace, say: Callable[[str], None]) -> Plan:
+def make_plan(space: SearchSpace, options: argparse.Namespace, say: Callable[[str], None]) -> Plan:
     """Measure, and put the estimates together. Raises `UserError` for what could not be trained either."""
     import torch
 
@@ -130,7 +137,7 @@ def make_plan(space: Any, options: argparse.Namespace, say: Callable[[str], None
     images = {split: len(reader.keys(split)) for split in ("train", "val")}
     info = reader.info
 
-    def costs(trial: Any) -> dict[str, float]:
+    def costs(trial: TrialConfig) -> dict[str, float]:
         cost = models.cost(trial.student, info, config.data.size)
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
@@ -152,7 +159,7 @@ def make_plan(space: Any, options: argparse.Namespace, say: Callable[[str], None
     for name, sample, gflops in chosen:
         trial = sample.trial
         batch = trial.train.batch_size // ranks
-        timed = _images_to_time(trial, info, batch, on_gpu, models)
+        timed = _images_to_time(trial, info, batch, on_gpu)
         student = f"{trial.student.arch} {trial.student.encoder}"
         rows.append(Row(name, student, list(trial.distill), gflops, batch, timed))
         jobs.append(Job(f"{name}: {student}", trial.model_dump_json(), timed, batch, 1))
@@ -160,7 +167,7 @@ def make_plan(space: Any, options: argparse.Namespace, say: Callable[[str], None
     if config.teacher is not None and config.teacher.checkpoint is None:
         alone = teacher_trial(config)
         batch = alone.train.batch_size // ranks
-        timed = _images_to_time(alone, info, batch, on_gpu, models)
+        timed = _images_to_time(alone, info, batch, on_gpu)
         teacher = Job("the teacher", alone.model_dump_json(), timed, batch, 1 if on_gpu else slots)
         jobs.insert(1, teacher)
     teacher_s = None
@@ -195,7 +202,13 @@ def make_plan(space: Any, options: argparse.Namespace, say: Callable[[str], None
 
 
 def _summarise(
-    plan: Plan, space: Any, model: Any, drawn: list[Any], teacher_s: float | None, confirm: bool, on_gpu: bool
+    plan: Plan,
+    space: SearchSpace,
+    model: Model,
+    drawn: list[tuple[Sample, float]],
+    teacher_s: float | None,
+    confirm: bool,
+    on_gpu: bool,
 ) -> None:
     from kdsearch.search.plan import estimate
 
@@ -249,7 +262,7 @@ def _summarise(
     plan.notes.append("Not in it: starting Ray and the workers (about half a minute), and reading the data set once.")
 
 
-def _fill(row: Row, config: Any, gflops: float, model: Any) -> None:
+def _fill(row: Row, config: TrialConfig, gflops: float, model: Model) -> None:
     from kdsearch.search.plan import estimate
 
     image = model.image(config, gflops)
@@ -283,12 +296,14 @@ def _advice(row: Row) -> str:
     return " Give it longer with --limit, or plan on a machine like those of the study."
 
 
-def _memory(measured: Any) -> dict[str, float]:
+def _memory(measured: Measured) -> dict[str, float]:
     return {name: size / 1e9 for name, size in measured.memory.items()}
 
 
-def _images_to_time(config: Any, info: Any, batch: int, on_gpu: bool, models: Any) -> int:
+def _images_to_time(config: TrialConfig, info: DatasetInfo, batch: int, on_gpu: bool) -> int:
     """Images of a timed step: all of the batch's, or fewer where the step would take long; batch norm wants two."""
+    from kdsearch import models
+
     size = config.data.crop or config.data.size
     flops = 3e9 * models.cost(config.student, info, size).gflops
     if config.teacher is not None and config.distill:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -138,10 +138,6 @@ def least_share(space: SearchSpace, epochs: int) -> float:
         trained += share * (rung - before)
         share, before = share / search.reduction, rung
     return trained / epochs
-
-
-def mean_seconds(model: Model, drawn: Iterable[tuple[Sample, float]]) -> float:
-    return statistics.mean(full_seconds(model, sample.trial, gflops) for sample, gflops in drawn)
 
 
 def _wall(slot_s: float, trainings: int, slots: int) -> float:
