@@ -147,7 +147,7 @@ def test_what_takes_too_long_or_dies_is_said_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(probe, "_serve", hang)
-    jobs = [probe.Job(name, "", 2, 8, 1) for name in ("hangs", "dies", "works")]
+    jobs = [probe.Job(name, "", 2, 8) for name in ("hangs", "dies", "works")]
     results = [result for _, result in probe.run_jobs(jobs, tmp_path, tmp_path, 1.0, 100.0, lambda _: None)]
     assert results[0] == "the term cirkd did not end within 1 s, with 2 images"
     assert results[1] == "the term cirkd ended the process, probably for want of memory"

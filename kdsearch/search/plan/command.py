@@ -162,13 +162,13 @@ def make_plan(space: SearchSpace, options: argparse.Namespace, say: Callable[[st
         timed = _images_to_time(trial, info, batch, on_gpu)
         student = f"{trial.student.arch} {trial.student.encoder}"
         rows.append(Row(name, student, list(trial.distill), gflops, batch, timed))
-        jobs.append(Job(f"{name}: {student}", trial.model_dump_json(), timed, batch, 1))
+        jobs.append(Job(f"{name}: {student}", trial.model_dump_json(), timed, batch))
     teacher = None
     if config.teacher is not None and config.teacher.checkpoint is None:
         alone = teacher_trial(config)
         batch = alone.train.batch_size // ranks
         timed = _images_to_time(alone, info, batch, on_gpu)
-        teacher = Job("the teacher", alone.model_dump_json(), timed, batch, 1 if on_gpu else slots)
+        teacher = Job("the teacher", alone.model_dump_json(), timed, batch)
         jobs.insert(1, teacher)
     teacher_s = None
     with tempfile.TemporaryDirectory(prefix="kdsearch-plan-") as folder:
@@ -181,7 +181,8 @@ def make_plan(space: SearchSpace, options: argparse.Namespace, say: Callable[[st
                     alone = teacher_trial(config)
                     of_teacher = estimate.Model(setting)
                     of_teacher.add(alone, 0.0, result)
-                    teacher_s = estimate.full_seconds(of_teacher, alone, 0.0)
+                    # In a study it has the threads of all slots; they are taken to share it evenly.
+                    teacher_s = estimate.full_seconds(of_teacher, alone, 0.0) / (1 if on_gpu else slots)
                 else:
                     plan.warnings.append(f"The teacher's own training is not in the estimate: {result}.")
                 continue

@@ -222,7 +222,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
         # Of this process alone: another's load on the machine would not be there in the study.
         started = time.process_time()
         run()
-        return (time.process_time() - started) / torch.get_num_threads()
+        return time.process_time() - started
 
     seconds, end = [once()], time.perf_counter() + ENOUGH_S
     while time.perf_counter() < end and len(seconds) <= REPEATS:

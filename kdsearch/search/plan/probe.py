@@ -15,13 +15,12 @@ from kdsearch.search.plan.measure import Measured
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to measure: with `images` a step where the study has `batch`, on `threads` CPU threads."""
+    """One trial to measure: with `images` a step where the study has `batch`, on one CPU thread."""
 
     name: str
     config: str
     images: int
     batch: int
-    threads: int
 
 
 def run_jobs(
@@ -87,10 +86,10 @@ def _serve(pipe: Connection, store: Path, scratch: Path) -> None:
     from kdsearch.train.trial import TrialError
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
     pipe.send("ready")
     while True:
         job: Job = pipe.recv()
-        torch.set_num_threads(job.threads)
         try:
             config = TrialConfig.model_validate_json(job.config)
             answer = measure(
