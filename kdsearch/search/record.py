@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -60,19 +60,24 @@ class Record:
 
 
 class StudyRecord:
-    """Ask and tell over the journal at `path`.
+    """Ask and tell over the journal at `path`; without one everything stays in memory.
 
     `cost_of` gives static metrics of a configuration (`gflops`, `params_m`) or raises `UserError` where the student
     cannot be built at that size. Raises `UserError` when another process has the journal open.
     """
 
-    def __init__(self, path: Path, space: SearchSpace, cost_of: Callable[[TrialConfig], Mapping[str, float]]) -> None:
+    def __init__(
+        self, path: Path | None, space: SearchSpace, cost_of: Callable[[TrialConfig], Mapping[str, float]]
+    ) -> None:
         self.space = space
         self._cost_of = cost_of
-        self._lock = _lock(path)
-        _drop_torn_line(path)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        storage = JournalStorage(JournalFileBackend(str(path)))
+        self._lock: int | None = None
+        storage: BaseStorage = InMemoryStorage()
+        if path is not None:
+            self._lock = _lock(path)
+            _drop_torn_line(path)
+            storage = JournalStorage(JournalFileBackend(str(path)))
         self._objectives = space.search.objectives
         directions: list[Literal["maximize", "minimize"]] = [
             "maximize" if direction == "max" else "minimize" for direction in self._objectives.values()
@@ -93,7 +98,8 @@ class StudyRecord:
                 self._recall(name, frozen)
 
     def close(self) -> None:
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
 
     # ---- what is known -------------------------------------------------------------------------------------------
 

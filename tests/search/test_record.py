@@ -76,6 +76,21 @@ def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp
     record.close()
 
 
+def test_without_a_path_everything_stays_in_memory(
+    tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    for _ in range(2):
+        record = StudyRecord(None, space, cost_of)
+        assert record.all() == []
+        trial = record.ask()
+        assert trial is not None
+        complete(record, trial)
+        record.close()
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: Path, space: SearchSpace) -> None:
     record = StudyRecord(tmp_path / "study.journal", space, cost_of)
     done, stopped, failed, running = (record.ask() for _ in range(4))
