@@ -17,7 +17,7 @@ def overlay(base: Tree, over: Tree) -> Tree:
     """`over` laid on `base`, both left as they are.
 
     Sections merge; a range or a `one_of` on either side is replaced whole, and so is a section that changes its
-    `arch` (under `data` its `name`), because the keys of one architecture make no sense for another.
+    `arch` (of `data` and of a sampler the `name`), because the keys of one architecture make no sense for another.
     """
     merged: Tree = copy(base)
     for key, value in over.items():
@@ -56,7 +56,7 @@ def _is_section(value: Any) -> TypeGuard[Tree]:
 
 
 def _changes_identity(key: str, old: Tree, new: Tree) -> bool:
-    identity = "name" if key == "data" else "arch"
+    identity = "name" if key in ("data", "sampler") else "arch"
     return identity in new and new[identity] != old.get(identity)
 
 

@@ -46,7 +46,7 @@ def _place(detail: ErrorDetails, root: Section, origin: Origin, params: Mapping[
     for key in _keys(detail):
         if not isinstance(node, Section):
             break
-        if key not in node.children and key == node.children.get("arch"):
+        if key not in node.children and key in (node.children.get("arch"), node.children.get("name")):
             continue  # pydantic names the member of a union that it took
         name, origin, node = join(name, key), node.origins.get(key, origin), node.children.get(key)
         while isinstance(node, OneOf):
@@ -58,7 +58,12 @@ def _place(detail: ErrorDetails, root: Section, origin: Origin, params: Mapping[
 
 def _keys(detail: ErrorDetails) -> list[str]:
     keys = [key for key in detail["loc"] if isinstance(key, str) and key != "[key]"]
-    return [*keys, "arch"] if detail["type"].startswith("union_tag") else keys
+    return [*keys, _tag(detail)] if detail["type"].startswith("union_tag") else keys
+
+
+def _tag(detail: ErrorDetails) -> str:
+    """The key that says which member of a union a section is: `arch`, of a sampler `name`."""
+    return str(detail["ctx"]["discriminator"]).strip("'")
 
 
 _KINDS = {
@@ -77,7 +82,7 @@ def _message(detail: ErrorDetails) -> str:
         return "missing key"
     if kind == "union_tag_invalid":
         known = [tag.strip(" '") for tag in detail["ctx"]["expected_tags"].split(",")]
-        return f"unknown arch '{detail['ctx']['tag']}'.{did_you_mean(detail['ctx']['tag'], known)}"
+        return f"unknown {_tag(detail)} '{detail['ctx']['tag']}'.{did_you_mean(detail['ctx']['tag'], known)}"
     if kind in ("extra_forbidden", "unknown_term", "value_error"):
         return detail["msg"].removeprefix("Value error, ")
     message = f"{_KINDS.get(kind, detail['msg'].removeprefix('Input '))}, got {got!r}"

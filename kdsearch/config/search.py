@@ -16,20 +16,26 @@ from pydantic import (
     field_validator,
 )
 
+from kdsearch.config.sampler import SamplerConfig, TPEConfig
 from kdsearch.config.strict import Listed, Strict
+from kdsearch.errors import did_you_mean
 
 Direction = Literal["max", "min"]
-Cost = Literal["gflops", "params_m"]
 Metric = Literal["miou", "gflops", "params_m"]
 
 DIRECTIONS: dict[Metric, Direction] = {"miou": "max", "gflops": "min", "params_m": "min"}
+
+STATIC = ("gflops", "params_m")
+"""Metrics that are known before training."""
+REPORTED = ("val/", "time/", "loss/", "grad_ratio/")
+"""Beginnings of the names of metrics that trials report after each epoch."""
 
 _CONSTRAINT = r"^\s*(<=|>=)\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$"
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound on a cost that is known before training, written `<= 60`."""
+    """A bound on a metric, written `<= 60`."""
 
     op: Literal["<=", ">="]
     bound: float
@@ -69,10 +75,14 @@ class SearchConfig(Strict):
         min_length=1,
         description="metrics of the frontier, with their direction",
     )
-    constraints: dict[Cost, ConstraintText] = Field({}, description="a trial beyond a bound is never trained")
+    constraints: dict[str, ConstraintText] = Field(
+        {},
+        description="bounds on metrics: a trial beyond one on gflops or params_m is never trained, a trial that ends "
+        "beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) is never on the frontier",
+    )
     rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
     stop: Literal["pareto", "miou", "none"] = Field("pareto", description="what is compared at a rung")
-    sampler: Literal["tpe", "nsga2", "gp", "random", "qmc"] = "tpe"
+    sampler: SamplerConfig = Field(TPEConfig(name="tpe"), description="a name, or a name with the sampler's options")
     seed: int = 0
     reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in so many goes on at a rung")
     max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
@@ -84,6 +94,15 @@ class SearchConfig(Strict):
             if direction != DIRECTIONS[metric]:
                 raise ValueError(f"{metric} has only the direction {DIRECTIONS[metric]}, got {direction}")
         return objectives
+
+    @field_validator("constraints")
+    @classmethod
+    def _known_metrics(cls, constraints: dict[str, Constraint]) -> dict[str, Constraint]:
+        for name in constraints:
+            if name not in STATIC and not name.startswith(REPORTED):
+                known = [*STATIC, "val/miou", "val/iou/<class>", "val/temporal_consistency", "time/train_s"]
+                raise ValueError(f"no metric is called '{name}'.{did_you_mean(name, known)}")
+        return constraints
 
     @field_validator("rungs")
     @classmethod

@@ -23,7 +23,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.config.yaml_tree import Origin, Tree, copy, dump_yaml, parse_yaml, plain
 from kdsearch.errors import UserError, did_you_mean
 
-__all__ = ["Sample", "SearchSpace", "Suggest", "flatten", "load_space", "profile_names", "trial_key"]
+__all__ = ["Sample", "SearchSpace", "Suggest", "flatten", "load_space", "profile_names", "space_from_text", "trial_key"]
 
 Suggest = Callable[[str, Range], Any]
 """Gives a parameter's value from its name and range; of a choice the option, or its category."""
@@ -135,6 +135,11 @@ def load_space(
         if "profiles" in tree:
             raise UserError(f"{tree.origins['profiles']}: profiles: only the space file itself holds profiles")
     return SearchSpace(tree, origin)
+
+
+def space_from_text(text: str, origin: Origin) -> SearchSpace:
+    """The space that `SearchSpace.to_yaml` wrote."""
+    return SearchSpace(parse_yaml(text, lambda line: f"{origin}:{line}"), origin)
 
 
 def profile_names(source: str | Path) -> list[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdsearch.config.space import SearchSpace, trial_key
 from kdsearch.search.confirm import Confirmation, confirmations, repeats
-from kdsearch.search.frontier import costs, hypervolume, non_dominated
+from kdsearch.search.frontier import costs, hypervolume
 from kdsearch.search.record import Outcome, Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 
@@ -133,10 +133,8 @@ class Agenda:
     # ---- the frontier --------------------------------------------------------------------------------------------
 
     def members(self) -> list[Record]:
-        """Complete trials of the search that no other dominates, cheapest first."""
-        complete = self.record.complete("search")
-        mask = non_dominated(costs([r.values() for r in complete], self.space.search.objectives))
-        return sorted((r for r, kept in zip(complete, mask, strict=True) if kept), key=lambda r: r.cost["gflops"])
+        """Complete trials of the search that keep all constraints and that no other dominates, cheapest first."""
+        return sorted(self.record.frontier(), key=lambda r: r.cost["gflops"])
 
     def confirmed(self) -> dict[str, Confirmation]:
         """What repeats and controls say so far of each frontier member, by its id."""

@@ -1,105 +1,74 @@
 """The record of a study: Optuna studies in one journal file, written by the driver alone.
 
-The study `"search"` holds what the sampler asks; `"confirm"` holds repeats and controls, which nobody samples. Every
-trial carries its whole configuration, so the journal alone says what was run and what came of it. A trial that is
-RUNNING when the journal is opened belongs to a driver that is gone: it is handed out again, under its own number.
+The studies `search`, `search-2`, ... hold what the sampler asks, one for each form that the space has had (see
+`generations`); `confirm` holds repeats and controls, which nobody samples. Every trial carries its id and its whole
+configuration, so the journal alone says what was run and what came of it. A trial that is RUNNING when the journal is
+opened belongs to a driver that is gone: it is handed out again, under its own id.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import string
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range, Uniform
-from kdsearch.config.space import Sample, SearchSpace, trial_key
+from kdsearch.config.search import STATIC
+from kdsearch.config.space import Sample, SearchSpace, space_from_text, trial_key
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
+from kdsearch.search import constraints
+from kdsearch.search.carry import Fit, differences, fit
+from kdsearch.search.frontier import costs, non_dominated
+from kdsearch.search.generations import SPACE_ATTR, Extension, check_comparable, same_space, study_name
+from kdsearch.search.journal import Journal
+from kdsearch.search.samplers import SearchStudy, distribution, make_sampler, suggest
+from kdsearch.search.trials import Outcome, Record, Stage, State, attributes, recalled
 
-Stage = Literal["teacher", "search", "confirm", "control"]
-Outcome = Literal["COMPLETE", "PRUNED", "FAIL", "INFEASIBLE"]
-State = Literal["RUNNING"] | Outcome
+__all__ = ["Outcome", "Record", "Stage", "State", "StudyRecord"]
 
 MAX_REDRAWS = 200
 """Draws in a row that give nothing new to train before the space counts as exhausted."""
-
-
-@dataclass
-class Record:
-    """One trial as the journal has it. `metrics` are those of the last epoch it reported."""
-
-    id: str
-    stage: Stage
-    state: State
-    config: TrialConfig
-    params: dict[str, Any]
-    cost: dict[str, float]
-    epoch: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    seconds: float = 0.0
-    reason: str = ""
-
-    @property
-    def miou(self) -> float:
-        return self.metrics.get("val/miou", float("nan"))
-
-    def values(self) -> dict[str, float]:
-        """Everything an objective can name."""
-        return {"miou": self.miou, **self.cost}
 
 
 class StudyRecord:
     """Ask and tell over the journal at `path`; without one everything stays in memory.
 
     `cost_of` gives static metrics of a configuration (`gflops`, `params_m`) or raises `UserError` where the student
-    cannot be built at that size. Raises `UserError` when another process has the journal open.
+    cannot be built at that size. Raises `UserError` when another process has the journal open, and when `space` is not
+    the one the journal was begun with and their results would not compare. Otherwise a changed space starts a new
+    generation, and `extension` says what it took over.
     """
 
     def __init__(
         self, path: Path | None, space: SearchSpace, cost_of: Callable[[TrialConfig], Mapping[str, float]]
     ) -> None:
         self.space = space
+        self.extension: Extension | None = None
+        self.old_spaces: list[str] = []
         self._cost_of = cost_of
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._lock: int | None = None
-        storage: BaseStorage = InMemoryStorage()
-        if path is not None:
-            self._lock = _lock(path)
-            _drop_torn_line(path)
-            storage = JournalStorage(JournalFileBackend(str(path)))
-        self._objectives = space.search.objectives
-        directions: list[Literal["maximize", "minimize"]] = [
-            "maximize" if direction == "max" else "minimize" for direction in self._objectives.values()
-        ]
-        self._studies = {
-            "search": optuna.create_study(
-                storage=storage, study_name="search", directions=directions, load_if_exists=True
-            ),
-            "confirm": optuna.create_study(storage=storage, study_name="confirm", load_if_exists=True),
-        }  # fmt: skip
-        # A resumed study must not draw the random numbers of its first driver again.
-        drawn = len(self._studies["search"].get_trials(deepcopy=False))
-        self._studies["search"].sampler = _sampler(space.search.sampler, space.search.seed + drawn)
+        self._bounds = space.search.constraints
+        self._domains = space.parameters()
         self._records: dict[str, Record] = {}
         self._by_key: dict[str, str] = {}
-        for name, study in self._studies.items():
-            for frozen in study.get_trials(deepcopy=False):
-                self._recall(name, frozen)
+        self._running: dict[str, tuple[optuna.Study, int]] = {}
+        self._members: list[Record] = []
+        self._unfit: set[str] = set()
+        self._searched = 0
+        self._drawn = 0
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._journal = Journal(path)
+        try:
+            self._search = self._open()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
+        self._journal.close()
 
     # ---- what is known -------------------------------------------------------------------------------------------
 
@@ -111,83 +80,86 @@ class StudyRecord:
         return self._records[trial_id]
 
     def running(self) -> Iterator[Record]:
-        return (r for r in self._records.values() if r.state == "RUNNING")
+        return (self._records[trial_id] for trial_id in list(self._running))
 
     def searched(self) -> int:
-        """Trials of the search that took, or take, a slot: infeasible ones and copies are not among them."""
-        return sum(r.stage == "search" and r.state != "INFEASIBLE" for r in self._records.values())
+        """Trials of the search that took, or take, a slot: infeasible ones, copies and imports are not among them."""
+        return self._searched
 
     def complete(self, stage: Stage) -> list[Record]:
         return [r for r in self._records.values() if r.stage == stage and r.state == "COMPLETE"]
+
+    def frontier(self) -> list[Record]:
+        """Complete trials of the search that keep all constraints and that no other dominates, in order of ids."""
+        return self._members
 
     # ---- ask -----------------------------------------------------------------------------------------------------
 
     def ask(self) -> Record | None:
         """The next trial to train, or None when the space holds nothing new.
 
-        The published point comes first. Configurations that cannot run or break a constraint, and those equal to one
-        on record, are told to the sampler at once and replaced.
+        The published point comes first, then what was enqueued. Configurations that cannot run or break a constraint,
+        and those equal to one on record, are told to the sampler at once and replaced.
         """
-        study = self._studies["search"]
-        if not self._records:
-            study.enqueue_trial(dict(self.space.default().params))
         for _ in range(MAX_REDRAWS):
-            trial = study.ask()
-            sample = self.space.sample(partial(_suggest, trial))
+            trial = self._search.ask()
+            sample = self.space.sample(partial(suggest, trial))
             record = self._judge(trial, sample)
             if record is not None:
                 return record
         return None
 
     def _judge(self, trial: optuna.Trial, sample: Sample) -> Record | None:
-        study = self._studies["search"]
         key = trial_key(sample.trial)
         if key in self._by_key:
             self._tell_copy(trial, self._records[self._by_key[key]])
             return None
         cost: dict[str, float] = {}
         reason = ""
+        bounds = constraints.static(self._bounds)
         try:
             cost = dict(self._cost_of(sample.trial))
+            reason = constraints.broken(bounds, cost)
         except UserError as error:
             reason = str(error)
             trial.set_constraint("runs", 1.0)
-        for name, constraint in self.space.search.constraints.items():
-            if name in cost:
-                trial.set_constraint(name, constraint.violation(cost[name]))
-                if constraint.violation(cost[name]) > 0:
-                    reason = f"{name} {cost[name]:.3g} is not {constraint}"
+        for name, violation in constraints.violations(bounds, cost).items():
+            trial.set_constraint(name, violation)
         record = Record(
-            id=f"t{trial.number:04d}", stage="search", state="RUNNING", config=sample.trial, params=dict(sample.params),
+            id=self._next_id(), stage="search", state="RUNNING", config=sample.trial, params=dict(sample.params),
             cost=cost,
         )  # fmt: skip
         self._write(trial, record)
-        self._records[record.id], self._by_key[key] = record, record.id
         if reason:
-            self._finish(record, "INFEASIBLE", reason)
-            self._tell_sampler(study, trial.number, record)
-            return None
-        return record
+            self._end(trial, record, "INFEASIBLE", reason)
+            if not cost:
+                self._unfit.add(record.id)
+        self._keep(record, self._search, trial._trial_id)
+        return None if reason else record
 
     def _tell_copy(self, trial: optuna.Trial, original: Record) -> None:
         """Tell the sampler what is known of an equal configuration, without a record of its own."""
-        study = self._studies["search"]
         trial.set_user_attr("copy_of", original.id)
         if original.state == "COMPLETE":
-            study.tell(trial.number, self._values(original))
+            self._set_bounds(trial, original)
+            self._search.tell(trial, self._values(original))
         else:
             # A PRUNED copy of a running or failed trial steers the sampler away from asking for it again.
-            study.tell(trial.number, state=TrialState.PRUNED)
+            self._search.tell(trial, state=TrialState.PRUNED)
+
+    def enqueue(self, sample: Sample) -> None:
+        """Ask for this sample of the space before the sampler draws again."""
+        self._search.enqueue_trial(dict(sample.params))
 
     def add(self, stage: Literal["confirm", "control"], config: TrialConfig, params: dict[str, Any]) -> Record:
         """Put a trial that was not sampled on record: a repeat of a frontier member, or its control."""
-        trial = self._studies["confirm"].ask()
+        trial = self._confirm.ask()
         record = Record(
             id=f"{stage[:4]}{trial.number:04d}", stage=stage, state="RUNNING", config=config, params=params,
             cost=dict(self._cost_of(config)),
         )  # fmt: skip
         self._write(trial, record)
-        self._records[record.id] = record
+        self._keep(record, self._confirm, trial._trial_id)
         return record
 
     # ---- tell ----------------------------------------------------------------------------------------------------
@@ -197,119 +169,195 @@ class StudyRecord:
 
         INFEASIBLE here is a configuration that turned out not to fit into device memory.
         """
-        study, number = self._study_of(record.id)
+        study, trial_id = self._running.pop(record.id)
+        trial = optuna.Trial(study, trial_id)
         if state == "INFEASIBLE":
-            optuna.Trial(study, self._frozen(study, number)._trial_id).set_constraint("memory", 1.0)
-        self._finish(record, state, reason)
-        self._tell_sampler(study, number, record)
+            trial.set_constraint("memory", 1.0)
+            self._unfit.add(record.id)
+            self._searched -= record.stage == "search"
+        self._end(trial, record, state, reason)
+        self._admit(record)
+        if record.stage == "search" and study is not self._search:
+            self._import(record)
 
-    def _tell_sampler(self, study: optuna.Study, number: int, record: Record) -> None:
-        if record.state == "COMPLETE":
-            study.tell(number, self._values(record) if study is self._studies["search"] else [record.miou])
-        else:
-            # Optuna knows infeasible trials by their constraints; PRUNED lets them have none of the objectives.
-            study.tell(number, state=TrialState.FAIL if record.state == "FAIL" else TrialState.PRUNED)
-
-    def _values(self, record: Record) -> list[float]:
-        known = record.values()
-        return [known[name] for name in self._objectives]
-
-    def _finish(self, record: Record, state: State, reason: str) -> None:
+    def _end(self, trial: optuna.Trial, record: Record, state: Outcome, reason: str) -> None:
         record.state, record.reason = state, reason
-        study, number = self._study_of(record.id)
         outcome = {
             "state": state, "reason": reason, "epoch": record.epoch, "metrics": record.metrics,
             "seconds": record.seconds,
         }  # fmt: skip
-        study._storage.set_trial_user_attr(self._frozen(study, number)._trial_id, "outcome", json.dumps(outcome))
+        trial.set_user_attr("outcome", outcome)
+        self._tell_sampler(trial, record)
 
-    # ---- journal -------------------------------------------------------------------------------------------------
+    def _tell_sampler(self, trial: optuna.Trial, record: Record) -> None:
+        search = self._search
+        if record.state == "COMPLETE" and trial.study is search:
+            self._set_bounds(trial, record)
+            search.tell(trial, self._values(record))
+        elif record.state == "COMPLETE" and trial.study is self._confirm:
+            self._confirm.tell(trial, record.miou)
+        else:
+            # Optuna knows infeasible trials by their constraints; PRUNED lets them have none of the objectives. So does
+            # a trial of an earlier generation, which nobody samples again and which may have had others.
+            trial.study.tell(trial, state=TrialState.FAIL if record.state == "FAIL" else TrialState.PRUNED)
 
-    def _study_of(self, record_id: str) -> tuple[optuna.Study, int]:
-        name = "search" if record_id.startswith("t") else "confirm"
-        return self._studies[name], int(record_id.lstrip(string.ascii_letters))
+    def _set_bounds(self, trial: optuna.Trial, record: Record) -> None:
+        """Tell the sampler how a complete trial stands to bounds on what it reported."""
+        for name, violation in self._violations(record).items():
+            if name not in STATIC:
+                trial.set_constraint(name, violation)
 
-    @staticmethod
-    def _frozen(study: optuna.Study, number: int) -> FrozenTrial:
-        return study.get_trials(deepcopy=False)[number]
+    def _violations(self, record: Record) -> dict[str, float]:
+        # What was not reported counts as one beyond its bound, whatever the unit: it is not known to be kept.
+        return dict.fromkeys(self._bounds, 1.0) | constraints.violations(self._bounds, record.known())
+
+    def _values(self, record: Record) -> list[float]:
+        known = record.values()
+        return [known[name] for name in self.space.search.objectives]
+
+    # ---- records -------------------------------------------------------------------------------------------------
+
+    def _next_id(self) -> str:
+        return f"t{self._drawn:04d}"
+
+    def _keep(self, record: Record, study: optuna.Study, trial_id: int) -> None:
+        """Put a record on the list, in memory."""
+        self._records[record.id] = record
+        if record.state == "RUNNING":
+            self._running[record.id] = study, trial_id
+        if record.stage == "search":
+            self._drawn = max(self._drawn, int(record.id[1:]) + 1)
+            self._searched += record.state != "INFEASIBLE" and not record.origin
+            # What only an earlier, tighter constraint kept from being trained may be asked for again.
+            if record.state != "INFEASIBLE" or record.id in self._unfit or self._breaks_static(record):
+                self._by_key[trial_key(record.config)] = record.id
+        self._admit(record)
+
+    def _breaks_static(self, record: Record) -> bool:
+        return bool(constraints.broken(constraints.static(self._bounds), record.cost))
+
+    def _admit(self, record: Record) -> None:
+        """Let a complete trial onto the frontier if it belongs there."""
+        if record.stage != "search" or record.state != "COMPLETE":
+            return
+        record.broken = record.reason = constraints.broken(self._bounds, record.known())
+        if record.feasible:
+            # In order of their ids, of equal points the first asked is kept, whichever ended first.
+            candidates = sorted([*self._members, record], key=lambda r: int(r.id[1:]))
+            mask = non_dominated(costs([r.values() for r in candidates], self.space.search.objectives))
+            self._members = [r for r, kept in zip(candidates, mask, strict=True) if kept]
 
     @staticmethod
     def _write(trial: optuna.Trial, record: Record) -> None:
-        trial.set_user_attr("stage", record.stage)
-        trial.set_user_attr("cost", json.dumps(record.cost))
-        trial.set_user_attr("params", json.dumps(record.params))
-        trial.set_user_attr("config", record.config.model_dump_json())
+        trial.set_user_attr("trial", attributes(record))
 
-    def _recall(self, study_name: str, frozen: FrozenTrial) -> None:
-        attrs = frozen.user_attrs
-        if "config" not in attrs:
+    # ---- the journal ---------------------------------------------------------------------------------------------
+
+    def _open(self) -> SearchStudy:
+        """Recall everything, and open the search study of the present space."""
+        storage = self._journal.storage
+        names = [study.study_name for study in storage.get_all_studies()]
+        earlier = [optuna.load_study(study_name=name, storage=storage) for name in names if name.startswith("search")]
+        if earlier and SPACE_ATTR not in earlier[-1].user_attrs:
+            # The driver died while it began this generation; nothing was asked of it yet.
+            optuna.delete_study(study_name=earlier.pop().study_name, storage=storage)
+        texts = [study.user_attrs[SPACE_ATTR] for study in earlier]
+        begins = not texts
+        if texts:
+            last = space_from_text(texts[-1], "the study's journal")
+            if not same_space(last, self.space):
+                check_comparable(last, self.space)
+                begins = True
+        self.old_spaces = texts if begins else texts[:-1]
+        name = study_name(len(self.old_spaces) + 1)
+        if begins:
+            directions: list[Literal["maximize", "minimize"]] = [
+                "maximize" if direction == "max" else "minimize" for direction in self.space.search.objectives.values()
+            ]
+            optuna.create_study(storage=storage, study_name=name, directions=directions)
+        self._confirm = optuna.create_study(storage=storage, study_name="confirm", load_if_exists=True)
+        drawn = sum(len(study.get_trials(deepcopy=False)) for study in earlier)
+        sampler = self.space.search.sampler
+        # A resumed study must not draw the random numbers of its first driver again.
+        search = SearchStudy(
+            name, storage, make_sampler(sampler, self.space.search.seed + drawn), getattr(sampler, "history", None)
+        )
+        self._search = search
+        for study in [*earlier[: len(self.old_spaces)], *([] if begins else [search]), self._confirm]:
+            for frozen in study.get_trials(deepcopy=False):
+                self._recall(study, frozen)
+        imported = {trial.user_attrs.get("imported") for trial in search.get_trials(deepcopy=False)}
+        if self.old_spaces:
+            extension = self._import_others(imported)
+            self.extension = extension if begins else None
+        if begins:
+            search.enqueue_trial(dict(self.space.default().params))
+            # Last, so that a generation without it is known to be unfinished.
+            search.set_user_attr(SPACE_ATTR, self.space.to_yaml())
+        return search
+
+    def _import_others(self, imported: set[str | None]) -> Extension:
+        """Tell the sampler of all finished trials of earlier generations that it has not been told of."""
+        extension = Extension(len(self.old_spaces) + 1)
+        drawn_here = {r.user_attrs["trial"]["id"] for r in self._search.get_trials() if "trial" in r.user_attrs}
+        for record in [r for r in self._records.values() if r.stage == "search"]:
+            if record.id in imported or record.id in drawn_here:
+                continue
+            if record.state == "RUNNING":
+                extension.running.append(record.id)
+            elif why := self._import(record):
+                extension.left[record.id] = why
+            else:
+                extension.imported += 1
+        return extension
+
+    def _import(self, record: Record) -> str:
+        """Tell the present sampler of a trial that it did not ask for; or why that cannot be."""
+        fitted = fit(self.space, record.config, record.params)
+        if not fitted.exact:
+            return "; ".join(differences(fitted, record.config)[:3])
+        if record.state == "FAIL":
+            return f"it failed: {record.reason}"
+        if record.state == "INFEASIBLE" and record.id not in self._unfit and not self._breaks_static(record):
+            return "no constraint is against it any more: it may be asked for again"
+        self._search.add_trial(self._frozen(fitted, record, {"imported": record.id}))
+        return ""
+
+    def adopt(self, fitted: Fit, earlier: Record, origin: str) -> Record:
+        """Put a complete trial of an earlier study, equal in everything, on record as one that costs nothing."""
+        record = Record(
+            id=self._next_id(), stage="search", state="COMPLETE", config=earlier.config,
+            params=dict(fitted.sample.params), cost=dict(self._cost_of(earlier.config)), epoch=earlier.epoch,
+            metrics=earlier.metrics, seconds=earlier.seconds, origin=origin,
+        )  # fmt: skip
+        outcome = {"state": "COMPLETE", "epoch": record.epoch, "metrics": record.metrics, "seconds": record.seconds}
+        self._search.add_trial(self._frozen(fitted, record, {"trial": attributes(record), "outcome": outcome}))
+        self._keep(record, self._search, -1)
+        return record
+
+    def _frozen(self, fitted: Fit, record: Record, attributes: dict[str, Any]) -> FrozenTrial:
+        complete = record.state == "COMPLETE"
+        static = constraints.violations(constraints.static(self._bounds), record.cost)
+        return create_trial(
+            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
+            values=self._values(record) if complete else None,
+            params=dict(fitted.sample.params),
+            distributions={name: distribution(self._domains[name]) for name in fitted.sample.params},
+            user_attrs=attributes,
+            constraints=(self._violations(record) if complete else static)
+            | ({"runs": 1.0} if record.id in self._unfit else {}),
+        )
+
+    def _recall(self, study: optuna.Study, frozen: FrozenTrial) -> None:
+        record = recalled(frozen)
+        if record is None:
             # The driver died between asking and writing the configuration down; nothing was trained.
             if frozen.state == TrialState.RUNNING:
-                self._studies[study_name].tell(frozen.number, state=TrialState.FAIL)
+                study.tell(frozen.number, state=TrialState.FAIL)
             return
-        prefix = "t" if study_name == "search" else attrs["stage"][:4]
-        outcome = json.loads(attrs.get("outcome", "{}"))
-        record = Record(
-            id=f"{prefix}{frozen.number:04d}", stage=attrs["stage"], state=outcome.get("state", "RUNNING"),
-            config=TrialConfig.model_validate_json(attrs["config"]), params=json.loads(attrs["params"]),
-            cost=json.loads(attrs["cost"]), epoch=outcome.get("epoch", 0), metrics=outcome.get("metrics", {}),
-            seconds=outcome.get("seconds", 0.0), reason=outcome.get("reason", ""),
-        )  # fmt: skip
-        self._records[record.id] = record
-        if record.stage == "search":
-            self._by_key[trial_key(record.config)] = record.id
+        if any(frozen.constraints.get(name, 0.0) > 0 for name in ("memory", "runs")):
+            self._unfit.add(record.id)
+        self._keep(record, study, frozen._trial_id)
         if frozen.state == TrialState.RUNNING and record.state != "RUNNING":
             # The driver died between writing the outcome down and telling the sampler.
-            self._tell_sampler(self._studies[study_name], frozen.number, record)
-
-
-def _suggest(trial: optuna.Trial, name: str, domain: Range) -> Any:
-    match domain:
-        case Choice():
-            return trial.suggest_categorical(name, domain.categories)
-        case Int() | IntLog():
-            return trial.suggest_int(name, domain.low, domain.high, log=isinstance(domain, IntLog))
-        case Uniform() | Log():
-            return trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
-
-
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
-    match name:
-        case "tpe":
-            # `constant_liar` keeps parallel slots from asking for neighbours of what is running.
-            return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case "gp":
-            return optuna.samplers.GPSampler(seed=seed)
-        case "random":
-            return optuna.samplers.RandomSampler(seed=seed)
-        case "qmc":
-            return optuna.samplers.QMCSampler(seed=seed)
-    raise ValueError(f"no sampler is named {name!r}")
-
-
-def _lock(journal: Path) -> int:
-    """Hold the journal for this process; the operating system lets go of it when the process ends, however it ends."""
-    handle = os.open(journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UserError(
-            f"Another process is running the study in {journal.parent}; wait for it, or give another --name."
-        ) from error
-    # Optuna's own lock is a symlink that outlives a killed process; whoever holds ours is alone, so it is stale.
-    Path(f"{journal}.lock").unlink(missing_ok=True)
-    return handle
-
-
-def _drop_torn_line(journal: Path) -> None:
-    """Cut an unfinished last line, left by a process that was killed while writing it."""
-    if not journal.exists():
-        return
-    with journal.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
-            file.truncate(whole)
+            self._tell_sampler(optuna.Trial(study, frozen._trial_id), record)

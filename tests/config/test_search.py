@@ -5,14 +5,30 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from kdsearch.config.sampler import TPEConfig
 from kdsearch.config.search import ConfirmConfig, Constraint, SearchConfig
 
 
 def test_defaults() -> None:
     search = SearchConfig()
-    assert (search.trials, search.rungs, search.stop, search.sampler) == (100, (), "pareto", "tpe")
+    assert (search.trials, search.rungs, search.stop, search.sampler.name) == (100, (), "pareto", "tpe")
     assert search.objectives == {"miou": "max", "gflops": "min"}
     assert ConfirmConfig().seeds == 0
+
+
+def test_samplers_by_name_with_their_options() -> None:
+    by_name = SearchConfig.model_validate({"sampler": "gp"})
+    assert by_name.sampler == SearchConfig.model_validate({"sampler": {"name": "gp"}}).sampler
+    options = SearchConfig.model_validate({"sampler": {"multivariate": True, "n_startup_trials": 3}}).sampler
+    assert isinstance(options, TPEConfig)
+    assert (options.multivariate, options.n_startup_trials, options.n_ei_candidates) == (True, 3, 24)
+    again = SearchConfig.model_validate(by_name.model_dump(mode="json"))
+    assert again == by_name
+
+
+def test_constraints_on_what_trials_report() -> None:
+    search = SearchConfig.model_validate({"constraints": {"val/iou/person": ">= 0.5", "time/train_s": "<= 90"}})
+    assert search.constraints["val/iou/person"].violation(0.25) == 0.25
 
 
 def test_constraints() -> None:
@@ -30,7 +46,7 @@ def test_constraints() -> None:
         ({"objectives": {"miou": "min"}}, "miou has only the direction max, got min"),
         ({"objectives": {}}, "at least 1 item"),
         ({"objectives": {"iou": "max"}}, "'miou', 'gflops' or 'params_m'"),
-        ({"constraints": {"miou": ">= 0.5"}}, "'gflops' or 'params_m'"),
+        ({"constraints": {"miou": ">= 0.5"}}, "no metric is called 'miou'. Did you mean 'val/miou'?"),
         ({"constraints": {"gflops": "60"}}, "should be text such as '<= 60'"),
         ({"constraints": {"gflops": 60}}, "should be text such as '<= 60'"),
         ({"constraints": {"gflops": "<= -1"}}, "should be text such as '<= 60'"),
@@ -39,7 +55,11 @@ def test_constraints() -> None:
         ({"reduction": 1}, "greater than or equal to 2"),
         ({"trials": 0}, "greater than 0"),
         ({"max_failures": -1}, "greater than or equal to 0"),
-        ({"sampler": "cma"}, "'tpe', 'nsga2', 'gp', 'random' or 'qmc'"),
+        ({"sampler": "cma"}, "'tpe', 'nsga2', 'gp', 'random', 'qmc'"),
+        ({"sampler": {"name": "tpe", "n_startup": 3}}, "unknown key. Did you mean 'n_startup_trials'?"),
+        ({"sampler": {"name": "random", "scramble": True}}, "unknown key"),
+        ({"sampler": {"name": "tpe", "group": True}}, "group has no effect without multivariate"),
+        ({"sampler": {"name": "qmc", "qmc_type": "lattice"}}, "'sobol' or 'halton'"),
         ({"trails": 3}, "unknown key. Did you mean 'trials'?"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_failure_is_told_with_its_reason_and_the_search_goes_on(agenda: MakeAg
     assert listener.of("restarted") == [(first.id, "the workers died")]
     assert (study.record.get(first.id).state, study.record.get(first.id).reason) == ("FAIL", "its workers died")
     assert study.record.get(second.id).state == "INFEASIBLE"
-    assert study.record._studies["search"].trials[int(second.id[1:])].constraints["memory"] == 1.0
+    assert study.record._search.trials[int(second.id[1:])].constraints["memory"] == 1.0
     assert next_record(study).id not in (first.id, second.id)
 
 

@@ -43,7 +43,7 @@ def test_infeasible_configurations_are_told_and_take_no_slot(record: StudyRecord
     assert all(trial.config.student.encoder == "resnet34" for trial in infeasible)
     assert "gflops 9 is not <= 5" in infeasible[0].reason
     assert record.searched() == 8
-    told = record._studies["search"].trials
+    told = record._search.trials
     assert all(told[int(trial.id[1:])].constraints["gflops"] == 4.0 for trial in infeasible)
 
 
@@ -70,7 +70,7 @@ def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp
         complete(record, trial)
         asked.append(trial.config.student.encoder)
     assert sorted(asked) == ["mobilenet_v2", "resnet18"]
-    copies = [t for t in record._studies["search"].trials if "copy_of" in t.user_attrs]
+    copies = [t for t in record._search.trials if "copy_of" in t.user_attrs]
     assert copies
     assert all(t.state.is_finished() for t in copies)
     record.close()
@@ -115,15 +115,22 @@ def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: 
     again.close()
 
 
-def test_an_outcome_written_but_not_told_is_told_on_opening(tmp_path: Path, space: SearchSpace) -> None:
+def test_an_outcome_written_but_not_told_is_told_on_opening(
+    tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record = StudyRecord(tmp_path / "study.journal", space, cost_of)
     trial = record.ask()
     assert trial is not None
-    trial.epoch, trial.metrics = 4, {"val/miou": 0.4}
-    record._finish(trial, "COMPLETE", "")  # the driver dies here, before `tell`
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(record, "_tell_sampler", die)
+    with pytest.raises(KeyboardInterrupt):
+        complete(record, trial, 0.4)
     record.close()
     again = StudyRecord(tmp_path / "study.journal", space, cost_of)
-    frozen = again._studies["search"].trials[int(trial.id[1:])]
+    frozen = again._search.trials[int(trial.id[1:])]
     assert frozen.values == [0.4, trial.cost["gflops"]]
     again.close()
 
@@ -179,7 +186,7 @@ def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: P
         assert len(list(record.running())) <= 1
         assert len(record.all()) >= seen
         seen = len(record.all())
-        told = record._studies["search"].trials
+        told = record._search.trials
         assert all(t.state.is_finished() or f"t{t.number:04d}" in {r.id for r in record.running()} for t in told)
         record.close()
     assert seen > 3

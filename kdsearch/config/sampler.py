@@ -1,0 +1,85 @@
+"""The samplers of a search, by name, each with its own options."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+
+from kdsearch.config.strict import Strict
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class TPEConfig(Strict):
+    """Tree-structured Parzen estimator; with several objectives the multi-objective form (Ozaki et al., 2022)."""
+
+    name: Literal["tpe"]
+    n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that is modelled")
+    n_ei_candidates: PositiveInt = Field(24, description="candidates that are compared for each draw")
+    multivariate: bool = Field(False, description="model the parameters that all trials have together, not one by one")
+    group: bool = Field(False, description="multivariate within each branch of the space; needs multivariate")
+    constant_liar: bool = Field(True, description="keep away from the trials that are running")
+    history: Annotated[int, Field(ge=50)] = Field(
+        400, description="trials it learns from: a quarter the best, the others the latest; bounds the time of a draw"
+    )
+
+    @model_validator(mode="after")
+    def _groups_are_multivariate(self) -> Self:
+        if self.group and not self.multivariate:
+            raise ValueError("group has no effect without multivariate; set multivariate to true as well")
+        return self
+
+
+class NSGA2Config(Strict):
+    """Genetic algorithm with non-dominated sorting (Deb et al., 2002)."""
+
+    name: Literal["nsga2"]
+    population_size: Annotated[int, Field(ge=2)] = Field(50, description="trials of a generation; the first is random")
+    mutation_prob: Probability | None = Field(None, description="none: one parameter of each child on average")
+    crossover_prob: Probability = 0.9
+    swapping_prob: Probability = 0.5
+
+
+class GPConfig(Strict):
+    """Gaussian process; with several objectives by expected hypervolume improvement.
+
+    It models the parameters that all trials have; those inside branches are drawn at random.
+    """
+
+    name: Literal["gp"]
+    n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that is modelled")
+    deterministic_objective: bool = Field(False, description="the same trial gives the same mIoU every time")
+    history: Annotated[int, Field(ge=50)] = Field(
+        150, description="trials it learns from: a quarter the best, the others the latest; time grows with its cube"
+    )
+
+
+class RandomConfig(Strict):
+    """Independent draws."""
+
+    name: Literal["random"]
+
+
+class QMCConfig(Strict):
+    """Quasi-random sequence, more even than random draws; parameters inside branches are drawn at random."""
+
+    name: Literal["qmc"]
+    qmc_type: Literal["sobol", "halton"] = "sobol"
+    scramble: bool = Field(False, description="shuffle the sequence by search.seed")
+
+
+AnySampler = TPEConfig | NSGA2Config | GPConfig | RandomConfig | QMCConfig
+
+
+def _named(value: Any) -> Any:
+    """`tpe` as `{name: tpe}`; options without a name are those of the default."""
+    if isinstance(value, str):
+        return {"name": value}
+    return {"name": "tpe", **value} if isinstance(value, dict) else value
+
+
+_Tagged = Annotated[AnySampler, Field(discriminator="name")]
+SamplerConfig = Annotated[
+    _Tagged, BeforeValidator(_named, json_schema_input_type=Literal["tpe", "nsga2", "gp", "random", "qmc"] | _Tagged)
+]
