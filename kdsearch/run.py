@@ -12,6 +12,8 @@ EXAMPLES = """examples:
   python -m kdsearch.run clfd --data mfnet=/data/MFNet             your data
   python -m kdsearch.run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50
   python -m kdsearch.run clfd --resume                             go on with the latest study of this space
+  python -m kdsearch.run clfd --resume --trials 80 --set 'train.lr={log: [1e-5, 1e-3]}'        ... with a wider range
+  python -m kdsearch.run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1             what was good there first
 
 exit status: 0 done, 1 the study failed or was interrupted, 2 the request was wrong"""
 
@@ -26,6 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--trials", metavar="N", type=positive, help="number of trials")
     add("--name", metavar="NAME", help="name of the run folder (default: space and time)")
     add("--resume", action="store_true", help="go on with a study that was interrupted")
+    add("--extend", metavar="FILE", help="with --resume: an edited space to go on with; --set works there too")
+    add(
+        "--warm-start",
+        metavar="RUN",
+        action="append",
+        default=[],
+        help="run folder whose best trials come first; may repeat",
+    )
     add("--storage", metavar="DIR", help="folder of all runs (default: ./runs; in a submitted job: ~/kdsearch-runs)")
     add("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db in the run folder)")
     add("--address", metavar="ADDR", help="Ray cluster to use (default: the job's own, else one started here)")
@@ -77,6 +87,8 @@ def run(options: argparse.Namespace) -> int:
                 trials=options.trials,
                 name=options.name,
                 resume=options.resume,
+                extend=options.extend,
+                warm_start=tuple(options.warm_start),
                 storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),
                 tracking_uri=options.tracking_uri,
                 address=options.address,

@@ -11,6 +11,7 @@ import numpy as np
 
 from kdsearch.config.space import SearchSpace, trial_key
 from kdsearch.search.confirm import Confirmation, confirmations, repeats
+from kdsearch.search.constraints import check_reported
 from kdsearch.search.frontier import costs, hypervolume
 from kdsearch.search.record import Outcome, Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -101,6 +102,8 @@ class Agenda:
         record.epoch, record.metrics = epoch, metrics
         record.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
         self._tell("epoch", record)
+        if record.stage == "search":
+            check_reported(self.space, metrics)
         if epoch >= record.config.train.epochs:
             return False
         return record.stage != "search" or self.rungs.keep(record.id, epoch, record.values())

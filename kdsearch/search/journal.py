@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import FrozenTrial
 
 from kdsearch.errors import UserError
+
+_SYNCED = (JournalOperation.CREATE_STUDY, JournalOperation.SET_STUDY_USER_ATTR, JournalOperation.SET_TRIAL_USER_ATTR)
 
 
 class Journal:
@@ -19,17 +25,65 @@ class Journal:
     """
 
     def __init__(self, path: Path | None) -> None:
-        self._lock: int | None = None
+        self._handles: list[int] = []
         self.storage: BaseStorage = InMemoryStorage()
         if path is not None:
-            self._lock = _lock(path)
+            self._handles.append(_lock(path))
             _drop_torn_line(path)
-            self.storage = JournalStorage(JournalFileBackend(str(path)))
+            self._handles.append(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
+            self.storage = JournalStorage(_OneWriter(self._handles[-1]))
 
     def close(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        while self._handles:
+            os.close(self._handles.pop())
+
+
+class _OneWriter(BaseJournalBackend):
+    """Optuna's journal file, line for line, for a process that knows that nobody else writes it.
+
+    Optuna's own backend takes a lock and syncs the disk for every entry, and opens the file again for every look at a
+    trial. Here an entry is one write, and what is read are the entries written since. The disk is synced when a trial
+    is written down and when its outcome is; the entries between are the sampler's, and follow from those.
+    """
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        with open(os.dup(file), "rb") as lines:
+            lines.seek(0)
+            self._unread: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._read = 0
+
+    def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+        assert log_number_from >= self._read, "entries are read once, in order"
+        del self._unread[: log_number_from - self._read]
+        self._read = log_number_from
+        return list(self._unread)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        lines = [json.dumps(log, separators=(",", ":")) for log in logs]
+        self._write(("\n".join(lines) + "\n").encode())
+        if any(log["op_code"] in _SYNCED for log in logs):
+            os.fsync(self._file)
+        # Parsed again, so that what is in memory is what is in the file and shares nothing with the caller.
+        self._unread += map(json.loads, lines)
+
+    def _write(self, data: bytes) -> None:
+        """Append all of `data` or, when the disk is full, nothing."""
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(data):
+                written += os.write(self._file, data[written:])
+        except OSError:
+            os.ftruncate(self._file, end)
+            raise
+
+
+def read_trials(path: Path) -> list[FrozenTrial]:
+    """All trials of the searches in a journal, in order; the file may be in use, and is left as it is."""
+    storage = JournalStorage(JournalFileBackend(str(path)))
+    studies = [study for study in storage.get_all_studies() if study.study_name.startswith("search")]
+    return [t for study in studies for t in storage.get_all_trials(study._study_id, deepcopy=False)]
 
 
 def _lock(journal: Path) -> int:

@@ -32,6 +32,8 @@ __all__ = ["Outcome", "Record", "Stage", "State", "StudyRecord"]
 
 MAX_REDRAWS = 200
 """Draws in a row that give nothing new to train before the space counts as exhausted."""
+SAMPLER_DRAWS = 30
+"""Draws in a row by the sampler; the rest are random, since a model that is sure of its optimum asks for it again."""
 
 
 class StudyRecord:
@@ -79,6 +81,10 @@ class StudyRecord:
     def get(self, trial_id: str) -> Record:
         return self._records[trial_id]
 
+    def knows(self, config: TrialConfig) -> bool:
+        """Whether an equal configuration of the search is on record."""
+        return trial_key(config) in self._by_key
+
     def running(self) -> Iterator[Record]:
         return (self._records[trial_id] for trial_id in list(self._running))
 
@@ -101,13 +107,19 @@ class StudyRecord:
         The published point comes first, then what was enqueued. Configurations that cannot run or break a constraint,
         and those equal to one on record, are told to the sampler at once and replaced.
         """
-        for _ in range(MAX_REDRAWS):
-            trial = self._search.ask()
-            sample = self.space.sample(partial(suggest, trial))
-            record = self._judge(trial, sample)
-            if record is not None:
-                return record
-        return None
+        sampler = self._search.sampler
+        try:
+            for draw in range(MAX_REDRAWS):
+                if draw == SAMPLER_DRAWS:
+                    self._search.sampler = self._random
+                trial = self._search.ask()
+                sample = self.space.sample(partial(suggest, trial))
+                record = self._judge(trial, sample)
+                if record is not None:
+                    return record
+            return None
+        finally:
+            self._search.sampler = sampler
 
     def _judge(self, trial: optuna.Trial, sample: Sample) -> Record | None:
         key = trial_key(sample.trial)
@@ -126,7 +138,7 @@ class StudyRecord:
         for name, violation in constraints.violations(bounds, cost).items():
             trial.set_constraint(name, violation)
         record = Record(
-            id=self._next_id(), stage="search", state="RUNNING", config=sample.trial, params=dict(sample.params),
+            id=self.next_id(), stage="search", state="RUNNING", config=sample.trial, params=dict(sample.params),
             cost=cost,
         )  # fmt: skip
         self._write(trial, record)
@@ -217,7 +229,8 @@ class StudyRecord:
 
     # ---- records -------------------------------------------------------------------------------------------------
 
-    def _next_id(self) -> str:
+    def next_id(self) -> str:
+        """The id of the next trial of the search."""
         return f"t{self._drawn:04d}"
 
     def _keep(self, record: Record, study: optuna.Study, trial_id: int) -> None:
@@ -279,9 +292,9 @@ class StudyRecord:
         drawn = sum(len(study.get_trials(deepcopy=False)) for study in earlier)
         sampler = self.space.search.sampler
         # A resumed study must not draw the random numbers of its first driver again.
-        search = SearchStudy(
-            name, storage, make_sampler(sampler, self.space.search.seed + drawn), getattr(sampler, "history", None)
-        )
+        seed = self.space.search.seed + drawn
+        self._random = optuna.samplers.RandomSampler(seed=seed)
+        search = SearchStudy(name, storage, make_sampler(sampler, seed), getattr(sampler, "history", None))
         self._search = search
         for study in [*earlier[: len(self.old_spaces)], *([] if begins else [search]), self._confirm]:
             for frozen in study.get_trials(deepcopy=False):
@@ -320,13 +333,17 @@ class StudyRecord:
             return f"it failed: {record.reason}"
         if record.state == "INFEASIBLE" and record.id not in self._unfit and not self._breaks_static(record):
             return "no constraint is against it any more: it may be asked for again"
-        self._search.add_trial(self._frozen(fitted, record, {"imported": record.id}))
+        self.inform(fitted, record)
         return ""
+
+    def inform(self, fitted: Fit, record: Record) -> None:
+        """Tell the sampler of a finished trial that it did not ask for, without a record here."""
+        self._search.add_trial(self._frozen(fitted, record, {"imported": record.id}))
 
     def adopt(self, fitted: Fit, earlier: Record, origin: str) -> Record:
         """Put a complete trial of an earlier study, equal in everything, on record as one that costs nothing."""
         record = Record(
-            id=self._next_id(), stage="search", state="COMPLETE", config=earlier.config,
+            id=self.next_id(), stage="search", state="COMPLETE", config=earlier.config,
             params=dict(fitted.sample.params), cost=dict(self._cost_of(earlier.config)), epoch=earlier.epoch,
             metrics=earlier.metrics, seconds=earlier.seconds, origin=origin,
         )  # fmt: skip

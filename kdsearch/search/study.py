@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
+
 from kdsearch import models
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space import SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
@@ -26,8 +28,12 @@ from kdsearch.requested import requested_space
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import check_batches, check_fits, connected, place, slots
+from kdsearch.search.constraints import check_names
+from kdsearch.search.generations import keep_old_spaces, space_to_go_on_with
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
+from kdsearch.search.warm_start import Earlier, read_earlier, warm_start
+from kdsearch.search.warm_start import lines as carried_lines
 from kdsearch.search.workers import Job
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker, check_server
@@ -48,6 +54,8 @@ class Request:
     trials: int | None = None
     name: str | None = None
     resume: bool = False
+    extend: str | None = None
+    warm_start: Sequence[str] = ()
     storage: str = "runs"
     tracking_uri: str | None = None
     address: str | None = None
@@ -70,6 +78,7 @@ def run_study(request: Request) -> int:
     run = _run_folder(request)
     space = _space(request, run)
     check_batches(space, request.workers_per_trial)
+    earlier = [read_earlier(folder) for folder in request.warm_start]
     open_reader(space.default().trial.data)  # a wrong folder is an error before anything is written
     if request.tracking_uri is not None:
         check_server(request.tracking_uri)
@@ -78,7 +87,7 @@ def run_study(request: Request) -> int:
     training = threading.Event()
     try:
         with _interruptible():
-            return _run_study(request, run, space, training)
+            return _run_study(request, run, space, earlier, training)
     except Interrupted:
         print(f"Interrupted. What there is stays in {run.path}.")
         return 1
@@ -88,7 +97,9 @@ def run_study(request: Request) -> int:
         raise
 
 
-def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: threading.Event) -> int:
+def _run_study(
+    request: Request, run: RunFolder, space: SearchSpace, earlier: Sequence[Earlier], training: threading.Event
+) -> int:
     """`training` is set when the first trial may start: from then on the run folder holds work."""
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
@@ -101,6 +112,13 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             view.say(planned.why)
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
+        keep_old_spaces(run, record.old_spaces)
+        notes = [] if record.extension is None else record.extension.lines()
+        if earlier:
+            notes += carried_lines(warm_start(record, space, run, earlier))
+        for note in notes:
+            view.say(escape(note))
+            print(note, flush=True)  # to run.log
         tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say))
         write_text(run.space, space.to_yaml())
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
@@ -187,6 +205,7 @@ class _Costs:
                 f"the data set {info.name} has single images: set data.frames to views and data.consistency to false, "
                 "or choose a video set (camvid with option flow, scenes)."
             )
+        check_names(self.space, info)
         for corner, sample in self.space.corners():
             try:
                 self(sample.trial)
@@ -263,10 +282,14 @@ def _run_folder(request: Request) -> RunFolder:
 def _space(request: Request, run: RunFolder) -> SearchSpace:
     trials = [] if request.trials is None else [f"search.trials={request.trials}"]
     if not request.resume:
+        if request.extend:
+            raise UserError(f"--extend {request.extend}: only a study that goes on is extended; add --resume.")
         return requested_space(request.space, request.profile, [*request.overrides, *trials], request.data)
-    if request.profile or request.overrides or request.data:
-        raise UserError("A resumed study keeps its space: leave --profile, --set and --data out (--trials may grow).")
-    return load_space(run.space, overrides=trials)
+    if request.profile or request.data:
+        raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
+    if request.warm_start:
+        raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
+    return space_to_go_on_with(run, request.extend, [*request.overrides, *trials])
 
 
 def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:

@@ -1,0 +1,206 @@
+"""A study that goes on with a changed space: what is imported, what stays, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.errors import UserError
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.generations import keep_old_spaces, space_to_go_on_with
+from kdsearch.search.record import Record, StudyRecord
+from tests.search.conftest import SPACE, cost_of
+
+Load = Callable[[str], SearchSpace]
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Load:
+    def load_text(text: str) -> SearchSpace:
+        path = tmp_path / "changed.yaml"
+        path.write_text(text)
+        return load_space(path)
+
+    return load_text
+
+
+def ask(record: StudyRecord) -> Record:
+    trial = record.ask()
+    assert trial is not None
+    return trial
+
+
+def finish(record: StudyRecord, trial: Record, miou: float, **metrics: float) -> None:
+    trial.epoch, trial.metrics = 4, {"val/miou": miou, **metrics}
+    record.tell(trial, "COMPLETE")
+
+
+@pytest.fixture
+def begun(tmp_path: Path, space: SearchSpace) -> list[Record]:
+    """A journal with five trials: two complete, one stopped, one failed, one running."""
+    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    trials = [ask(record) for _ in range(5)]
+    finish(record, trials[0], 0.5)
+    finish(record, trials[1], 0.7)
+    trials[2].epoch, trials[2].metrics = 2, {"val/miou": 0.1}
+    record.tell(trials[2], "PRUNED")
+    record.tell(trials[3], "FAIL", "loss/kd is not finite")
+    record.close()
+    return trials
+
+
+def test_the_same_space_goes_on_in_the_same_generation(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+    again = StudyRecord(tmp_path / "study.journal", load(SPACE.replace("trials: 8", "trials: 20")), cost_of)
+    assert again.extension is None
+    assert again.old_spaces == []
+    again.close()
+
+
+def test_a_new_category_and_a_wider_range_import_all_that_could_be(
+    tmp_path: Path, load: Load, begun: list[Record]
+) -> None:
+    wider = SPACE.replace("mobilenet_v2]", "mobilenet_v2, timm-mobilenetv3]").replace("1.0e-2]", "1.0e-1]")
+    again = StudyRecord(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
+    extension = again.extension
+    assert extension is not None
+    assert extension.number == 2
+    assert extension.running == [begun[4].id]
+    assert list(extension.left) == [begun[3].id]  # the failed one
+    infeasible = [r for r in again.all() if r.state == "INFEASIBLE"]
+    assert extension.imported == 3 + len(infeasible)
+    told = {t.user_attrs["imported"]: t for t in again._search.trials if "imported" in t.user_attrs}
+    assert told[begun[1].id].values == [0.7, begun[1].cost["gflops"]]
+    # Old trials keep their ids and stay on the frontier; new ones go on counting.
+    assert [r.miou for r in again.frontier()] == [r.miou for r in begun[:2] if r in _best(begun[:2])]
+    last = max(int(r.id[1:]) for r in again.all())
+    assert int(ask(again).id[1:]) > last
+    # The one that was running ends under its old settings, in its old study, and is imported then.
+    running = again.get(begun[4].id)
+    assert running.config == begun[4].config
+    finish(again, running, 0.9)
+    assert [t.values for t in again._search.trials if t.user_attrs.get("imported") == running.id] == [
+        [0.9, running.cost["gflops"]]
+    ]
+    before = [str(r) for r in again.all() if r.state != "RUNNING"]
+    again.close()
+    reopened = StudyRecord(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
+    assert reopened.extension is None
+    assert [str(r) for r in reopened.all() if r.state != "RUNNING"] == before
+    imported = [t.user_attrs["imported"] for t in reopened._search.trials if "imported" in t.user_attrs]
+    assert len(imported) == len(set(imported))
+    reopened.close()
+
+
+def _best(records: list[Record]) -> list[Record]:
+    return [
+        r for r in records
+        if not any(o is not r and o.miou >= r.miou and o.cost["gflops"] <= r.cost["gflops"] for o in records)
+    ]  # fmt: skip
+
+
+def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason(
+    tmp_path: Path, load: Load, begun: list[Record]
+) -> None:
+    term = SPACE.replace("distill: {kd:", "distill: {at: {weight: 3}, kd:")
+    record = StudyRecord(tmp_path / "study.journal", load(term), cost_of)
+    assert record.extension is not None
+    assert record.extension.imported == 0
+    assert "distill.at.weight is 3 here, None there" in record.extension.left[begun[0].id]
+    assert begun[1].id in {member.id for member in record.frontier()}
+    assert ask(record).config.distill.keys() == {"at", "kd"}
+    record.close()
+
+    optional = SPACE.replace("distill: {kd:", "distill: {at: {one_of: [null, {weight: 3}], default: on}, kd:")
+    third = StudyRecord(tmp_path / "study.journal", load(optional), cost_of)
+    assert third.extension is not None
+    assert third.extension.number == 3
+    assert third.extension.imported >= 3  # without the term is a branch now
+    assert ask(third).config.distill.keys() == {"at", "kd"}
+    third.close()
+
+
+def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+    narrow = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[9.0e-4, 1.1e-3], default: 1.0e-3")
+    record = StudyRecord(tmp_path / "study.journal", load(narrow), cost_of)
+    assert record.extension is not None
+    assert record.extension.imported >= 1  # the published point
+    assert "is outside [0.0009, 0.0011]" in record.extension.left[begun[1].id]
+    assert any("train.lr" in line for line in record.extension.lines())
+    record.close()
+
+
+def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+    tight = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 2", val/miou: ">= 0.6"'))
+    record = StudyRecord(tmp_path / "study.journal", tight, cost_of)
+    assert all(r.cost["gflops"] <= 2 and r.miou >= 0.6 for r in record.frontier())
+    complete = [r for r in record.all() if r.state == "COMPLETE"]
+    assert all(bool(r.broken) == (r.cost["gflops"] > 2 or r.miou < 0.6) for r in complete)
+    record.close()
+
+    loose = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 50"'))
+    again = StudyRecord(tmp_path / "study.journal", loose, cost_of)
+    assert all(r.feasible for r in again.all() if r.state == "COMPLETE")
+    asked = {ask(again).config.student.encoder for _ in range(12)}  # type: ignore[union-attr]
+    assert "resnet34" in asked  # 9 GFLOPs: never trained under the first bound
+    again.close()
+
+
+def test_a_generation_cut_off_at_its_start_begins_again(
+    tmp_path: Path, load: Load, begun: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wider = load(SPACE.replace("1.0e-2]", "1.0e-1]"))
+
+    def die(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kdsearch.search.samplers.SearchStudy.enqueue_trial", die)
+        with pytest.raises(KeyboardInterrupt):
+            StudyRecord(tmp_path / "study.journal", wider, cost_of)
+    record = StudyRecord(tmp_path / "study.journal", wider, cost_of)
+    assert record.extension is not None
+    assert record.extension.number == 2
+    imported = [t.user_attrs["imported"] for t in record._search.trials if "imported" in t.user_attrs]
+    assert len(imported) == len(set(imported)) == record.extension.imported
+    record.close()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.epochs=9", "train.epochs cannot change on --resume"),
+        ("data.size=[32, 32]", "data.size cannot change on --resume"),
+        ("teacher.encoder=resnet18", "teacher.encoder cannot change on --resume"),
+        ("name=other", "A study keeps its name"),
+    ],
+)
+def test_what_would_make_results_incomparable_is_refused(
+    override: str, message: str, tmp_path: Path, space: SearchSpace
+) -> None:
+    run = RunFolder(tmp_path)
+    run.space.write_text(space.to_yaml())
+    with pytest.raises(UserError, match=message):
+        space_to_go_on_with(run, None, [override])
+
+
+def test_the_journal_refuses_them_too_and_is_left_as_it_was(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+    longer = load(SPACE.replace("epochs: 4", "epochs: 9"))
+    with pytest.raises(UserError, match=r"train\.epochs cannot change"):
+        StudyRecord(tmp_path / "study.journal", longer, cost_of)
+    record = StudyRecord(tmp_path / "study.journal", load(SPACE), cost_of)
+    assert record.extension is None
+    record.close()
+
+
+def test_an_edited_space_and_overrides_go_on_from_the_runs_own(tmp_path: Path, space: SearchSpace) -> None:
+    run = RunFolder(tmp_path)
+    run.space.write_text(space.to_yaml())
+    (tmp_path / "edited.yaml").write_text(SPACE.replace("1.0e-2]", "1.0e-1]"))
+    edited = space_to_go_on_with(run, str(tmp_path / "edited.yaml"), ["search.trials=50"])
+    assert edited.search.trials == 50
+    assert edited.parameters()["train.lr"].high == 0.1  # type: ignore[union-attr]
+    keep_old_spaces(run, [space.to_yaml()])
+    assert (tmp_path / "space-1.yaml").read_text() == space.to_yaml()

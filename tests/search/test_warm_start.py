@@ -1,0 +1,134 @@
+"""What earlier studies hand on to a new one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.errors import UserError
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.record import StudyRecord
+from kdsearch.search.warm_start import lines, read_earlier, warm_start
+from tests.search.conftest import SPACE, cost_of
+
+
+@pytest.fixture
+def earlier(tmp_path: Path, space: SearchSpace) -> RunFolder:
+    """A study of six complete trials, with the students of its frontier."""
+    run = RunFolder(tmp_path / "runs" / "first")
+    run.create()
+    run.space.write_text(space.to_yaml())
+    record = StudyRecord(run.journal, space, cost_of)
+    for miou in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2):
+        trial = record.ask()
+        assert trial is not None
+        trial.epoch, trial.metrics = 4, {"val/miou": miou}
+        record.tell(trial, "COMPLETE")
+    for member in record.frontier():
+        run.student(member.id).mkdir()
+        (run.student(member.id) / "model.safetensors").write_text(member.id)
+    record.close()
+    return run
+
+
+def begin(tmp_path: Path, text: str) -> tuple[StudyRecord, SearchSpace, RunFolder]:
+    run = RunFolder(tmp_path / "runs" / "second")
+    run.create()
+    (tmp_path / "second.yaml").write_text(text)
+    space = load_space(tmp_path / "second.yaml")
+    return StudyRecord(run.journal, space, cost_of), space, run
+
+
+def test_settings_of_another_data_set_are_trained_first_after_the_published_point(
+    tmp_path: Path, earlier: RunFolder
+) -> None:
+    record, space, run = begin(tmp_path, SPACE.replace("size: [64, 96]", "size: [32, 64]").replace("s: 8", "s: 12"))
+    study = read_earlier(str(earlier.path))
+    carried = warm_start(record, space, run, [study])
+    first = record.ask()
+    assert first is not None
+    assert first.config == space.default().trial
+    taken = [line for line in carried if line.how == "settings"]
+    assert len(taken) == 3  # a quarter of 12
+    for line in taken:
+        trial = record.ask()
+        assert trial is not None
+        assert trial.params == line.settings
+        assert trial.config.train.lr == next(r for r in study.ranked if r.id == line.trial).config.train.lr
+    assert all("data.size is [32, 64] here" in line.why for line in taken)
+    assert all(r.state == "RUNNING" for r in record.all())  # no value of another data set is told
+    kept = json.loads((run.path / "warm_start.json").read_text())["carried"]
+    assert [(line["trial"], line["how"]) for line in kept] == [(line.trial, line.how) for line in carried]
+    assert len(carried) == len(study.ranked)
+    text = "\n".join(lines(carried))
+    assert "3 settings are trained first" in text
+    assert "raise --trials for more" in text
+    record.close()
+
+
+def test_values_out_of_range_are_dropped_with_the_reason(tmp_path: Path, earlier: RunFolder) -> None:
+    other = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[1.0e-6, 1.0e-5]").replace("mobilenet_v2]", "resnet50]")
+    other = other.replace("distill: {", "distill: {at: {weight: {log: [1, 100], default: 7}}, ")
+    record, space, run = begin(tmp_path, other)
+    carried = warm_start(record, space, run, [read_earlier(str(earlier.path))])
+    part = [line for line in carried if line.how == "part"]
+    assert part
+    for line in part:
+        assert "train.lr: " in line.why
+        assert "is outside [1e-06, 1e-05]" in line.why
+        assert line.settings["train.lr"] == space.default().params["train.lr"]
+        assert line.settings["distill.at.weight"] == 7
+    assert any("student.encoder: mobilenet_v2 is not one of resnet18, resnet34, resnet50" in line.why for line in part)
+    record.close()
+
+
+def test_results_of_equal_trials_are_taken_and_cost_nothing(tmp_path: Path, earlier: RunFolder) -> None:
+    record, space, run = begin(tmp_path, SPACE.replace("1.0e-2]", "1.0e-1]"))
+    study = read_earlier(str(earlier.path))
+    carried = warm_start(record, space, run, [study])
+    assert {line.how for line in carried} == {"result"}
+    assert record.searched() == 0
+    old = StudyRecord(earlier.journal, load_space(earlier.space), cost_of)
+    front = old.frontier()
+    old.close()
+    assert sorted((m.miou, m.cost["gflops"]) for m in record.frontier()) == sorted(
+        (m.miou, m.cost["gflops"]) for m in front
+    )
+    for member in record.frontier():
+        assert member.origin.startswith(str(earlier.path))
+        assert (run.student(member.id) / "model.safetensors").read_text() == Path(member.origin).name
+    values = sorted(t.values[0] for t in record._search.trials if t.values)
+    assert values == sorted(r.miou for r in study.ranked)  # the sampler knows them all
+    ids = {r.id for r in record.all()}
+    trial = record.ask()
+    assert trial is not None
+    assert trial.id not in ids
+    before = [(r.id, r.miou, r.origin) for r in record.all() if r.state == "COMPLETE"]
+    record.close()
+    again = StudyRecord(run.journal, space, cost_of)
+    assert [(r.id, r.miou, r.origin) for r in again.all() if r.state == "COMPLETE"] == before
+    assert again.searched() == 1
+    again.close()
+
+
+def test_the_earlier_study_is_left_as_it_is(tmp_path: Path, earlier: RunFolder) -> None:
+    before = {path: path.read_bytes() for path in earlier.path.rglob("*") if path.is_file()}
+    read_earlier(str(earlier.path))
+    assert {path: path.read_bytes() for path in earlier.path.rglob("*") if path.is_file()} == before
+
+
+def test_a_folder_without_a_study_is_refused(tmp_path: Path, space: SearchSpace) -> None:
+    with pytest.raises(UserError, match=r"no study lies there; give a run folder"):
+        read_earlier(str(tmp_path))
+    run = RunFolder(tmp_path / "empty")
+    run.create()
+    run.space.write_text(space.to_yaml())
+    StudyRecord(run.journal, space, cost_of).close()
+    with pytest.raises(UserError, match="no trial of that study is complete yet"):
+        read_earlier(str(run.path))
+    run.journal.write_text("not a journal\nat all\n")
+    with pytest.raises(UserError, match="its journal cannot be read"):
+        read_earlier(str(run.path))
