@@ -32,8 +32,8 @@ from kdsearch.search.constraints import check_names
 from kdsearch.search.generations import keep_old_spaces, space_to_go_on_with
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
-from kdsearch.search.warm_start import Earlier, read_earlier, warm_start
 from kdsearch.search.warm_start import lines as carried_lines
+from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker, check_server
@@ -78,7 +78,6 @@ def run_study(request: Request) -> int:
     run = _run_folder(request)
     space = _space(request, run)
     check_batches(space, request.workers_per_trial)
-    earlier = [read_earlier(folder) for folder in request.warm_start]
     open_reader(space.default().trial.data)  # a wrong folder is an error before anything is written
     if request.tracking_uri is not None:
         check_server(request.tracking_uri)
@@ -87,7 +86,7 @@ def run_study(request: Request) -> int:
     training = threading.Event()
     try:
         with _interruptible():
-            return _run_study(request, run, space, earlier, training)
+            return _run_study(request, run, space, training)
     except Interrupted:
         print(f"Interrupted. What there is stays in {run.path}.")
         return 1
@@ -97,10 +96,9 @@ def run_study(request: Request) -> int:
         raise
 
 
-def _run_study(
-    request: Request, run: RunFolder, space: SearchSpace, earlier: Sequence[Earlier], training: threading.Event
-) -> int:
+def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: threading.Event) -> int:
     """`training` is set when the first trial may start: from then on the run folder holds work."""
+    earlier = [read_earlier(folder) for folder in request.warm_start]
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
         store = _store(space, run, view)

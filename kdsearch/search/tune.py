@@ -113,10 +113,16 @@ class Restarts(_NotSaved, tune.Callback):  # type: ignore[misc]
 
 
 def train_all(
-    agenda: Agenda, job_of: Callable[[Record], Job], placement: Placement, slots: int, max_failures: int
+    agenda: Agenda,
+    job_of: Callable[[Record], Job],
+    placement: Placement,
+    slots: int,
+    max_failures: int,
+    trainable: type[tune.Trainable] = StudentTrainable,
 ) -> None:
     """Train what the agenda hands out, `slots` trials at a time, until it is done.
 
+    `trainable` takes a config of `placement`, `scratch` and `job` and answers each step as `StudentTrainable` does.
     An error in the agenda or a listener (a full disk, say) ends the loop at once and is raised as it is.
     """
     # Tune wants a folder for its own state, which nobody reads: the workers save trials in the run folder.
@@ -125,7 +131,7 @@ def train_all(
     try:
         tune.Tuner(
             # The actor itself only waits; it takes no CPU from the workers and lives beside the driver.
-            tune.with_resources(StudentTrainable, {"node:__internal_head__": 0.0001}),
+            tune.with_resources(trainable, {"node:__internal_head__": 0.0001}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=AgendaScheduler(agenda, searcher),

@@ -49,6 +49,7 @@ class Tracker:
         self._calls: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._runs: dict[str, str] = {}
+        self._on_frontier: set[str] = set()
         self._closing: float | None = None
         self._unsent = 0
         self._say = say
@@ -103,9 +104,11 @@ class Tracker:
         self._log("", metrics, step)
 
         def tag(client: MlflowClient) -> None:
-            for trial_id, run_id in self._runs.items():
-                if trial_id.startswith("t0"):
-                    client.set_tag(run_id, "kdsearch.pareto", str(trial_id in ids).lower())
+            # What has changed alone: a call for every run at every change would grow with the square of the study.
+            for trial_id in ids ^ self._on_frontier:
+                if trial_id in self._runs:  # warm start brings points that have no run here
+                    client.set_tag(self._runs[trial_id], "kdsearch.pareto", str(trial_id in ids).lower())
+            self._on_frontier = ids
 
         self._calls.put(tag)
 
@@ -152,7 +155,10 @@ class Tracker:
             experiment_id = experiment.experiment_id
         study = self.run.path.name
         for known in client.search_runs([experiment_id], f"tags.`kdsearch.study` = '{study}'", max_results=50_000):
-            self._runs[known.data.tags["kdsearch.trial"]] = known.info.run_id
+            trial_id = known.data.tags["kdsearch.trial"]
+            self._runs[trial_id] = known.info.run_id
+            if known.data.tags.get("kdsearch.pareto") == "true":
+                self._on_frontier.add(trial_id)
         self._experiment_id = experiment_id
         if "" in self._runs:
             client.update_run(self._runs[""], status="RUNNING")
@@ -179,7 +185,7 @@ class Tracker:
             run_name=f"{trial_id} {settings['student.arch']} {settings['student.encoder']}",
             tags={
                 "mlflow.parentRunId": self._runs[""], "kdsearch.study": study, "kdsearch.trial": trial_id,
-                "kdsearch.state": "RUNNING", **tags,
+                "kdsearch.state": "RUNNING", "kdsearch.pareto": "false", **tags,
             },
         )  # fmt: skip
         self._runs[trial_id] = run.info.run_id

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from kdsearch.search.record import Record, StudyRecord
 
 WRITE_EVERY_S = 5.0
-"""Tables are written at most this often while trials end, so that their cost does not grow with the study."""
+"""Tables are written at most this often while trials end."""
+WRITE_SHARE = 0.02
+"""Share of a study's time that writing them may take: the longer it takes, the less often it is done."""
 
 Status = Literal["running", "done", "interrupted", "failed"]
 
@@ -39,7 +41,7 @@ class Tables:
         self._teacher_metrics = teacher_metrics
         self._members: list[Record] = []
         self._volume = 0.0
-        self._written = 0.0
+        self._due = 0.0
 
     # ---- events --------------------------------------------------------------------------------------------------
 
@@ -52,19 +54,22 @@ class Tables:
     def ended(self, record: Record) -> None:
         self.run.checkpoint(record.id).unlink(missing_ok=True)
         self._drop_weights()
-        if time.monotonic() - self._written > WRITE_EVERY_S:
-            self.write("running")
+        self._write_if_due()
 
     def frontier(self, members: list[Record], volume: float) -> None:
         self._members, self._volume = members, volume
         self._drop_weights()
-        self.write("running")
+        self._write_if_due()
+
+    def _write_if_due(self) -> None:
+        if time.monotonic() >= self._due:
+            self.write("running")
 
     # ---- files ---------------------------------------------------------------------------------------------------
 
     def write(self, status: Status) -> None:
         """Write every file of the run folder that tells results."""
-        self._written = time.monotonic()
+        began = time.monotonic()
         trials = table([record for record in self.record.all() if record.state != "RUNNING"])
         confirmed = confirmations(self._members, self.record.all(), self.space.confirm, self.space.search.objectives)
         frontier = frontier_table(self._members, confirmed)
@@ -81,6 +86,8 @@ class Tables:
                     self._teacher_metrics().get("val/miou"),
                 ),
             )  # fmt: skip
+        took = time.monotonic() - began
+        self._due = time.monotonic() + max(WRITE_EVERY_S, took / WRITE_SHARE)
 
     def _summary(self, status: Status, confirmed: Mapping[str, Confirmation]) -> dict[str, Any]:
         return {

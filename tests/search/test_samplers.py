@@ -9,6 +9,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from kdsearch.config.search import SearchConfig
 from kdsearch.config.space import load_space
@@ -67,6 +68,27 @@ def test_a_sampler_whose_packages_are_missing_says_which(monkeypatch: pytest.Mon
     config = SearchConfig.model_validate({"sampler": "gp"})
     with pytest.raises(UserError, match=r"search\.sampler gp needs scipy: pip install scipy"):
         make_sampler(config.sampler, 0)
+
+
+def test_tpe_draws_what_optuna_draws() -> None:
+    drawn = []
+    for sampler in (
+        optuna.samplers.TPESampler(seed=1),
+        make_sampler(SearchConfig.model_validate({"sampler": "tpe"}).sampler, 1),
+    ):
+        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        out = [study.ask() for _ in range(3)]
+        params = []
+        for _ in range(40):
+            trial = out.pop(0)
+            x = trial.suggest_float("x", 0.01, 1, log=True)
+            y = trial.suggest_int("y", 1, 9)
+            z = trial.suggest_categorical("z", ["a", "b"])
+            study.tell(trial, [x * y, float(y)] if y < 8 else None, state=None if y < 8 else TrialState.PRUNED)
+            out.append(study.ask())
+            params.append((x, y, z))
+        drawn.append(params)
+    assert drawn[0] == drawn[1]
 
 
 def _filled(history: int | None, n: int) -> SearchStudy:

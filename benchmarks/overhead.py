@@ -1,0 +1,329 @@
+"""What the driver of a study costs: CPU seconds and time of trials that do no work, with 8 out at a time.
+
+    python benchmarks/overhead.py [--trials 1000] [--tune] [--bounded] [--profile]
+
+One after the other, in one run: kdsearch's driver (agenda, journal, tables, MLflow in SQLite; each trial reports one
+epoch of 16 metrics) without Ray, its parts alone, and bare Optuna with a journal file and the same parameters, which
+ask and tell does not make slower by what a study also has to do. With `--tune` the same trials go through Ray Tune with
+a trainable that does nothing, beside bare Tune with `reuse_actors`. CPU is that of the driver process, all its threads.
+`--bounded` measures what it costs the search to look at a bounded part of its history. `--profile` prints where the
+driver's time goes. GFLOPs come from a formula: the real ones are computed once for each student.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import logging
+import math
+import pstats
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import optuna
+from ray import tune
+
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.trial import TrialConfig
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.agenda import Agenda
+from kdsearch.search.frontier import costs, hypervolume
+from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.rungs import Rungs
+from kdsearch.search.samplers import suggest
+from kdsearch.tracking.mlflow import Tracker
+from kdsearch.tracking.tables import Tables
+
+SLOTS = 8
+CLASSES = 9
+
+
+def space_of(sampler: str, trials: int) -> SearchSpace:
+    """The published space of CLNet's distillation: 11 parameters, 7 to 10 of them in a trial; trials of one epoch."""
+    overrides = [f"search.sampler={sampler}", f"search.trials={trials}", "search.rungs=[]", "train.epochs=1"]
+    return load_space("clfd", overrides=overrides)
+
+
+def cost_of(config: TrialConfig) -> dict[str, float]:
+    student = config.student
+    size = {"mit_b0": 1.0, "mit_b1": 2.0, "mit_b2": 4.0, "mobilenet_v2": 1.2, "resnet18": 1.8}[student.encoder]
+    gflops = 10 * size * (getattr(student, "width", 48) / 48) ** 0.5
+    return {"gflops": gflops, "params_m": size}
+
+
+def miou_of(config: TrialConfig) -> float:
+    """A smooth landscape with one optimum a student, higher for dearer ones."""
+    terms = config.distill
+    away = abs(math.log10(config.train.lr / 2e-4)) + abs(math.log10(terms["dsrd"].weight))
+    away += abs(math.log10(terms["clfd"].weight / 0.3)) + abs(math.log10(terms["clfd"].tau / 0.2))
+    return 0.6 - 0.05 * away - 1 / (4 + cost_of(config)["gflops"])
+
+
+def metrics_of(config: TrialConfig) -> dict[str, float]:
+    miou = miou_of(config)
+    return {"val/miou": miou, "time/train_s": 0.0, "time/val_s": 0.0, "val/pixel_accuracy": 0.9} | {
+        f"{kind}{i}": miou for kind, n in (("val/iou/class", CLASSES), ("loss/term", 3)) for i in range(n)
+    }
+
+
+class Clock:
+    """CPU time (of this process, its threads included) and wall time of the trials between marks."""
+
+    def __init__(self, marks: Iterable[int]) -> None:
+        self.marks = set(marks)
+        self.rows: dict[int, tuple[float, float]] = {}
+        self.begin = self.last = (0, time.process_time(), time.perf_counter())
+
+    def count(self, n: int) -> None:
+        """`n` trials are over. At a mark, keep the CPU and wall time of each trial since the mark before."""
+        if n in self.marks:
+            now = (n, time.process_time(), time.perf_counter())
+            trials = n - self.last[0]
+            self.rows[n] = ((now[1] - self.last[1]) / trials, (now[2] - self.last[2]) / trials)
+            self.last = now
+
+
+def study(folder: Path, space: SearchSpace, with_tracker: bool) -> tuple[Agenda, StudyRecord, Tables, Tracker | None]:
+    run = RunFolder(folder)
+    run.create()
+    record = StudyRecord(run.journal, space, cost_of)
+    tables = Tables(space, run, record, dict)
+    listeners: list[Any] = [tables]
+    tracker = None
+    if with_tracker:
+        store: Any = SimpleNamespace(path=folder, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
+        tracker = Tracker(None, space, run, store, print).__enter__()
+        listeners.append(tracker)
+    search = space.search
+    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+    return Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record, tables, tracker
+
+
+def driver(trials: int, marks: Iterable[int], sampler: str, with_tracker: bool) -> Clock:
+    """kdsearch without Ray: as many trials as there are slots are out, the oldest ends first."""
+    with tempfile.TemporaryDirectory() as name:
+        agenda, record, tables, tracker = study(Path(name) / "run", space_of(sampler, trials), with_tracker)
+        clock = Clock(marks)
+        out: deque[Record] = deque()
+        over = 0
+        while True:
+            while len(out) < SLOTS and isinstance(asked := agenda.next(), Record):
+                out.append(asked)
+            if not out:
+                break
+            trial = out.popleft()
+            agenda.heard(trial.id, 1, metrics_of(trial.config))
+            agenda.ended(trial.id, None)
+            over += 1
+            if tracker is not None and over in clock.marks:
+                _drain(tracker)
+            clock.count(over)
+        tables.write("done")
+        if tracker is not None:
+            tracker.__exit__(None, None, None)
+        record.close()
+    return clock
+
+
+def _drain(tracker: Tracker) -> None:
+    """Wait until what was reported so far is in the database, so that its cost counts where it arose."""
+    while not tracker._calls.empty():
+        time.sleep(0.02)
+
+
+def bare_optuna(trials: int, marks: Iterable[int], in_memory: bool = False) -> Clock:
+    """The same parameters asked and the same values told, TPE as it comes, journal file as it comes."""
+    with tempfile.TemporaryDirectory() as name:
+        storage: Any = None
+        if not in_memory:
+            backend = optuna.storages.journal.JournalFileBackend(f"{name}/journal")
+            storage = optuna.storages.JournalStorage(backend)
+        sampler = optuna.samplers.TPESampler(seed=0)
+        bare = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler)
+        space = space_of("tpe", trials)
+        clock = Clock(marks)
+        out: deque[tuple[optuna.Trial, TrialConfig]] = deque()
+        for over in range(1, trials + 1):
+            while len(out) < SLOTS:
+                trial = bare.ask()
+                out.append((trial, space.sample(lambda name, domain, t=trial: suggest(t, name, domain)).trial))
+            trial, config = out.popleft()
+            bare.tell(trial, [miou_of(config), cost_of(config)["gflops"]])
+            clock.count(over)
+    return clock
+
+
+class NoWork(tune.Trainable):  # type: ignore[misc]
+    """Answers each step at once with the metrics that its config holds."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.metrics = new_config.get("job", {})
+        return True
+
+    def step(self) -> dict[str, Any]:
+        return {"epoch": 1, "done": True, **{f"metrics/{name}": value for name, value in self.metrics.items()}}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None: ...
+
+    def load_checkpoint(self, checkpoint: Any) -> None: ...
+
+
+class Ticks(tune.Callback):  # type: ignore[misc]
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.over = clock, 0
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.over += 1
+        self.clock.count(self.over)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def kdsearch_on_tune(trials: int, marks: Iterable[int]) -> Clock:
+    from kdsearch.search.tune import train_all
+    from kdsearch.search.workers import Placement
+
+    with tempfile.TemporaryDirectory() as name:
+        agenda, record, tables, tracker = study(Path(name) / "run", space_of("tpe", trials), True)
+        clock = Clock(marks)
+        agenda.listeners.append(_Counting(clock, tracker))  # type: ignore[arg-type]
+        job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
+        train_all(agenda, job_of, Placement(cpus=0.0), SLOTS, 0, trainable=NoWork)
+        tables.write("done")
+        assert tracker is not None
+        tracker.__exit__(None, None, None)
+        record.close()
+    return clock
+
+
+class _Counting:
+    """Counts ended trials, as the last of an agenda's listeners."""
+
+    def __init__(self, clock: Clock, tracker: Tracker) -> None:
+        self.clock, self.tracker, self.over = clock, tracker, 0
+
+    def ended(self, record: Record) -> None:
+        self.over += 1
+        if self.over in self.clock.marks:
+            _drain(self.tracker)
+        self.clock.count(self.over)
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
+
+
+def bare_tune(trials: int, marks: Iterable[int]) -> Clock:
+    clock = Clock(marks)
+    with tempfile.TemporaryDirectory() as name:
+        tune.Tuner(
+            tune.with_resources(NoWork, {"CPU": 0}),
+            param_space={"x": tune.uniform(0, 1)},
+            tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True, max_concurrent_trials=SLOTS),
+            run_config=tune.RunConfig(
+                storage_path=name, verbose=0, callbacks=[Ticks(clock)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            ),
+        ).fit()  # fmt: skip
+    return clock
+
+
+def bounded(trials: int, seeds: int) -> None:
+    """Hypervolume that TPE reaches with its whole history and with parts of it, on the landscape above."""
+    print(
+        f"\nHypervolume after {trials} trials, mean and standard deviation of {seeds} seeds; CPU of a draw at the end\n"
+    )
+    print("| history | hypervolume | ms a draw |\n|---|---|---|")
+    reference = np.array([0.0, 100.0])
+    for history in (50, 100, 200, 400, trials + 1):
+        volumes, times = [], []
+        for seed in range(seeds):
+            space = load_space(
+                "clfd",
+                overrides=[
+                    f"search.sampler={{name: tpe, history: {history}}}", f"search.seed={seed}", "train.epochs=1"
+                ],
+            )  # fmt: skip
+            record = StudyRecord(None, space, cost_of)
+            spent: deque[float] = deque(maxlen=50)
+            for _ in range(trials):
+                begin = time.process_time()
+                trial = record.ask()
+                spent.append(time.process_time() - begin)
+                assert trial is not None
+                noise = np.random.default_rng([seed, int(trial.id[1:])]).normal(0, 0.01)
+                trial.epoch, trial.metrics = 1, {"val/miou": miou_of(trial.config) + float(noise)}
+                record.tell(trial, "COMPLETE")
+            # What the settings are worth, without the noise of the one training that chose them.
+            worth = [{"miou": miou_of(r.config), **r.cost} for r in record.frontier()]
+            volumes.append(hypervolume(costs(worth, space.search.objectives), reference))
+            times.append(np.mean(spent) * 1000)
+        name = "all" if history > trials else str(history)
+        print(f"| {name} | {np.mean(volumes):.3f} ± {np.std(volumes):.3f} | {np.mean(times):.0f} |", flush=True)
+
+
+def table(rows: dict[str, Clock], marks: list[int]) -> None:
+    print(f"\nCPU ms of the driver a trial (wall ms a trial), {SLOTS} out at a time\n")
+    spans = [f"{a + 1} to {b}" for a, b in zip([0, *marks], marks, strict=False)]
+    print(f"| | {' | '.join(f'trials {span}' for span in spans)} |\n|---|{'---|' * len(marks)}")
+    for name, clock in rows.items():
+        cells = [
+            f"{clock.rows[n][0] * 1000:.1f} ({clock.rows[n][1] * 1000:.1f})" if n in clock.rows else "-" for n in marks
+        ]
+        print(f"| {name} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--tune", action="store_true", help="through Ray Tune too, beside bare Tune")
+    parser.add_argument("--only-driver", action="store_true", help="kdsearch's driver alone")
+    parser.add_argument("--bounded", action="store_true", help="what a bounded history costs the search")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    n = options.trials
+    marks = sorted({mark for mark in (100, 1000, 3000, 10_000) if mark < n} | {n})
+    if options.bounded:
+        bounded(n, options.seeds)
+        return
+    if options.profile:
+        with cProfile.Profile() as profile:
+            driver(n, marks, "tpe", True)
+        pstats.Stats(profile).sort_stats("cumulative").print_stats(55)
+        return
+    rows: dict[str, Clock] = {}
+    runs: dict[str, Callable[[], Clock]] = {
+        "kdsearch: journal, tables, MLflow, TPE": lambda: driver(n, marks, "tpe", True),
+        "the same without MLflow": lambda: driver(n, marks, "tpe", False),
+        "the same with random draws": lambda: driver(n, marks, "random", False),
+        "bare Optuna: journal file, TPE": lambda: bare_optuna(n, marks),
+        "bare Optuna: in memory, TPE": lambda: bare_optuna(n, marks, in_memory=True),
+    }
+    if options.only_driver:
+        runs = dict(list(runs.items())[:3])
+    if options.tune:
+        runs = {
+            "kdsearch on Ray Tune": lambda: kdsearch_on_tune(n, marks),
+            "bare Ray Tune, random draws, reuse_actors": lambda: bare_tune(n, marks),
+            **dict(list(runs.items())[:1]),
+        }
+    for name, run in runs.items():
+        rows[name] = run()
+        print(name, {k: f"{v[0] * 1000:.1f} ms CPU" for k, v in rows[name].rows.items()}, flush=True)
+    table(rows, marks)
+
+
+if __name__ == "__main__":
+    main()
