@@ -87,6 +87,7 @@ class Clock:
             trials = n - self.last[0]
             self.rows[n] = ((now[1] - self.last[1]) / trials, (now[2] - self.last[2]) / trials)
             self.last = now
+            print(f"  {n}: {self.rows[n][0] * 1000:.1f} ms CPU, {self.rows[n][1] * 1000:.1f} ms", flush=True)
 
 
 def study(folder: Path, space: SearchSpace, with_tracker: bool) -> tuple[Agenda, StudyRecord, Tables, Tracker | None]:
@@ -320,8 +321,8 @@ def main() -> None:
             **dict(list(runs.items())[:1]),
         }
     for name, run in runs.items():
+        print(name, flush=True)
         rows[name] = run()
-        print(name, {k: f"{v[0] * 1000:.1f} ms CPU" for k, v in rows[name].rows.items()}, flush=True)
     table(rows, marks)
 
 

@@ -130,6 +130,29 @@ def test_nothing_to_resume(capfd: pytest.CaptureFixture[str]) -> None:
     assert "no study of clfd to resume" in refused(capfd, "clfd", "--resume")
 
 
+def test_a_bound_on_a_class_that_is_not_in_the_data_set(capfd: pytest.CaptureFixture[str], space: Path) -> None:
+    message = refused(capfd, str(space), "--set", "search.constraints={val/iou/perso: '>= 0.5'}")
+    assert "no trial reports 'val/iou/perso'. Did you mean 'val/iou/person'?" in message
+    message = refused(capfd, str(space), "--set", "search.constraints={val/temporal_consistency: '>= 0.5'}")
+    assert "data.consistency: true" in message
+
+
+def test_an_option_that_the_sampler_does_not_have(capfd: pytest.CaptureFixture[str], space: Path) -> None:
+    message = refused(capfd, str(space), "--set", "search.sampler={name: tpe, multivarate: true}")
+    assert "search.sampler.multivarate: unknown key. Did you mean 'multivariate'?" in message
+    assert "Did you mean 'nsga2'?" in refused(capfd, str(space), "--set", "search.sampler=nsga")
+
+
+def test_nothing_to_start_warm_from(capfd: pytest.CaptureFixture[str], space: Path, tmp_path: Path) -> None:
+    message = refused(capfd, str(space), "--warm-start", str(tmp_path), "--name", "x")
+    assert f"--warm-start {tmp_path}: no study lies there" in message
+    assert not (tmp_path / "runs" / "x").exists()
+
+
+def test_extending_what_is_not_resumed(capfd: pytest.CaptureFixture[str], space: Path) -> None:
+    assert "add --resume" in refused(capfd, str(space), "--extend", str(space))
+
+
 def test_size_that_the_networks_cannot_take(capfd: pytest.CaptureFixture[str]) -> None:
     message = refused(capfd, "clfd", "--set", "student={arch: fpn, encoder: resnet18}", "--set", "data.size=[70, 100]")
     assert "multiples of 32" in message

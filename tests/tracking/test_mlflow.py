@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import requests
@@ -91,3 +92,29 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
         assert runs[""].inputs.dataset_inputs[0].dataset.name == store.info.name
     finally:
         end_server(server)
+
+
+def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store: Store) -> None:
+    run = RunFolder.at(str(tmp_path), "study")
+    run.create()
+    space = load_space("clfd", profile="demo")
+    tracker = Tracker(None, space, run, store, print)
+    tracker._runs = {"": "parent"} | {f"t{i:04d}": f"run-{i}" for i in (*range(200), 10_000)}
+    tags: list[tuple[str, str]] = []
+    client = SimpleNamespace(
+        set_tag=lambda run_id, key, value: tags.append((run_id, value)), log_batch=lambda *arguments, **options: None
+    )
+
+    def announce(*numbers: int) -> list[tuple[str, str]]:
+        members = [Record(f"t{i:04d}", "search", "COMPLETE", space.default().trial, {}, {}) for i in numbers]
+        tracker.frontier(members, 0.5)
+        tags.clear()
+        while not tracker._calls.empty():
+            call = tracker._calls.get()
+            assert call is not None
+            call(client)  # type: ignore[arg-type]
+        return sorted(tags)
+
+    assert announce(3, 7) == [("run-3", "true"), ("run-7", "true")]
+    assert announce(3, 7) == []
+    assert announce(7, 10_000, 300) == [("run-10000", "true"), ("run-3", "false")]

@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 import pandas as pd
 import pytest
@@ -63,6 +66,7 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
     assert len(empty) == 0
     members = [complete(record, record.ask(), miou) for miou in (0.6, 0.5)]
     tables.frontier(members, 0.1)
+    tables.write("running")
     before = pd.read_parquet(run.path / "frontier.parquet")
     assert {*CONFIRMED, "p_frontier"} <= set(before.columns) & set(empty.columns)
     assert list(before.seeds) == [0, 0]
@@ -89,3 +93,25 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
     assert {name: first[name] for name in CONFIRMED} == pytest.approx(CONFIRMED, rel=1e-5)
     assert first["gain_of_class"] == pytest.approx({"car": 0.075})
     assert (second["seeds"], second["miou_mean"], second["p_frontier"], second["gain_of_class"]) == (0, None, None, {})
+
+
+def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder.at(str(tmp_path), "study")
+    run.create()
+    record = StudyRecord(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
+    tables = Tables(record.space, run, record, dict)
+    now, writes = [0.0], [0]
+    monkeypatch.setattr("kdsearch.tracking.tables.time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow(path: Path, value: object) -> None:
+        now[0] += 3.0
+        writes[0] += 1
+
+    monkeypatch.setattr("kdsearch.tracking.tables.write_json", slow)
+    for _ in range(1000):
+        now[0] += 1.0
+        tables.frontier([], 0.0)
+    assert 3 * writes[0] <= 0.03 * now[0]
+    assert writes[0] > 3
+    tables.write("done")  # the end is always written
+    assert now[0] - 1000 == 3 * writes[0]
