@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import pytest
-
 import pandas as pd
 import pytest
 
