@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +34,7 @@ from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.agenda import Agenda
+from kdsearch.search.cluster import connected
 from kdsearch.search.frontier import costs, hypervolume
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -320,9 +322,10 @@ def main() -> None:
             "bare Ray Tune, random draws, reuse_actors": lambda: bare_tune(n, marks),
             **dict(list(runs.items())[:1]),
         }
-    for name, run in runs.items():
-        print(name, flush=True)
-        rows[name] = run()
+    with connected(None) if options.tune else nullcontext():
+        for name, run in runs.items():
+            print(name, flush=True)
+            rows[name] = run()
     table(rows, marks)
 
 

@@ -14,7 +14,7 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class TPEConfig(Strict):
     """Tree-structured Parzen estimator; with several objectives the multi-objective form (Ozaki et al., 2022)."""
 
-    name: Literal["tpe"]
+    name: Literal["tpe"] = "tpe"
     n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that is modelled")
     n_ei_candidates: PositiveInt = Field(24, description="candidates that are compared for each draw")
     multivariate: bool = Field(False, description="model the parameters that all trials have together, not one by one")

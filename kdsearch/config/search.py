@@ -82,7 +82,7 @@ class SearchConfig(Strict):
     )
     rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
     stop: Literal["pareto", "miou", "none"] = Field("pareto", description="what is compared at a rung")
-    sampler: SamplerConfig = Field(TPEConfig(name="tpe"), description="a name, or a name with the sampler's options")
+    sampler: SamplerConfig = Field(TPEConfig(), description="a name, or a name with the sampler's options")
     seed: int = 0
     reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in so many goes on at a rung")
     max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")

@@ -13,6 +13,18 @@ def valid(text: str) -> bool:
     return bool(jsonschema.Draft202012Validator(json_schema()).is_valid(parse_yaml(text, str)))
 
 
+@pytest.mark.parametrize(
+    ("sampler", "right"),
+    [
+        ("qmc", True), ("{multivariate: true}", True), ("{name: nsga2, population_size: 9}", True),
+        ("cma", False), ("{name: random, multivariate: true}", False), ("{name: tpe, n_startup_trials: few}", False),
+    ],
+)  # fmt: skip
+def test_samplers_by_name_or_with_their_options(sampler: str, right: bool) -> None:
+    good = SPACE[: SPACE.index("  broken:")]
+    assert valid(good.replace("search: {trials: 12,", f"search: {{sampler: {sampler}, trials: 12,")) is right
+
+
 def test_is_a_schema() -> None:
     jsonschema.Draft202012Validator.check_schema(json_schema())
 
