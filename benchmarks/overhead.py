@@ -229,7 +229,7 @@ def bare_tune(trials: int, marks: Iterable[int]) -> Clock:
     clock = Clock(marks)
     with tempfile.TemporaryDirectory() as name:
         tune.Tuner(
-            tune.with_resources(NoWork, {"CPU": 0}),
+            tune.with_resources(NoWork, {"node:__internal_head__": 0.0001}),
             param_space={"x": tune.uniform(0, 1)},
             tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True, max_concurrent_trials=SLOTS),
             run_config=tune.RunConfig(

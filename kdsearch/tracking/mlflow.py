@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +50,7 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._runs: dict[str, str] = {}
         self._on_frontier: set[str] = set()
+        self._frontier_metrics: dict[str, float] = {}
         self._closing: float | None = None
         self._unsent = 0
         self._say = say
@@ -76,6 +77,8 @@ class Tracker:
         self._calls.put(lambda client: self._start_child(client, trial_id, tags, flatten(config), cost))
 
     def epoch(self, record: Record) -> None:
+        if record.epoch >= record.config.train.epochs:
+            return  # the last one goes with the trial's end, in one call
         self._log(record.id, record.metrics, record.epoch)
 
     def restarted(self, record: Record, reason: str) -> None:
@@ -83,12 +86,15 @@ class Tracker:
         self._calls.put(lambda client: client.set_tag(self._runs[trial_id], "kdsearch.restarted", reason[:5000]))
 
     def ended(self, record: Record) -> None:
-        trial_id, state, reason = record.id, record.state, record.reason
+        trial_id, state, epoch = record.id, record.state, record.epoch
+        metrics = record.metrics.copy() if epoch >= record.config.train.epochs else {}
+        tags = {"kdsearch.state": state} | ({"kdsearch.reason": record.reason[:5000]} if record.reason else {})
 
         def call(client: MlflowClient) -> None:
-            client.set_tag(self._runs[trial_id], "kdsearch.state", state)
-            if reason:
-                client.set_tag(self._runs[trial_id], "kdsearch.reason", reason[:5000])
+            from mlflow.entities import RunTag
+
+            entries = [RunTag(name, value) for name, value in tags.items()]
+            client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, epoch), tags=entries)
             client.set_terminated(self._runs[trial_id], STATUS[state])
 
         self._calls.put(call)
@@ -101,7 +107,9 @@ class Tracker:
         metrics = {"hypervolume": volume, "frontier/size": float(len(members))}
         if best is not None:
             metrics["frontier/best_miou"] = best
-        self._log("", metrics, step)
+        if metrics != self._frontier_metrics:
+            self._frontier_metrics = metrics
+            self._log("", metrics, step)
 
         def tag(client: MlflowClient) -> None:
             # What has changed alone: a call for every run at every change would grow with the square of the study.
@@ -189,20 +197,22 @@ class Tracker:
             },
         )  # fmt: skip
         self._runs[trial_id] = run.info.run_id
-        self._log_params(client, run, {name: str(value) for name, value in settings.items()})
-        client.log_batch(run.info.run_id, metrics=_metrics({f"cost/{k}": v for k, v in cost.items()}, 0))
+        costs = _metrics({f"cost/{k}": v for k, v in cost.items()}, 0)
+        self._log_params(client, run, {name: str(value) for name, value in settings.items()}, costs)
 
     def _log(self, trial_id: str, values: dict[str, float], step: int) -> None:
         metrics = values.copy()
         self._calls.put(lambda client: client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, step)))
 
     @staticmethod
-    def _log_params(client: MlflowClient, run: Run, params: dict[str, str]) -> None:
+    def _log_params(client: MlflowClient, run: Run, params: dict[str, str], metrics: Sequence[Metric] = ()) -> None:
         from mlflow.entities import Param
 
         entries = [Param(_name(name), value[:6000]) for name, value in params.items()]
         for start in range(0, len(entries), 100):
-            client.log_batch(run.info.run_id, params=entries[start : start + 100])
+            client.log_batch(
+                run.info.run_id, params=entries[start : start + 100], metrics=metrics if start == 0 else ()
+            )
 
     def _work(self) -> None:
         from mlflow import MlflowClient
