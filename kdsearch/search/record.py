@@ -273,6 +273,11 @@ class StudyRecord:
         earlier = [optuna.load_study(study_name=name, storage=storage) for name in names if name.startswith("search")]
         if earlier and SPACE_ATTR not in earlier[-1].user_attrs:
             # The driver died while it began this generation; nothing was asked of it yet.
+            if any("config" in trial.user_attrs for trial in earlier[-1].get_trials(deepcopy=False)):
+                raise UserError(
+                    "This study was begun by an earlier version of kdsearch, whose journals cannot be gone on with; "
+                    "start a new one with --name."
+                )
             optuna.delete_study(study_name=earlier.pop().study_name, storage=storage)
         texts = [study.user_attrs[SPACE_ATTR] for study in earlier]
         begins = not texts

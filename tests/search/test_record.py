@@ -4,10 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from kdsearch.config.space import SearchSpace, load_space
@@ -174,15 +178,16 @@ while True:
 
 def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: Path, space: SearchSpace) -> None:
     seen = 0
-    for delay in (0.02, 0.11, 0.23):
+    journal = tmp_path / "study.journal"
+    for grown in (200, 4100, 9000):
         process = subprocess.Popen([sys.executable, "-c", ASK_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE)
         assert process.stdout is not None
         process.stdout.readline()
-        try:
-            process.wait(timeout=delay)
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
+        enough = journal.stat().st_size + grown
+        while process.poll() is None and journal.stat().st_size < enough:
+            time.sleep(0.001)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
         record = StudyRecord(tmp_path / "study.journal", space, cost_of)
         assert len(list(record.running())) <= 1
         assert len(record.all()) >= seen
@@ -191,4 +196,18 @@ def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: P
         running = [t.user_attrs["trial"]["id"] for t in told if t.state == TrialState.RUNNING]
         assert running == [r.id for r in record.running()]
         record.close()
-    assert seen > 3
+    assert seen > 2
+
+
+def test_a_journal_of_an_earlier_form_is_refused_and_kept(tmp_path: Path, space: SearchSpace) -> None:
+    journal = tmp_path / "study.journal"
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        study_name="search",
+        directions=["maximize", "minimize"],
+    )
+    study.ask().set_user_attr("config", "{}")
+    before = journal.read_bytes()
+    with pytest.raises(UserError, match="begun by an earlier version"):
+        StudyRecord(journal, space, cost_of)
+    assert journal.read_bytes() == before
