@@ -61,7 +61,8 @@ def students(options: argparse.Namespace) -> list[str]:
     teacher = teacher_miou(first, store, weights)
     lines = [
         f"## Students on {first.data.name}\n",
-        f"`{Path(options.space).name}`, {first.train.epochs} epochs; the teacher's mIoU is {teacher:.4f}; {planned.why}. "
+        f"`{Path(options.space).name}`, {first.train.epochs} epochs; the teacher's mIoU is {teacher:.4f}; {planned.why}"
+        ". "
         "One seed gives both teachers' students the same first weights and views.\n",
     ]
     lines += seeds_table(miou, options.seeds)

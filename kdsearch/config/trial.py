@@ -144,7 +144,9 @@ class TeacherFields(Strict):
     """What a teacher has beside its network."""
 
     checkpoint: FilePath | None = Field(
-        None, description="trained weights (.safetensors or a state_dict); none: train one"
+        None,
+        description="trained weights: a file (.safetensors, or a state_dict in .pt or .pth), or a folder that smp's "
+        "save_pretrained or kdsearch has written; none: train one",
     )
     train: TrainConfig = Field(default_factory=TrainConfig, description="how it is trained when it has no checkpoint")
     cache: Literal["off", "logits", "taps", "auto"] = Field(

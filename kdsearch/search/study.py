@@ -236,7 +236,7 @@ class _Teacher:
         if teacher is None:
             return
         if teacher.checkpoint is not None:
-            self.weights = Path(teacher.checkpoint).expanduser().resolve()
+            self.weights = models.checkpoint_file(teacher.checkpoint, teacher.network())
             network = models.build(teacher.network(), store.info)
             models.load_network(network, self.weights)
             return

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store import Store, build_store
 from kdsearch.errors import UserError
@@ -41,7 +42,7 @@ def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, say: C
     """The weights of the teacher of `config`, trained here unless they are there already."""
     assert config.teacher is not None
     if config.teacher.checkpoint is not None:
-        return Path(config.teacher.checkpoint)
+        return models.checkpoint_file(config.teacher.checkpoint, config.teacher.network())
     target = teacher_folder(config, store, folder.teachers)
     if not target.exists():
         alone = teacher_trial(config)

@@ -101,7 +101,7 @@ def _opened(space: SearchSpace, folder: RunFolder) -> tuple[TrialConfig, Store]:
 def _existing_weights(config: TrialConfig, store: Store, folder: RunFolder, space: SearchSpace) -> Path:
     assert config.teacher is not None
     if config.teacher.checkpoint is not None:
-        return Path(config.teacher.checkpoint)
+        return models.checkpoint_file(config.teacher.checkpoint, config.teacher.network())
     weights = teacher_folder(config, store, folder.teachers) / "model.safetensors"
     if not weights.exists():
         raise UserError(

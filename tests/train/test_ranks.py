@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store import Store
+from kdsearch.models.output import SegOutput
+from kdsearch.train import maps
 from kdsearch.train.losses import SupervisedLoss
+from kdsearch.train.maps_build import Ask
+from kdsearch.train.maps_plan import MapsPlan
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial
 from tests.conftest import SMALL, TEACHER, config, distilled
@@ -135,6 +140,53 @@ def test_any_number_of_ranks_takes_the_same_step(
         assert_close(alone["gradients"], part["gradients"])
     total = torch.stack([part["losses"]["total"] for part in parts]).mean()
     torch.testing.assert_close(total, alone["losses"]["total"], rtol=1e-4, atol=0)
+
+
+def with_cached_maps(config: TrialConfig, resources: Resources, out: Path) -> dict[str, Any]:
+    """The rows whose maps this rank asked the teacher for, what it read for its first batch, and its parameters."""
+    asked: list[int] = []
+    ask_of = resources._ask
+
+    def counted(trial_config: TrialConfig) -> Ask:
+        ask = ask_of(trial_config)
+
+        def ask_and_count(rows: np.ndarray[Any, Any]) -> SegOutput:
+            asked.extend(rows.tolist())
+            return ask(rows)
+
+        return ask_and_count
+
+    resources._ask = counted  # type: ignore[method-assign]
+    resources.maps_plan = MapsPlan(out / "maps", ("logits",))
+    maps.SHARD_BYTES = 1  # a file an image, so that there is work to share
+    trial = Trial(config, resources)
+    batch = next(trial.train_batches.train(0))
+    read = trial.teacher_output(batch)
+    assert trial.cached is not None
+    assert read is not None
+    trial.train_epoch()
+    state = {name: p.detach().clone() for name, p in trial.module.named_parameters()}
+    return {"asked": asked, "rows": batch.index.tolist(), "logits": read.logits, "state": state}
+
+
+@pytest.mark.slow
+def test_ranks_write_the_maps_together_and_read_those_of_their_rows(
+    store: Store, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "SHARD_BYTES", maps.SHARD_BYTES)
+    trial = config(data=WITHIN, teacher=TEACHER | {"cache": "logits"}, distill={"kd": {}})
+    alone = with_cached_maps(trial, Resources(store.path, teacher_weights), tmp_path / "alone")
+    zero, one = on_ranks(with_cached_maps, 2, trial, store, teacher_weights, tmp_path)
+    assert sorted(zero["asked"] + one["asked"]) == sorted(alone["asked"]) == list(range(12))
+    assert zero["rows"] + one["rows"] == alone["rows"]
+    # Roundings of fp16: a network's sums depend on the number of threads.
+    torch.testing.assert_close(
+        torch.cat([zero["logits"], one["logits"]]),
+        alone["logits"],
+        rtol=2**-10,
+        atol=1e-3 * alone["logits"].abs().max(),
+    )
+    assert all(torch.equal(zero["state"][name], one["state"][name]) for name in zero["state"])
 
 
 @pytest.mark.parametrize("case", ["ignored pixels", "class weights and details"])
