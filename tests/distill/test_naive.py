@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.naive_terms import ROWS, Row
-from benchmarks.terms import TINY, Scene, difference
+from benchmarks.term_scenes import TINY, Scene, difference
 from kdsearch.distill import registry
 
 
