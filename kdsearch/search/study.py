@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,8 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         planned = plan_maps((sample.trial for _, sample in space.corners()), store, run.teacher_maps, teacher.weights)
         if planned.why:
             view.say(planned.why)
+        if planned.plan is not None and teacher.weights is not None:
+            view.maps = partial(planned.plan.progress, teacher.config, store, teacher.weights)
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
         keep_old_spaces(run, record.old_spaces)

@@ -45,6 +45,8 @@ class LiveView:
         self.records: dict[str, Record] = {}
         self.member_ids: set[str] = set()
         self.slots = 1
+        self.maps: Callable[[], tuple[int, int] | None] = lambda: None
+        """Images whose teacher's maps are written, and of how many, while they are being written."""
         self._started = time.monotonic()
         self._live: Live | None = None
 
@@ -182,6 +184,8 @@ class LiveView:
         parts.append(f"{_clock(time.monotonic() - self._started)} elapsed")
         if not again and (left := self._seconds_left()) is not None:
             parts.append(f"about {_clock(left)} left{' of the search' * (self.space.confirm.seeds > 0)}")
+        if (maps := self.maps()) is not None:
+            parts.append(f"teacher's maps: {maps[0]} of {maps[1]} images")
         return ", ".join(parts)
 
     def _seconds_left(self) -> float | None:

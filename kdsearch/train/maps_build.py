@@ -46,6 +46,13 @@ def building_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}{BUILDING}")
 
 
+def images_written(folder: Path, spec: MapsSpec) -> int:
+    """Images of the cache `folder` that are done, whoever is at it."""
+    building = building_folder(folder)
+    there = [len(spec.shard_range(shard)) for shard in range(spec.shards) if (building / shard_name(shard)).exists()]
+    return spec.rows if folder.exists() else sum(there)  # asked in this order: it moves with what is in it
+
+
 def build_maps(folder: Path, spec: MapsSpec, ask: Ask, progress: Callable[[int, int], None] | None = None) -> None:
     """Write the cache `folder`, together with whoever else is at it; returns when it is there.
 
@@ -81,17 +88,12 @@ def _build_free_shards(
             _write_shard(target, spec, shard, ask)
             built = True
         if progress is not None:
-            done = sum(len(spec.shard_range(each)) for each in range(spec.shards) if _is_there(building, folder, each))
-            progress(done, spec.rows)
+            progress(images_written(folder, spec), spec.rows)
     if all((building / shard_name(shard)).exists() for shard in range(spec.shards)):
         with _claimed(building, "finish") as mine:
             if mine and not folder.exists():
                 _finish(building, folder, spec)
     return built
-
-
-def _is_there(building: Path, folder: Path, shard: int) -> bool:
-    return (building / shard_name(shard)).exists() or folder.exists()
 
 
 def _write_shard(target: Path, spec: MapsSpec, shard: int, ask: Ask) -> None:

@@ -19,7 +19,7 @@ from kdsearch.errors import UserError
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.map_form import MapForm
 from kdsearch.train.maps import MapsSpec, TeacherMaps
-from kdsearch.train.maps_build import building_folder
+from kdsearch.train.maps_build import building_folder, images_written
 from kdsearch.train.needs import needs_of
 
 AUTO_SHARE = 0.25
@@ -44,6 +44,16 @@ class MapsPlan:
     def nbytes(self, config: TrialConfig, store: Store) -> int:
         """Bytes on disk, of a teacher that need not be trained yet."""
         return self._spec(config, store, "").nbytes
+
+    def progress(self, config: TrialConfig, store: Store, weights: Path) -> tuple[int, int] | None:
+        """Images in the cache of this trial's teacher, and of how many; None unless it is being written just now."""
+        if not weights.exists():
+            return None
+        spec = self.spec(config, store, weights)
+        folder = spec.folder(self.root)
+        if folder.exists() or not building_folder(folder).exists():
+            return None
+        return images_written(folder, spec), spec.rows
 
     def _spec(self, config: TrialConfig, store: Store, digest: str) -> MapsSpec:
         assert config.teacher is not None

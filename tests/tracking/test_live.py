@@ -101,6 +101,7 @@ def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: S
     running = record(space, 60, "RUNNING", 4, 0.3)
     view.started(running)
     view.frontier(members, 0.1)
+    view.maps = lambda: (120, 367)
     view.console.export_text()
     view.console.print(view._render())
     lines = view.console.export_text().splitlines()
@@ -110,3 +111,4 @@ def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: S
     assert any(line.startswith("t0059") for line in lines)
     assert not any(line.startswith("t0001") for line in lines)
     assert "60/14 trials" in lines[0]
+    assert lines[0].endswith("teacher's maps: 120 of 367 images")

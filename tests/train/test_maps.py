@@ -372,11 +372,14 @@ def test_a_builder_waits_for_what_another_has_claimed(built: Path, store: Store,
     while len(rows) < 23 and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(0.3)
+    assert shared.maps_plan.progress(trial, store, teacher_weights) == (23, 24)
     assert 2 not in rows
     assert not built.exists()
     claim.close()
     thread.join(30)
     assert rows[-1] == 2
+    assert shared.maps_plan.progress(trial, store, teacher_weights) is None
+    assert shared.maps_plan.progress(trial, store, built / "not trained yet") is None
     assert TeacherMaps(built).images == 12
 
 
