@@ -7,8 +7,8 @@
 Steps: seconds of a whole training step (batch, teacher, student, terms, optimiser) without distillation, with a live
 teacher and with its cached maps, of several pairs of networks, alternating in one run. Students: on real CamVid, the
 mIoU of one configuration with several seeds, and of several configurations, under the live and the cached teacher;
-Kendall's tau says whether both put the configurations in the same order, beside the tau of the live teacher with
-another seed.
+Kendall's tau says whether both put the configurations in the same order; with `--ceiling` beside the tau of the live
+teacher with another seed.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--configs", type=int, default=8)
+    parser.add_argument("--ceiling", action="store_true", help="each configuration once more, live with another seed")
     parser.add_argument("--jobs", type=int, default=2, help="trainings side by side, with one thread each")
     parser.add_argument("--storage", default="runs", help="keeps the data, the teacher, its maps, finished trainings")
     parser.add_argument("--out", type=Path, help="write the tables to this file")

@@ -56,7 +56,8 @@ def students(options: argparse.Namespace) -> list[str]:
     }
     for seed in range(options.seeds):
         wanted |= {f"seed {seed} {how}": with_teacher(first, how, seed) for how in ("off", "taps")}
-    wanted |= {f"{index} other seed": with_teacher(each, "off", seed=1) for index, each in enumerate(configs)}
+    if options.ceiling:
+        wanted |= {f"{index} other seed": with_teacher(each, "off", seed=1) for index, each in enumerate(configs)}
     miou = train_all(wanted, store, weights, planned.plan, folder.path / "students.json", options.jobs)
     teacher = teacher_miou(first, store, weights)
     lines = [
@@ -66,7 +67,7 @@ def students(options: argparse.Namespace) -> list[str]:
         "One seed gives both teachers' students the same first weights and views.\n",
     ]
     lines += seeds_table(miou, options.seeds)
-    lines += ranking_table(miou, configs)
+    lines += ranking_table(miou, configs, options.seeds)
     lines += views_table(first, store, weights, planned.plan)
     return lines
 
@@ -171,23 +172,33 @@ def seeds_table(miou: dict[str, float], seeds: int) -> list[str]:
     return [*lines, f"\nCached minus live, in pairs: {difference(live, kept)}.\n"]
 
 
-def ranking_table(miou: dict[str, float], configs: Sequence[TrialConfig]) -> list[str]:
-    """Each configuration under both teachers, and how alike they rank them."""
-    lines = ["| configuration | live | cached | live, another seed |", "|---|---|---|---|"]
-    live, kept, other = ([miou[f"{i} {how}"] for i in range(len(configs))] for how in ("off", "taps", "other seed"))
-    for config, *values in zip(configs, live, kept, other, strict=True):
-        lines.append(f"| {_described(config)} | {' | '.join(f'{value:.4f}' for value in values)} |")
-    noise = statistics.stdev(a - b for a, b in zip(live, other, strict=True)) / math.sqrt(2)
-    middle, spread = ceiling([(a + b) / 2 for a, b in zip(live, other, strict=True)], noise)
-    return [
-        *lines,
-        f"\nCached minus live, in pairs: {difference(live, kept)}. Another seed minus live: "
-        f"{difference(live, other)}.\n",
-        f"Kendall's tau over {len(configs)} configurations: **live and cached {tau(live, kept):.2f}**; live and live "
-        f"with another seed {tau(live, other):.2f}; cached and live with another seed {tau(kept, other):.2f}. A seed "
-        f"moves mIoU by {noise:.4f} (standard deviation); with so much noise on the means of both seeds, two runs that "
-        f"differ in nothing else have a tau of {middle:.2f}, standard deviation {spread:.2f}.\n",
-    ]
+def ranking_table(miou: dict[str, float], configs: Sequence[TrialConfig], seeds: int) -> list[str]:
+    """Each configuration under both teachers, and how alike they rank them; the ceiling, where it was trained."""
+    columns = {"live": "off", "cached": "taps", "live, another seed": "other seed"}
+    values = {
+        name: [miou[f"{index} {how}"] for index in range(len(configs))]
+        for name, how in columns.items() if f"0 {how}" in miou
+    }  # fmt: skip
+    lines = [f"| configuration | {' | '.join(values)} |", "|---" * (1 + len(values)) + "|"]
+    for config, *row in zip(configs, *values.values(), strict=True):
+        lines.append(f"| {_described(config)} | {' | '.join(f'{value:.4f}' for value in row)} |")
+    live, kept, other = values["live"], values["cached"], values.get("live, another seed")
+    lines.append(f"\nCached minus live, in pairs: {difference(live, kept)}.\n")
+    text = f"Kendall's tau over {len(configs)} configurations: **live and cached {tau(live, kept):.2f}**"
+    if other is not None:
+        text += f"; live and live with another seed {tau(live, other):.2f}; cached and that {tau(kept, other):.2f}"
+    noise = math.sqrt(
+        statistics.mean(
+            statistics.variance(miou[f"seed {seed} {how}"] for seed in range(seeds)) for how in ("off", "taps")
+        )
+    )
+    middle, spread = ceiling([(a + b) / 2 for a, b in zip(live, kept, strict=True)], noise)
+    text += (
+        f". A seed moves the first configuration's mIoU by {noise:.4f} (standard deviation); with that noise on each "
+        "configuration's mean of live and cached, two runs that differ in nothing but the seed have a tau of "
+        f"{middle:.2f}, standard deviation {spread:.2f}.\n"
+    )
+    return [*lines, text]
 
 
 def tau(a: Sequence[float], b: Sequence[float]) -> float:
