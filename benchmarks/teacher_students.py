@@ -68,8 +68,10 @@ def students(options: argparse.Namespace) -> list[str]:
     ]
     lines += seeds_table(miou, options.seeds)
     lines += ranking_table(miou, configs, options.seeds)
-    lines += views_table(first, store, weights, planned.plan)
-    return lines
+    views = folder.path / f"views-{_key(first, store, weights)}.json"
+    if not views.exists():
+        write_json(views, views_table(first, store, weights, planned.plan))
+    return [*lines, *json.loads(views.read_text())]
 
 
 # ---- trainings -------------------------------------------------------------------------------------------------------
@@ -80,11 +82,7 @@ def train_all(
 ) -> dict[str, float]:
     """mIoU by label. Equal configurations are trained once; the file `kept` has those of earlier runs."""
     done: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
-    teacher = weights_digest(weights)
-    keys = {
-        label: hashlib.sha256(f"{teacher} {store.fingerprint} {config.model_dump_json()}".encode()).hexdigest()[:16]
-        for label, config in wanted.items()
-    }
+    keys = {label: _key(config, store, weights) for label, config in wanted.items()}
     todo: dict[str, Job] = {}
     for label, config in wanted.items():
         if keys[label] not in done:
@@ -97,6 +95,12 @@ def train_all(
                 done[key] = miou
                 write_json(kept, done)
     return {label: done[key] for label, key in keys.items()}
+
+
+def _key(config: TrialConfig, store: Store, weights: Path) -> str:
+    """All that a training depends on."""
+    content = f"{weights_digest(weights)} {store.fingerprint} {config.model_dump_json()}"
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def train_student(job: Job) -> tuple[str, float]:
