@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,10 @@ def non_dominated(costs_nm: Costs) -> NDArray[np.bool_]:
 
     Of equal points the first one is kept.
     """
-    n = len(costs_nm)
+    n, objectives = costs_nm.shape
+    if objectives <= 2:
+        first: NDArray[np.bool_] = ranks(costs_nm) == 0
+        return first
     keep = np.ones(n, dtype=bool)
     for i in range(n):
         no_worse = (costs_nm <= costs_nm[i]).all(axis=1)
@@ -34,8 +38,20 @@ def non_dominated(costs_nm: Costs) -> NDArray[np.bool_]:
 
 
 def ranks(costs_nm: Costs) -> NDArray[np.int64]:
-    """Non-dominated rank `[n]` of each point: 0 for the frontier, 1 for the frontier of the rest, and so on."""
+    """Non-dominated rank `[n]` of each point: 0 for the frontier, 1 for the frontier of the rest, and so on.
+
+    Of equal points each one is of a later rank than the one before.
+    """
     rank_n = np.full(len(costs_nm), -1, dtype=np.int64)
+    if costs_nm.shape[1] <= 2:
+        # In the order of the first objective, a point is beaten by a front exactly if the front's least second
+        # objective so far is no greater than its own. Later fronts have greater ones, hence n log n.
+        least: list[float] = []
+        for i in np.lexsort((costs_nm[:, -1], costs_nm[:, 0])):
+            second = float(costs_nm[i, -1])
+            rank_n[i] = bisect_right(least, second)
+            least[rank_n[i] : rank_n[i] + 1] = [second]
+        return rank_n
     rank = 0
     while (left := np.flatnonzero(rank_n < 0)).size:
         rank_n[left[non_dominated(costs_nm[left])]] = rank
