@@ -81,10 +81,19 @@ class SearchConfig(Strict):
         "beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) is never on the frontier",
     )
     rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
-    stop: Literal["pareto", "miou", "none"] = Field("pareto", description="what is compared at a rung")
+    stop: Literal["forecast", "pareto", "miou", "none"] = Field(
+        "forecast",
+        description="who is stopped at a rung: forecast: a trial that even a fast gain would leave dominated by a "
+        "complete one; pareto, miou: all but the best share of the rung, by all objectives or mIoU; none: nobody",
+    )
+    audit: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.05, description="share of the stopped trials that train on, to show how often stopping is wrong"
+    )
     sampler: SamplerConfig = Field(TPEConfig(), description="a name, or a name with the sampler's options")
     seed: int = 0
-    reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in so many goes on at a rung")
+    reduction: Annotated[int, Field(ge=2)] = Field(
+        3, description="with stop pareto or miou: one trial in so many goes on at a rung"
+    )
     max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
 
     @field_validator("objectives")

@@ -100,6 +100,7 @@ class Agenda:
         """An epoch is over. Whether the trial goes on: not at its end, and not when its rung stops it."""
         record = self.out[trial_id]
         record.epoch, record.metrics = epoch, metrics
+        record.curve[epoch] = record.miou
         record.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
         self._tell("epoch", record)
         if record.stage == "search":
@@ -130,6 +131,8 @@ class Agenda:
         else:
             self.record.tell(record, state, failure or "")
         if record.stage == "search" and state == "COMPLETE":
+            if record.feasible:
+                self.rungs.complete(record.id, record.values())
             self._announce_frontier()
         self._tell("ended", record)
 

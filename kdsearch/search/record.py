@@ -196,7 +196,7 @@ class StudyRecord:
         record.state, record.reason = state, reason
         outcome = {
             "state": state, "reason": reason, "epoch": record.epoch, "metrics": record.metrics,
-            "seconds": record.seconds,
+            "seconds": record.seconds, "curve": record.curve,
         }  # fmt: skip
         trial.set_user_attr("outcome", outcome)
         self._tell_sampler(trial, record)

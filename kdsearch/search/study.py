@@ -129,11 +129,15 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             check_fits(placement)
         capacity = max(slots(placement), request.grow_to or 1)
         capacity = min(capacity, request.max_concurrent or space.search.trials)
-        tables = Tables(space, run, record, teacher.metrics)
+        search = space.search
+        rungs = Rungs(
+            search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
+        )
+        tables = Tables(space, run, record, teacher.metrics, rungs)
         agenda = Agenda(
             space,
             record,
-            Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction, run.rungs),
+            rungs,
             reference=costs.reference(),
             teacher=teacher.training(),
             confirm=request.confirm,
@@ -181,6 +185,11 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         notes = [tracker.how_to_look()]
         if (miou := teacher.metrics().get("val/miou")) is not None:
             notes.insert(0, f"the teacher: mIoU {miou:.3f}, {teacher.cost()['gflops']:.2f} GFLOPs")
+        if audit := rungs.audit_report():
+            notes.append(
+                f"early stopping: of {audit['complete']} trials that ran on to audit it, {audit['wrong']} ended on the "
+                "frontier"
+            )
         view.finish(status, failure, agenda.members(), agenda.confirmed(), agenda.volume, notes)
     return 0 if status == "done" else 1
 

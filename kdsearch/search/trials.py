@@ -17,7 +17,8 @@ State = Literal["RUNNING"] | Outcome
 
 @dataclass
 class Record:
-    """One trial as the journal has it. `metrics` are those of the last epoch it reported.
+    """One trial as the journal has it. `metrics` are those of the last epoch it reported, `curve` its mIoU by epoch: one
+    that outlived its driver has no curve before the epoch at which the next driver took it up.
 
     `origin` says which earlier study trained it, of a trial that warm start brought. `broken` is the bound of the
     search that its results do not keep, in words.
@@ -31,6 +32,7 @@ class Record:
     cost: dict[str, float]
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    curve: dict[int, float] = field(default_factory=dict)
     seconds: float = 0.0
     reason: str = ""
     origin: str = ""
@@ -60,7 +62,9 @@ def recalled(frozen: FrozenTrial) -> Record | None:
         return None
     about = frozen.user_attrs["trial"]
     config = TrialConfig.model_validate(about["config"])
-    return Record(**{"state": "RUNNING", **about, **frozen.user_attrs.get("outcome", {}), "config": config})
+    outcome = frozen.user_attrs.get("outcome", {})
+    curve = {int(epoch): miou for epoch, miou in outcome.get("curve", {}).items()}
+    return Record(**{"state": "RUNNING", **about, **outcome, "config": config, "curve": curve})
 
 
 def attributes(record: Record) -> dict[str, Any]:

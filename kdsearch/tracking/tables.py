@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kdsearch.config.space import SearchSpace
     from kdsearch.search.record import Record, StudyRecord
+    from kdsearch.search.rungs import Rungs
 
 WRITE_EVERY_S = 5.0
 """Tables are written at most this often while trials end."""
@@ -35,9 +36,14 @@ class Tables:
     """
 
     def __init__(
-        self, space: SearchSpace, run: RunFolder, record: StudyRecord, teacher_metrics: Callable[[], dict[str, float]]
+        self,
+        space: SearchSpace,
+        run: RunFolder,
+        record: StudyRecord,
+        teacher_metrics: Callable[[], dict[str, float]],
+        rungs: Rungs,
     ) -> None:
-        self.space, self.run, self.record = space, run, record
+        self.space, self.run, self.record, self.rungs = space, run, record, rungs
         self._teacher_metrics = teacher_metrics
         self._members: list[Record] = []
         self._volume = 0.0
@@ -97,6 +103,7 @@ class Tables:
             "objectives": dict(self.space.search.objectives),
             "trials": dict(Counter(record.state for record in self.record.all())),
             "hypervolume": self._volume,
+            "stopping": self.rungs.audit_report(),
             "teacher_miou": self._teacher_metrics().get("val/miou"),
             "frontier": [
                 {

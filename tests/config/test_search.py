@@ -11,7 +11,7 @@ from kdsearch.config.search import ConfirmConfig, Constraint, SearchConfig
 
 def test_defaults() -> None:
     search = SearchConfig()
-    assert (search.trials, search.rungs, search.stop, search.sampler.name) == (100, (), "pareto", "tpe")
+    assert (search.trials, search.rungs, search.stop, search.sampler.name) == (100, (), "forecast", "tpe")
     assert search.objectives == {"miou": "max", "gflops": "min"}
     assert ConfirmConfig().seeds == 0
 

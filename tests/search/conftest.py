@@ -16,7 +16,7 @@ student:
   encoder: {choice: [resnet18, resnet34, mobilenet_v2]}
 distill: {kd: {weight: {log: [0.1, 10], default: 1}}}
 train: {lr: {log: [1.0e-4, 1.0e-2], default: 1.0e-3}, epochs: 4}
-search: {trials: 8, constraints: {gflops: "<= 5"}, sampler: random, rungs: [2], reduction: 2}
+search: {trials: 8, constraints: {gflops: "<= 5"}, sampler: random, rungs: [2], stop: pareto, reduction: 2}
 """
 COST = {"resnet18": 3.0, "resnet34": 9.0, "mobilenet_v2": 1.0}
 

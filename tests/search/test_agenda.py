@@ -141,7 +141,7 @@ def test_what_was_running_is_handed_out_again_first(agenda: MakeAgenda) -> None:
 def test_frontier_members_are_repeated_beside_controls_shared_between_equal_students(
     agenda: MakeAgenda, tmp_path: Path
 ) -> None:
-    text = SPACE.replace("rungs: [2], reduction: 2", "stop: none") + "confirm: {seeds: 2}\n"
+    text = SPACE.replace("stop: pareto", "stop: none") + "confirm: {seeds: 2}\n"
     (tmp_path / "confirm.yaml").write_text(text)
     study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
     while (record := study.next()) not in ("done", "wait"):

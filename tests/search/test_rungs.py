@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from kdsearch.search.rungs import Rungs
 
@@ -64,3 +67,79 @@ def test_a_trial_that_comes_again_is_judged_by_its_new_values() -> None:
     assert not rungs.keep("b", 3, point(0.4, 1.0))
     assert rungs.keep("b", 3, point(0.6, 1.0))
     assert len(rungs.reached[3]) == 2
+
+
+@pytest.mark.parametrize("stop", ["pareto", "forecast"])
+@given(points=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1), cut=st.integers(0, 40))
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_driver_that_takes_over_decides_the_same(
+    stop: Literal["pareto", "forecast"], points: list[tuple[int, int]], cut: int, tmp_path: Path
+) -> None:
+    """The audit included: the same trials are stopped, run on, and count as wrongly stopped."""
+    values = {f"t{i:04d}": point(miou / 10, float(gflops)) for i, (miou, gflops) in enumerate(points)}
+    path = tmp_path / "rungs.json"
+    path.unlink(missing_ok=True)
+
+    def decide(rungs: Rungs, names: list[str]) -> list[bool]:
+        kept = []
+        for name in names:
+            kept.append(rungs.keep(name, 2, values[name]) and rungs.keep(name, 4, values[name]))
+            if kept[-1]:
+                rungs.complete(name, values[name])
+        return kept
+
+    names = list(values)
+    whole = Rungs((2, 4), OBJECTIVES, stop, 3, audit=0.3, seed=5)
+    expected = decide(whole, names)
+    first = decide(Rungs((2, 4), OBJECTIVES, stop, 3, path, audit=0.3, seed=5), names[:cut])
+    second = Rungs((2, 4), OBJECTIVES, stop, 3, path, audit=0.3, seed=5)
+    assert first + decide(second, names[cut:]) == expected
+    assert second.audited == whole.audited
+    assert second.audit_report() == whole.audit_report()
+
+
+@pytest.mark.parametrize("stop", ["pareto", "forecast"])
+@given(points=st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=30)
+def test_an_objective_counts_alike_to_be_raised_and_to_be_lowered(
+    stop: Literal["pareto", "forecast"], points: list[tuple[int, int]]
+) -> None:
+    lowered = Rungs((2,), {"miou": "max", "gflops": "min"}, stop, 3)
+    raised = Rungs((2,), {"miou": "max", "gflops": "max"}, stop, 3)
+    for i, (miou, gflops) in enumerate(points):
+        kept = lowered.keep(str(i), 2, point(miou / 10, gflops))
+        assert raised.keep(str(i), 2, point(miou / 10, -gflops)) == kept
+        if kept:
+            lowered.complete(str(i), point(miou / 10, gflops))
+            raised.complete(str(i), point(miou / 10, -gflops))
+
+
+def test_audited_trials_are_the_stated_share_of_those_that_would_be_stopped() -> None:
+    rungs = Rungs((2, 4), OBJECTIVES, "pareto", 2, audit=0.1)
+    rungs.keep("best", 2, point(0.9, 1.0))
+    going = [i for i in range(2000) if rungs.keep(f"t{i:04d}", 2, point(0.5 - i / 10000, 2.0 + i))]
+    assert 140 <= len(going) <= 260
+    assert set(rungs.audited) == {f"t{i:04d}" for i in going}
+    # None of them is stopped later, and none counts among those that others are compared with there.
+    assert all(rungs.keep(f"t{i:04d}", 4, point(0.95, 0.5)) for i in going[:3])
+    assert rungs.keep("other", 4, point(0.1, 9.0))
+
+
+def test_stopping_was_wrong_where_an_audited_trial_ends_on_the_frontier() -> None:
+    rungs = Rungs((2,), OBJECTIVES, "pareto", 2, audit=1.0)
+    assert rungs.audit_report() is None
+    for name, early, end in (("a", 0.5, 0.6), ("b", 0.4, 0.7), ("c", 0.3, 0.5)):
+        assert rungs.keep(name, 2, point(early, 2.0))
+        rungs.complete(name, point(end, 2.0))
+    assert rungs.audit_report() == {"audited": 2, "complete": 2, "wrong": 1, "trials": ["b"]}
+
+
+def test_a_forecast_stops_only_what_even_a_fast_gain_would_leave_dominated() -> None:
+    rungs = Rungs((2,), OBJECTIVES, "forecast", 2)
+    for i in range(8):
+        # Complete trials gain 0.10, 0.11, ... 0.17 after the rung; the quantile 0.95 of that is 0.1665.
+        assert rungs.keep(f"c{i}", 2, point(0.3, 5.0)), "nothing is stopped before there are enough complete trials"
+        rungs.complete(f"c{i}", point(0.4 + i / 100, 5.0))
+    assert not rungs.keep("hopeless", 2, point(0.30, 5.0))  # 0.4665 at best, and 0.47 stands
+    assert rungs.keep("hopeful", 2, point(0.31, 5.0))
+    assert rungs.keep("cheaper", 2, point(0.1, 4.9))

@@ -10,8 +10,13 @@ import pytest
 
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
+<<<<<<< HEAD
 from kdsearch.search.confirm import repeats
 from kdsearch.search.record import Record, StudyRecord
+=======
+from kdsearch.search.record import StudyRecord
+from kdsearch.search.rungs import Rungs
+>>>>>>> 1187fc4 (search.stop forecast, the default: a trial stops when even a fast gain would leave it dominated by a complete one)
 from kdsearch.tracking.tables import Tables
 
 
@@ -46,7 +51,12 @@ def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolde
         (run.students / name).mkdir()
     for name in (running.id, "t0042", "teacher"):
         run.checkpoint(name).write_text("")
+<<<<<<< HEAD
     Tables(record.space, run, record, dict).frontier([], 0.0)
+=======
+    Tables(space, run, record, dict, Rungs((), {}, "none", 3)).frontier([], 0.0)
+    record.close()
+>>>>>>> 1187fc4 (search.stop forecast, the default: a trial stops when even a fast gain would leave it dominated by a complete one)
     assert {path.name for path in run.students.iterdir()} == kept
     assert {path.stem for path in run.checkpoints.iterdir()} == {running.id, "teacher"}
 
