@@ -54,6 +54,16 @@ def main(argv: list[str] | None = None) -> int:
         action.add_argument("--storage", metavar="DIR", default="runs", help="folder of data stores and teachers")
         action.set_defaults(do=_teacher, action=name)
 
+    command = commands.add_parser(
+        "replay", help="the learning curves of a finished study as a table for simulated studies",
+        description="Write the learning curves of a finished study as a table on which searches can be simulated "
+        "(kdsearch.search.simulator), and say how well its trials predict each other. Trials that were stopped are "
+        "left out: a table is best made from a study with search.stop=none.",
+    )  # fmt: skip
+    command.add_argument("run", metavar="RUN", type=Path, help="run folder of the study")
+    command.add_argument("--out", metavar="FILE", type=Path, default="table.json", help="default: table.json")
+    command.set_defaults(do=_replay)
+
     command = commands.add_parser("spaces", help="the search spaces that come with kdsearch")
     actions = command.add_subparsers(metavar="ACTION", required=True)
     action = actions.add_parser("list", help="names, one line each")
@@ -100,6 +110,13 @@ def _teacher(options: argparse.Namespace) -> int:
 
     space = requested_space(options.space, options.profile, options.overrides, parse_data(options.data))
     getattr(teacher_tool, f"{options.action}_teacher")(space, RunFolder.at(options.storage, "teacher"), say)
+    return 0
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from kdsearch.search.replay import replay
+
+    replay(options.run, options.out, say=print)
     return 0
 
 

@@ -1,0 +1,110 @@
+"""From a finished study to a table and a landscape."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdsearch.cli import main
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.agenda import Agenda
+from kdsearch.search.landscape import Table, Tabulated
+from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.rungs import Rungs
+from kdsearch.search.simulator import simulate
+from tests.search.conftest import SPACE, cost_of
+
+
+class Known:
+    """mIoU that depends on the learning rate and the student alone."""
+
+    def curve(self, record: Record) -> list[float]:
+        end = 0.5 + cost_of(record.config)["gflops"] / 100 - 0.1 * math.log10(record.config.train.lr / 1e-3) ** 2
+        return [end * (1 - 0.5**epoch) for epoch in (1, 2, 3, 4)]
+
+    def seconds(self, record: Record) -> float:
+        return 2 * record.cost["gflops"]
+
+
+def finished(tmp_path: Path, trials: int, stop: str = "none") -> Path:
+    """The run folder of a study that was trained to its end under the fake clock."""
+    (tmp_path / "toy.yaml").write_text(SPACE.replace("size: [64, 96]", f"size: [64, 96], path: {tmp_path}"))
+    space = load_space(tmp_path / "toy.yaml", overrides=[f"search.trials={trials}", f"search.stop={stop}"])
+    run = RunFolder.at(str(tmp_path), "toy")
+    run.create()
+    run.space.write_text(space.to_yaml())
+    record = StudyRecord(run.journal, space, cost_of)
+    search = space.search
+    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction)
+    simulate(Agenda(space, record, rungs, {"gflops": 10.0}, None, False, []), Known(), slots=2, epochs=10_000)
+    record.close()
+    return run.path
+
+
+def a_record(space: SearchSpace, **params: object) -> Record:
+    sample = space.from_params(params)
+    return Record("t", "search", "RUNNING", sample.trial, dict(sample.params), cost_of(sample.trial))
+
+
+def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = finished(tmp_path, 20), tmp_path / "table.json"
+    assert main(["replay", str(run), "--out", str(out)]) == 0
+    assert "20 curves of 4 epochs" in capsys.readouterr().out
+    assert str(tmp_path) not in out.read_text()
+    table = Table.load(out)
+    land = Tabulated(table)
+    for row in table.rows:
+        record = a_record(land.space, **row.params)
+        assert row.curve == pytest.approx(Known().curve(record))
+        assert row.seconds == pytest.approx(Known().seconds(record))
+        assert land.cost(record.config) == cost_of(record.config)
+        assert land.end(record) == pytest.approx(row.curve[-1], abs=0.02)
+
+
+def test_between_the_rows_it_interpolates(tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    main(["replay", str(finished(tmp_path, 40)), "--out", str(out)])
+    land, other = Tabulated(Table.load(out)), Tabulated(Table.load(out), seed=1)
+    rng = np.random.default_rng(0)
+    records = [
+        a_record(land.space, **{"train.lr": 10 ** rng.uniform(-3.8, -2.2), "student.encoder": encoder})
+        for encoder in ("resnet18", "mobilenet_v2") for _ in range(20)
+    ]  # fmt: skip
+    errors = [land.end(record) - Known().curve(record)[-1] for record in records]
+    assert np.sqrt(np.mean(np.square(errors))) < 0.02
+    assert np.std([Known().curve(record)[-1] for record in records]) > 0.02, "the mean of all would not do"
+    assert all((land.curve(record) == land.curve(record)).all() for record in records)
+    assert any((land.curve(record) != other.curve(record)).any() for record in records)
+
+
+def test_trials_that_were_stopped_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = finished(tmp_path, 30, stop="pareto"), tmp_path / "table.json"
+    assert main(["replay", str(run), "--out", str(out)]) == 0
+    rows = Table.load(out).rows
+    assert 8 <= len(rows) < 30
+    assert f"{30 - len(rows)} trials without a whole one" in capsys.readouterr().out
+    assert all(len(row.curve) == 4 for row in rows)
+
+
+def test_too_few_trials_and_folders_without_a_study_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "table.json"
+    assert main(["replay", str(finished(tmp_path, 5)), "--out", str(out)]) == 2
+    assert "at least 8 trials" in capsys.readouterr().err
+    assert main(["replay", str(tmp_path / "none"), "--out", str(out)]) == 2
+    assert "There is no study in" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_table_is_plain_json(tmp_path: Path) -> None:
+    out = tmp_path / "table.json"
+    main(["replay", str(finished(tmp_path, 9)), "--out", str(out)])
+    content = json.loads(out.read_text())
+    assert set(content) == {"space", "rows"}
+    assert set(content["rows"][0]) == {"params", "cost", "seconds", "curve"}
