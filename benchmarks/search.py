@@ -1,0 +1,272 @@
+"""kdsearch's default search against others, on simulated studies: hypervolume at equal epochs.
+
+    python benchmarks/search.py --seeds 10 --out benchmarks/results/search.md
+
+Every method trains on 8 asynchronous slots under a fake clock until all its trials together have had as many epochs as
+40, and 120, whole trainings. What counts then are the trials that were completed, each with the mIoU that its
+configuration reaches at its last epoch without the noise of a seed, whatever the method had observed. The number is the
+volume that they dominate over the volume that the landscape's best known frontier dominates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import multiprocessing
+import statistics
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+from parametric import Parametric
+
+from kdsearch.config.overlay import set_override
+from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range
+from kdsearch.config.space import Sample, SearchSpace
+from kdsearch.config.trial import TrialConfig
+from kdsearch.config.yaml_tree import parse_yaml
+from kdsearch.search.agenda import Agenda
+from kdsearch.search.frontier import hypervolume
+from kdsearch.search.landscape import Table, Tabulated
+from kdsearch.search.record import Outcome, Record, StudyRecord
+from kdsearch.search.rungs import Rungs
+from kdsearch.search.simulator import Study, simulate
+
+BUDGETS = (40, 120)
+SLOTS = 8
+"""Trials at a time."""
+
+
+class Land(Protocol):
+    """What the benchmark asks of a landscape beside what the simulator does."""
+
+    space: SearchSpace
+    epochs: int
+
+    def cost(self, config: TrialConfig) -> dict[str, float]: ...
+    def curve(self, record: Record) -> NDArray[np.float64]: ...
+    def seconds(self, record: Record) -> float: ...
+    def end(self, record: Record) -> float: ...
+    def reference(self) -> dict[str, float]: ...
+    def best(self) -> NDArray[np.float64]: ...
+
+
+class Camvid(Tabulated):
+    """The landscape of real curves on CamVid. Each variant but 0 is fitted without a random fifth of the trials."""
+
+    def __init__(self, variant: int) -> None:
+        table = Table.load(Path(__file__).parent / "landscapes" / "camvid.json")
+        rng = np.random.default_rng([11, variant])
+        left_out = rng.permutation(len(table.rows))[: len(table.rows) // 5 if variant else 0]
+        super().__init__(Table(table.space, [row for i, row in enumerate(table.rows) if i not in left_out]), variant)
+
+    def reference(self) -> dict[str, float]:
+        """A mIoU that nine trials of ten exceed, and a little more than the largest student costs."""
+        worst = float(np.quantile([row.curve[-1] for row in self.rows], 0.1))
+        return {"gflops": 1.05 * max(row.cost["gflops"] for row in self.rows), "miou": worst}
+
+    def best(self) -> NDArray[np.float64]:
+        """The frontier of 5,000 random configurations, each then improved one parameter at a time."""
+        rng = np.random.default_rng(0)
+        domains = self.space.parameters()
+
+        def point(sample: Sample) -> tuple[float, float]:
+            return float(self.expected(sample.params)[-1]), self.cost(sample.trial)["gflops"]
+
+        samples = [self.space.sample(lambda _, domain: draw(rng, domain)) for _ in range(5000)]
+        best: dict[float, tuple[float, Sample]] = {}
+        for sample in samples:
+            miou, gflops = point(sample)
+            if miou > best.get(gflops, (-1.0, sample))[0]:
+                best[gflops] = miou, sample
+        for gflops in best:
+            for _ in range(1000):
+                params = dict(best[gflops][1].params)
+                name = rng.choice(list(params))
+                sample = self.space.from_params(params | {name: draw(rng, domains[name])})
+                if point(sample)[1] == gflops and point(sample)[0] > best[gflops][0]:
+                    best[gflops] = point(sample)[0], sample
+        return np.array([[miou, gflops] for gflops, (miou, _) in best.items()])
+
+
+def draw(rng: np.random.Generator, domain: Range) -> Any:
+    """A value of the range at random."""
+    if isinstance(domain, Choice):
+        return domain.options[rng.integers(len(domain.options))]
+    if isinstance(domain, Log | IntLog):
+        value = math.exp(rng.uniform(math.log(domain.low), math.log(domain.high)))
+    else:
+        value = rng.uniform(domain.low, domain.high)
+    return round(value) if isinstance(domain, Int | IntLog) else value
+
+
+LANDSCAPES: dict[str, Callable[[int], Land]] = {"parametric": Parametric, "camvid": Camvid}
+
+
+class ToldComplete(StudyRecord):
+    """Tells the sampler of stopped trials what Ray tells it: that they are complete, with the value at their rung."""
+
+    def tell(self, record: Record, state: Outcome, reason: str = "") -> None:
+        super().tell(record, "COMPLETE" if state == "PRUNED" else state, reason)
+
+
+class RaySearch:
+    """Ray's `OptunaSearch` and `ASHAScheduler` with the settings they come with, driven without a cluster.
+
+    Both are told the horizon or the objectives and nothing else. Like kdsearch, the search starts with the space's
+    defaults.
+    """
+
+    def __init__(self, land: Land, seed: int, metrics: list[str]) -> None:
+        from ray.tune.schedulers import ASHAScheduler
+        from ray.tune.search.optuna import OptunaSearch
+
+        self.land = land
+        several = len(metrics) > 1
+        modes = ["max" if metric == "miou" else "min" for metric in metrics]
+        self.searcher = OptunaSearch(
+            self._define, metric=metrics if several else metrics[0], mode=modes if several else modes[0], seed=seed,
+            points_to_evaluate=[dict(land.space.default().params)],
+        )  # fmt: skip
+        self.scheduler = ASHAScheduler(metric="miou", mode="max", max_t=land.epochs)
+        self.records: dict[str, Record] = {}
+
+    def _define(self, trial: Any) -> None:
+        self._sample = self.land.space.sample(partial(_suggest, trial))
+
+    def next(self) -> Record | Literal["wait", "done"]:
+        trial_id = f"r{len(self.records):05d}"
+        self.searcher.suggest(trial_id)
+        sample = self._sample
+        record = Record(trial_id, "search", "RUNNING", sample.trial, dict(sample.params), self.land.cost(sample.trial))
+        self.records[trial_id] = record
+        self.scheduler.on_trial_add(None, SimpleNamespace(trial_id=trial_id))
+        return record
+
+    def heard(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
+        record = self.records[trial_id]
+        record.epoch, record.metrics = epoch, metrics
+        result = self._result(record)
+        if epoch < self.land.epochs:
+            self.searcher.on_trial_result(trial_id, result)
+        return str(self.scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial_id), result)) == "CONTINUE"
+
+    def ended(self, trial_id: str, failure: str | None) -> None:
+        self.searcher.on_trial_complete(trial_id, self._result(self.records[trial_id]))
+
+    @staticmethod
+    def _result(record: Record) -> dict[str, float]:
+        return {"training_iteration": record.epoch, "miou": record.miou, "gflops": record.cost["gflops"]}
+
+
+def _suggest(trial: Any, name: str, domain: Range) -> Any:
+    """Ask an Optuna trial, or what stands for one, for a parameter of a space."""
+    if isinstance(domain, Choice):
+        return trial.suggest_categorical(name, domain.categories)
+    if isinstance(domain, Int | IntLog):
+        return trial.suggest_int(name, domain.low, domain.high, log=isinstance(domain, IntLog))
+    return trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
+
+
+def ours(land: Land, seed: int, kind: type[StudyRecord] = StudyRecord, **search: str) -> Study:
+    """A study of kdsearch on the landscape's space, with other settings of its `search` section where given."""
+    settings = {"seed": str(seed), "trials": "1000000"} | search
+    tree = parse_yaml(land.space.to_yaml(), lambda line: "space")
+    for name, value in settings.items():
+        set_override(tree, f"search.{name}={value}")
+    space = SearchSpace(tree, "space")
+    options = space.search
+    record = kind(None, space, land.cost)
+    rungs = Rungs(
+        options.rungs, options.objectives, options.stop, options.reduction, audit=options.audit, seed=options.seed
+    )
+    return Agenda(space, record, rungs, land.reference(), teacher=None, confirm=False, listeners=[])
+
+
+METHODS: dict[str, Callable[[Land, int], Study]] = {
+    "kdsearch": ours,
+    "random": partial(ours, sampler="random", stop="none"),
+    "NSGA-II": partial(ours, sampler="nsga2", stop="none"),
+    "TPE": partial(ours, stop="none"),
+    "TPE + ASHA on mIoU": partial(ours, kind=ToldComplete, stop="miou", audit="0"),
+    "Ray: OptunaSearch(mIoU, GFLOPs) + ASHA": partial(RaySearch, metrics=["miou", "gflops"]),
+    "Ray: OptunaSearch(mIoU) + ASHA": partial(RaySearch, metrics=["miou"]),
+}
+
+
+def volume(land: Land, points_n2: NDArray[np.float64]) -> float:
+    """What points of (mIoU, GFLOPs) dominate within the landscape's reference."""
+    corner = land.reference()
+    return hypervolume(points_n2 * (-1, 1), np.array([-corner["miou"], corner["gflops"]]))
+
+
+def run(job: tuple[str, str, int, int]) -> tuple[str, str, list[float]]:
+    """Simulate one method on one variant of a landscape: the method, the landscape, the volume at each budget."""
+    name, landscape, variant, seed = job
+    warnings.simplefilter("ignore")
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    land = LANDSCAPES[landscape](variant)
+    completed = simulate(METHODS[name](land, seed), land, SLOTS, max(BUDGETS) * land.epochs)
+    whole = volume(land, land.best())
+    reached = []
+    for budget in BUDGETS:
+        within = [c.record for c in completed if c.epochs <= budget * land.epochs]
+        reached.append(volume(land, np.array([[land.end(r), r.cost["gflops"]] for r in within])) / whole)
+    return name, landscape, reached
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10, help="seeds, each on a variant of the landscape of its own")
+    parser.add_argument("--first-seed", type=int, default=100)
+    parser.add_argument("--landscapes", nargs="+", choices=list(LANDSCAPES), default=list(LANDSCAPES))
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--jobs", type=int, default=2, help="simulations side by side")
+    parser.add_argument("--out", type=Path, help="write the table to this file")
+    options = parser.parse_args()
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
+    jobs = [(name, land, seed, seed) for seed in seeds for land in options.landscapes for name in options.methods]
+    reached: dict[tuple[str, str], list[list[float]]] = {}
+    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
+        for name, land, volumes in pool.imap_unordered(run, jobs):
+            reached.setdefault((name, land), []).append(volumes)
+            print(land, name, [f"{volume:.4f}" for volume in volumes], flush=True)
+    columns = [(land, i) for land in options.landscapes for i in range(len(BUDGETS))]
+    lines = [
+        HEADER.format(seeds=options.seeds, slots=SLOTS, first=options.first_seed),
+        "| | " + " | ".join(f"{land}, {BUDGETS[i]}" for land, i in columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for name in options.methods:
+        cells = []
+        for land, i in columns:
+            values = [volumes[i] for volumes in reached[name, land]]
+            spread = statistics.stdev(values) if len(values) > 1 else 0.0
+            cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    table = "\n".join(lines)
+    print(table)
+    if options.out:
+        options.out.write_text(table + "\n")
+
+
+HEADER = """# Search methods on simulated studies
+
+`python benchmarks/search.py --seeds {seeds} --first-seed {first}`
+
+Volume dominated by the trials completed within 40 and 120 trainings' worth of epochs, over the volume of the best known
+frontier; mean and standard deviation over {seeds} seeds, each on a variant of the landscape of its own; {slots}
+asynchronous slots. `parametric`: formulas over real students' GFLOPs, see `benchmarks/parametric.py`. `camvid`: a
+Gaussian process through the curves of a study on CamVid, see `benchmarks/landscapes/camvid.yaml`. All methods start
+with the space's defaults. `TPE + ASHA on mIoU` has kdsearch's rungs, Ray's scheduler those that it comes with.
+"""
+
+
+if __name__ == "__main__":
+    main()
