@@ -110,7 +110,8 @@ class Tabulated:
 
     def leave_one_out(self) -> Array:
         """mIoU at the end that the other rows predict for each row `[n]`."""
-        return self._mean[-1] + self._spread[-1] * self._left_out
+        predicted: Array = self._mean[-1] + self._spread[-1] * self._left_out
+        return predicted
 
     # ---- the process ---------------------------------------------------------------------------------------------
 
@@ -121,8 +122,9 @@ class Tabulated:
         n, epochs = values_ne.shape
 
         def covariance(theta: Array) -> Array:
-            kernel: Array = np.exp(-0.5 * squared_nnp @ np.exp(-2 * theta[:-1]))
-            return kernel + np.exp(2 * theta[-1]) * np.eye(n)
+            kernel = np.exp(-0.5 * squared_nnp @ np.exp(-2 * theta[:-1]))
+            noisy: Array = kernel + np.exp(2 * theta[-1]) * np.eye(n)
+            return noisy
 
         def cost(theta: Array) -> float:
             factor = np.linalg.cholesky(covariance(theta))

@@ -28,7 +28,7 @@ distill:
   dsrd: {weight: {log: [0.03, 10], default: 1}}
   clfd: {weight: {log: [0.03, 3], default: 1}}
 train: {lr: {log: [1e-4, 1e-2], default: 1e-3}, epochs: 3, batch_size: 4}
-search: {trials: 4, rungs: [1], reduction: 2}
+search: {trials: 4, rungs: [1], stop: pareto, reduction: 2}
 """
 
 
