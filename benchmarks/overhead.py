@@ -96,15 +96,15 @@ def study(folder: Path, space: SearchSpace, with_tracker: bool) -> tuple[Agenda,
     run = RunFolder(folder)
     run.create()
     record = StudyRecord(run.journal, space, cost_of)
-    tables = Tables(space, run, record, dict)
+    search = space.search
+    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+    tables = Tables(space, run, record, dict, rungs)
     listeners: list[Any] = [tables]
     tracker = None
     if with_tracker:
         store: Any = SimpleNamespace(path=folder, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
         tracker = Tracker(None, space, run, store, print).__enter__()
         listeners.append(tracker)
-    search = space.search
-    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
     return Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record, tables, tracker
 
 

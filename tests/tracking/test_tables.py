@@ -10,13 +10,9 @@ import pytest
 
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
-<<<<<<< HEAD
 from kdsearch.search.confirm import repeats
 from kdsearch.search.record import Record, StudyRecord
-=======
-from kdsearch.search.record import StudyRecord
 from kdsearch.search.rungs import Rungs
->>>>>>> 1187fc4 (search.stop forecast, the default: a trial stops when even a fast gain would leave it dominated by a complete one)
 from kdsearch.tracking.tables import Tables
 
 
@@ -51,12 +47,7 @@ def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolde
         (run.students / name).mkdir()
     for name in (running.id, "t0042", "teacher"):
         run.checkpoint(name).write_text("")
-<<<<<<< HEAD
-    Tables(record.space, run, record, dict).frontier([], 0.0)
-=======
-    Tables(space, run, record, dict, Rungs((), {}, "none", 3)).frontier([], 0.0)
-    record.close()
->>>>>>> 1187fc4 (search.stop forecast, the default: a trial stops when even a fast gain would leave it dominated by a complete one)
+    Tables(record.space, run, record, dict, Rungs((), {}, "none", 3)).frontier([], 0.0)
     assert {path.name for path in run.students.iterdir()} == kept
     assert {path.stem for path in run.checkpoints.iterdir()} == {running.id, "teacher"}
 
@@ -68,7 +59,7 @@ CONFIRMED = {
 
 
 def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunFolder, record: StudyRecord) -> None:
-    tables = Tables(record.space, run, record, dict)
+    tables = Tables(record.space, run, record, dict, Rungs((), {}, "none", 3))
     tables.frontier([], 0.0)
     empty = pd.read_parquet(run.path / "frontier.parquet")
     assert len(empty) == 0
@@ -107,7 +98,7 @@ def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monk
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     record = StudyRecord(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
-    tables = Tables(record.space, run, record, dict)
+    tables = Tables(record.space, run, record, dict, Rungs((), {}, "none", 3))
     now, writes = [0.0], [0]
     monkeypatch.setattr("kdsearch.tracking.tables.time", SimpleNamespace(monotonic=lambda: now[0]))
 
