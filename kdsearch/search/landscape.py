@@ -56,10 +56,10 @@ class Table:
 class Tabulated:
     """The landscape of a table: expected curves from a Gaussian process through its rows, noise like its residuals.
 
-    The process has one length a parameter, found by marginal likelihood; a parameter of a branch counts only between
-    trials of that branch. Between rows it interpolates, and far from them it falls back to the mean of all, so optima
-    that no trial came near do not exist in it: it compares searches with each other and says nothing about what a
-    space holds. Cost and time are those of the student in the table that differs in the fewest parameters.
+    The process has one length a parameter, found by marginal likelihood; a trial of another branch stands in the middle
+    of a parameter that it has not. Between rows it interpolates, and far from them it falls back to the mean of all, so
+    optima that no trial came near do not exist in it: it compares searches with each other and says nothing about what
+    a space holds. Cost and time are those of the student in the table that differs in the fewest settings.
 
     `seed` draws other noise. Curves of a configuration are the same whenever it is asked.
     """
@@ -146,14 +146,13 @@ class Tabulated:
         self._left_out = values_ne[:, -1] - self._solved[:, -1] / np.diag(inverse)
 
     def _distances(self, params: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Array:
-        """Squared distances `[n, m, p]` in each parameter: 0 where either trial lacks it, at most 1."""
+        """Squared distances `[n, m, p]` in each parameter, at most 1."""
         result = np.zeros((len(params), len(rows), len(self._domains)))
         for p, (name, domain) in enumerate(self._domains.items()):
-            left = [_place(domain, each.get(name)) for each in params]
             right = [_place(domain, row.params.get(name)) for row in rows]
-            for i, a in enumerate(left):
-                if a is not None:
-                    result[i, :, p] = [0.0 if b is None else _squared(a, b) for b in right]
+            for i, each in enumerate(params):
+                left = _place(domain, each.get(name))
+                result[i, :, p] = [_squared(left, b) for b in right]
         return result
 
     def _nearest_student(self, config: TrialConfig) -> Row:
@@ -168,14 +167,19 @@ def _student(config: TrialConfig) -> dict[str, str]:
     return {name: str(value) for name, value in flatten(config).items() if name.startswith("student.")}
 
 
-def _place(domain: Range, value: Any) -> Any:
-    """A number's place in its range, from 0 to 1; a category as it is; None where a trial has none."""
-    if value is None or isinstance(domain, Choice):
-        return value if value is None else str(value)
+def _place(domain: Range, value: Any) -> float | str:
+    """A number's place in its range, from 0 to 1, the middle where a trial has none; a category as it is, or none."""
+    if isinstance(domain, Choice):
+        return "" if value is None else str(value)
+    if value is None:
+        return 0.5
     if isinstance(domain, Log | IntLog):
         return math.log(value / domain.low) / math.log(domain.high / domain.low)
-    return (value - domain.low) / (domain.high - domain.low)
+    return float((value - domain.low) / (domain.high - domain.low))
 
 
-def _squared(a: Any, b: Any) -> float:
-    return float(a != b) if isinstance(a, str) else float((a - b) ** 2)
+def _squared(a: float | str, b: float | str) -> float:
+    """Categories are the corners of a simplex, none its origin: all are distances between points of a space."""
+    if isinstance(a, str) or isinstance(b, str):
+        return float(a != b) * (1.0 if a and b else 0.5)
+    return (a - b) ** 2

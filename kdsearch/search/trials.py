@@ -17,8 +17,8 @@ State = Literal["RUNNING"] | Outcome
 
 @dataclass
 class Record:
-    """One trial as the journal has it. `metrics` are those of the last epoch it reported, `curve` its mIoU by epoch: one
-    that outlived its driver has no curve before the epoch at which the next driver took it up.
+    """One trial as the journal has it. `metrics` are those of the last epoch it reported, `curve` its mIoU by epoch. A
+    trial that outlived its driver has no curve before the epoch at which the next driver took it up.
 
     `origin` says which earlier study trained it, of a trial that warm start brought. `broken` is the bound of the
     search that its results do not keep, in words.
