@@ -11,6 +11,7 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PlainSerializer,
+    PositiveFloat,
     PositiveInt,
     WithJsonSchema,
     field_validator,
@@ -95,6 +96,12 @@ class SearchConfig(Strict):
         3, description="with stop pareto or miou: one trial in so many goes on at a rung"
     )
     max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
+    epoch_timeout: PositiveFloat | None = Field(
+        None,
+        description="seconds after which an epoch, or setting a trial up, counts as hung and its workers are killed; "
+        "by default ten times the longest epoch so far and at least 600, for a trial's first at least 7200",
+    )
+    start_timeout: PositiveFloat = Field(900, description="seconds in which a trial's workers must be up")
 
     @field_validator("objectives")
     @classmethod

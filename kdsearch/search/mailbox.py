@@ -10,25 +10,39 @@ import ray
 
 @ray.remote(num_cpus=0)
 class Mailbox:
-    """Commands down to every rank, replies up from rank 0. One per worker group, and gone with it.
+    """Commands down to every rank, replies up. One per worker group, and gone with it.
 
     Commands are numbered; each rank asks for the next one it has not seen, so all ranks run the same sequence.
+    Whoever waits here sets the limit: a method answers when there is something to answer.
     """
 
     def __init__(self) -> None:
         self._commands: list[dict[str, Any]] = []
-        self._arrived = asyncio.Condition()
+        self._ranks: dict[int, Any] = {}
+        self._changed = asyncio.Condition()
         self._replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
 
+    async def join(self, rank: int, actor: Any) -> None:
+        """A rank is up; `actor` is the handle by which it can be killed."""
+        async with self._changed:
+            self._ranks[rank] = actor
+            self._changed.notify_all()
+
+    async def joined(self, count: int) -> list[Any]:
+        """The actors of all ranks, as soon as `count` are up."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._ranks) >= count)
+            return [self._ranks[rank] for rank in sorted(self._ranks)]
+
     async def send(self, command: dict[str, Any]) -> None:
-        async with self._arrived:
+        async with self._changed:
             self._commands.append(command)
-            self._arrived.notify_all()
+            self._changed.notify_all()
 
     async def receive(self, number: int) -> dict[str, Any]:
         """Command `number`, as soon as there is one."""
-        async with self._arrived:
-            await self._arrived.wait_for(lambda: len(self._commands) > number)
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._commands) > number)
             return self._commands[number]
 
     async def reply(self, reply: dict[str, Any]) -> None:

@@ -31,11 +31,12 @@ from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import check_batches, check_fits, connected, place, slots
 from kdsearch.search.constraints import check_names
 from kdsearch.search.generations import keep_old_spaces, space_to_go_on_with
+from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 from kdsearch.search.warm_start import lines as carried_lines
 from kdsearch.search.warm_start import read_earlier, warm_start
-from kdsearch.search.workers import Job
+from kdsearch.search.workers import Job, Placement
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker, check_server
 from kdsearch.tracking.tables import Status, Tables
@@ -127,8 +128,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         placement = place(request.workers_per_trial, request.gpus_per_worker)
         if request.grow_to is None:
             check_fits(placement)
-        capacity = max(slots(placement), request.grow_to or 1)
-        capacity = min(capacity, request.max_concurrent or space.search.trials)
+        capacity = _Capacity(placement, request.grow_to or 1, request.max_concurrent or space.search.trials, view)
         search = space.search
         rungs = Rungs(
             search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
@@ -143,7 +143,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             confirm=request.confirm,
             listeners=[tables, tracker, view],
         )
-        view.begin(capacity)
+        view.begin(capacity.slots)
         from kdsearch.search.tune import train_all
 
         def job_of(record: Record) -> Job:
@@ -156,7 +156,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 checkpoint=str(run.checkpoint(record.id)),
                 output=str(teacher.folder if is_teacher else run.student(record.id)),
                 # The teacher is trained while nothing else is, so on a CPU it may have all of one machine.
-                threads=max(1, int(placement.cpus)) * (capacity if is_teacher else 1),
+                threads=max(1, int(placement.cpus)) * (capacity.slots if is_teacher else 1),
                 maps_plan=None if planned.plan is None else planned.plan.to_json(),
                 log=str(run.log),
             )
@@ -166,7 +166,8 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         training.set()
         try:
             with _interruptible():  # again: Ray has set handlers of its own
-                train_all(agenda, job_of, placement, capacity, space.search.max_failures)
+                limits = Limits(space.search.start_timeout, space.search.epoch_timeout)
+                train_all(agenda, job_of, placement, capacity, space.search.max_failures, limits)
         except Interrupted:
             status = "interrupted"
         except OSError as error:
@@ -192,6 +193,23 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             )
         view.finish(status, failure, agenda.members(), agenda.confirmed(), agenda.volume, notes)
     return 0 if status == "done" else 1
+
+
+class _Capacity:
+    """How many trials run at once: what the cluster holds at the moment, between `least` and `most`."""
+
+    def __init__(self, placement: Placement, least: int, most: int, view: LiveView) -> None:
+        self.placement, self.least, self.most, self.view = placement, least, most, view
+        self.slots = self._now()
+
+    def __call__(self) -> int:
+        if (now := self._now()) != self.slots:
+            self.slots = now
+            self.view.capacity(now)
+        return now
+
+    def _now(self) -> int:
+        return min(max(slots(self.placement), self.least), self.most)
 
 
 class _Costs:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ray import tune
 
+from kdsearch.search.limits import Limits
 from kdsearch.search.workers import Job, WorkerGroup
 
 
@@ -17,35 +18,59 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self.group = WorkerGroup(config["placement"], config["scratch"])
-        self._begin(config["job"])
+        # The group starts with the first step: Tune drops actors that it turns out not to need, and a group that is
+        # stopped while it starts holds its place until it is up. And a group that cannot start is then a trial's
+        # failure, which Tune retries, and not an actor's, which it does not.
+        self.group: WorkerGroup | None = None
+        self.limits: Limits = config["limits"]
+        self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._begin(new_config["job"])
+        self._begin(new_config)
         return True
 
-    def _begin(self, job: Job) -> None:
-        # A trial begins with its first step, so that a group that cannot start is a trial's failure, which Tune
-        # retries, and not an actor's, which it does not.
-        self.job = job
-        self.started = False
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.job: Job = config["job"]
+        self.longest_s: float = config["longest_epoch_s"]
+        self.epoch: int | None = None
 
     def step(self) -> dict[str, Any]:
-        if not self.started:
-            reply = self.group.start(self.job)
-            self.started = True
-            if "failed" not in reply and reply["epoch"] == 0:
-                reply = self.group.epoch()
-            # Else it stands at a checkpoint, whose epoch counts as this step: nobody may have heard of it.
-        else:
-            reply = self.group.epoch()
-        return reply | {"done": True} if "failed" in reply else reply
+        reply = self._next()
+        if reply.get("alone") and self.group is not None:
+            self.group.kill()
+            self.cleanup()
+        if "failed" in reply or "broken" in reply:
+            return reply | {"done": True}
+        self.epoch = reply["epoch"]
+        self.longest_s = max(self.longest_s, seconds_of(reply["metrics"]))
+        return reply
+
+    def _next(self) -> dict[str, Any]:
+        if self.epoch is not None:
+            return self._group().epoch(self.epoch + 1, self.limits.of_epoch(self.longest_s, first=False))
+        first = self.limits.of_epoch(self.longest_s, first=True)
+        reply = self._group().start(self.job, first)
+        if reply.get("epoch") == 0:
+            return self._group().epoch(1, first)
+        return reply  # It stands at a checkpoint, whose epoch counts as this step: nobody may have heard of it.
+
+    def _group(self) -> WorkerGroup:
+        if self.group is None:
+            self.group = WorkerGroup(self.config["placement"], self.config["scratch"], self.limits.group_s)
+        return self.group
 
     def cleanup(self) -> None:
-        self.group.stop()
+        if self.group is not None:
+            self.group.stop()
+            self.group = None
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing to save: see the class."""
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to load: see the class."""
+
+
+def seconds_of(metrics: dict[str, float]) -> float:
+    """How long the epoch took that these are the metrics of."""
+    return metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)

@@ -7,26 +7,30 @@ data stores, loaded teacher and CUDA context, and between trials frees only the 
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import traceback
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kdsearch.run_folder import write_folder_atomically
 from kdsearch.search.mailbox import Mailbox
 
-if TYPE_CHECKING:
-    from kdsearch.train.resources import Resources
-    from kdsearch.train.trial import Trial
+STOP_S = 30.0
+"""Seconds that a group which is up takes to end at most; then it is killed."""
+PLACE_SHARE = 0.5
+"""Of the time in which a group must be up, the part in which it must have found a place in the cluster."""
 
 
 class WorkersDiedError(RuntimeError):
     """The worker group ended while it was still needed. The trial goes on from its checkpoint in a new group."""
+
+
+class WorkersHungError(RuntimeError):
+    """The worker group did not answer in time and was killed. The trial goes on from its checkpoint in a new group."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,9 @@ class Placement:
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.workers} worker(s) with {self.cpus:g} CPU and {self.gpus:g} GPU each"
 
 
 @dataclass(frozen=True)
@@ -59,18 +66,27 @@ class Job:
 
 
 class WorkerGroup:
-    """Handle of one resident group, held by the Tune trial's actor."""
+    """Handle of one resident group, held by the Tune trial's actor. Every wait here ends: see `Limits`."""
 
-    def __init__(self, placement: Placement, scratch: str) -> None:
-        # Helper actors look the cluster up by themselves; with several clusters on a machine they need its address.
-        self._mailbox = Mailbox.remote()  # type: ignore[attr-defined]
+    def __init__(self, placement: Placement, scratch: str, limit_s: float) -> None:
+        """Start the group's processes; `limit_s` is how long they may take to come up."""
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        # Beside the actor that asks: the death of another node must not cost a group that had nothing there.
+        self._mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self._placement = placement
+        self._limit_s = limit_s
+        self._ranks: list[Any] | None = None
         self._error: BaseException | None = None
+        # Ray Train would ask for a place for ever; it gives the place back in order only when it gives up by itself.
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(limit_s * PLACE_SHARE)
         self._thread = threading.Thread(target=self._run, args=(placement, scratch), daemon=True)
         self._thread.start()
 
     def _run(self, placement: Placement, scratch: str) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
+
+        from kdsearch.search.rank import serve
 
         trainer = TorchTrainer(
             serve,
@@ -83,7 +99,9 @@ class WorkerGroup:
                 resources_per_worker={"CPU": placement.cpus} | ({"GPU": placement.gpus} if placement.gpus else {}),
             ),
             run_config=RunConfig(
-                name=f"workers-{time.time_ns()}", storage_path=scratch, failure_config=FailureConfig(max_failures=0)
+                name=f"workers-{time.time_ns()}",
+                storage_path=scratch,
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
             ),
         )
         try:
@@ -91,136 +109,81 @@ class WorkerGroup:
         except Exception as error:  # noqa: BLE001  whatever ended the group is raised where its reply is awaited
             self._error = error
 
-    def start(self, job: Job) -> dict[str, Any]:
-        """Build the job's trial, from its checkpoint if it has one. Returns where it stands: `epoch` and `metrics`."""
-        return self._call({"do": "start", "job": job})
+    def start(self, job: Job, limit_s: float) -> dict[str, Any]:
+        """Build the job's trial, from its checkpoint if it has one. Returns where it stands: `epoch` and `metrics`.
 
-    def epoch(self) -> dict[str, Any]:
-        """Train and validate one epoch, save the state. Returns where it stands, or `failed`: why it cannot go on."""
-        return self._call({"do": "epoch"})
+        Raises `WorkersDiedError`, and `WorkersHungError` when the group is not up in time or takes over `limit_s`.
+        """
+        if self._ranks is None:
+            what = f"the start of {self._placement} (search.start_timeout); other jobs may hold what it needs"
+            self._ranks = self._wait(self._mailbox.joined.remote(self._placement.workers), self._limit_s, what)
+        return self._call({"do": "start", "job": job}, limit_s, f"setting {job.id} up (search.epoch_timeout)")
+
+    def epoch(self, number: int, limit_s: float) -> dict[str, Any]:
+        """Train and validate an epoch, the `number`th of the trial, and save the state.
+
+        Returns where the trial stands; or `failed`, why it cannot go on; or `broken`, why nothing can be saved. Raises
+        as `start` does.
+        """
+        return self._call({"do": "epoch"}, limit_s, f"epoch {number} (search.epoch_timeout)")
 
     def stop(self) -> None:
-        """End the group; its processes are gone when this returns, or are being killed with its actors."""
+        """End the group: its processes are gone when this returns."""
         if self._thread.is_alive():
             self._mailbox.send.remote({"do": "stop"})
-            self._thread.join(timeout=20)
+            # One that is still starting takes the command when it is up: killed half-way it would keep its place.
+            self._thread.join(timeout=STOP_S if self._ranks is not None else self._limit_s)
+        if self._thread.is_alive():
+            self.kill()
         ray.kill(self._mailbox)
 
-    def _call(self, command: dict[str, Any]) -> dict[str, Any]:
+    def kill(self) -> None:
+        """End the group whatever it is doing, and give its place in the cluster back."""
+        for rank in self._ranks or ():
+            ray.kill(rank)
+        self._thread.join(timeout=STOP_S)  # Ray Train sees the deaths, and ends the group in order
+        free_orphaned_places()
+
+    def _call(self, command: dict[str, Any], limit_s: float, what: str) -> dict[str, Any]:
         self._mailbox.send.remote(command)
-        pending = self._mailbox.next_reply.remote()
-        while True:
-            ready, _ = ray.wait([pending], timeout=1.0)
-            if ready:
-                reply: dict[str, Any] = ray.get(ready[0])
-                return reply
+        reply: dict[str, Any] = self._wait(self._mailbox.next_reply.remote(), limit_s, what)
+        return reply
+
+    def _wait(self, pending: Any, limit_s: float, what: str) -> Any:
+        end = time.monotonic() + limit_s
+        while not ray.wait([pending], timeout=1.0)[0]:
+            if self._ranks is None:
+                free_orphaned_places()
             if not self._thread.is_alive():
                 raise WorkersDiedError(f"the workers died: {_cause(self._error)}") from self._error
-
-
-def serve(config: dict[str, Any]) -> None:
-    """What every rank runs: take commands until told to stop."""
-    from ray.train import get_context
-
-    mailbox = config["mailbox"]
-    rank, world_size = get_context().get_world_rank(), get_context().get_world_size()
-    trainer = _Rank(rank, world_size)
-    for number in range(10**9):
-        command = ray.get(mailbox.receive.remote(number))
-        if command["do"] == "stop":
-            return
+            if time.monotonic() > end:
+                self.kill()
+                raise WorkersHungError(f"the workers hung: {what} took more than {limit_s:g} s")
         try:
-            reply = trainer.start(command["job"]) if command["do"] == "start" else trainer.epoch()
-        except Exception as error:
-            # One rank alone can report and serve on. Of several, the others may wait for this one in a collective:
-            # the group has to end, and Ray Train ends it.
-            if world_size > 1:
-                raise
-            traceback.print_exc()
-            reply = {"failed": f"{type(error).__name__}: {error}"}
-        if rank == 0:
-            ray.get(mailbox.reply.remote(reply))
+            return ray.get(pending)
+        except RayError as error:
+            # Not as it is: Tune would take it for the death of its own actor.
+            raise WorkersDiedError(f"the workers died: {_cause(error)}") from None
 
 
-class _Rank:
-    """One rank of a group: the trial in hand, and what outlives it."""
+def free_orphaned_places() -> None:
+    """Give back the places of worker groups whose controller was killed: by the system for want of memory, say.
 
-    def __init__(self, rank: int, world_size: int) -> None:
-        from ray.train.torch import get_device
+    Ray Train's own helper for this asks the dashboard's server, which a local cluster does not have; then a group's
+    CPUs stay taken until the study ends. Ray has no public way to ask who made a placement group.
+    """
+    from ray._private.state import state
+    from ray._raylet import PlacementGroupID
+    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-        from kdsearch.compat import ensure_torchvision
-
-        ensure_torchvision()
-        self.rank, self.world_size = rank, world_size
-        self.device = get_device()
-        self.resources: Resources | None = None
-        self.trial: Trial | None = None
-        self.job: Job | None = None
-
-    def start(self, job: Job) -> dict[str, Any]:
-        import torch
-
-        from kdsearch.config.trial import TrialConfig
-        from kdsearch.train.trial import Trial
-
-        self.trial = None  # frees the previous student and its optimiser before the next is built
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        else:
-            torch.set_num_threads(job.threads)
-        self.job = job
-        self.resources = self._resources_for(job)
-        self.trial = Trial(TrialConfig.model_validate_json(job.config), self.resources)
-        self.metrics: dict[str, float] = {}
-        if Path(job.checkpoint).exists():
-            self.metrics = self.trial.load(Path(job.checkpoint))
-        return self._report()
-
-    def _resources_for(self, job: Job) -> Resources:
-        from kdsearch.train.maps_plan import MapsPlan
-        from kdsearch.train.resources import Resources
-
-        teacher = Path(job.teacher_weights) if job.teacher_weights else None
-        plan = None if job.maps_plan is None else MapsPlan.from_json(job.maps_plan)
-        if self.resources is None or self.resources.store_path != Path(job.store):
-            self.resources = Resources(Path(job.store), None, self.device, self.rank, self.world_size)
-        self.resources.teacher_weights, self.resources.maps_plan = teacher, plan
-        self.resources.say = partial(_append, job.log, job.id)
-        return self.resources
-
-    def epoch(self) -> dict[str, Any]:
-        """Train and validate one epoch and save the state."""
-        from kdsearch.train.trial import DoesNotFitError, TrialError
-
-        assert self.trial is not None
-        assert self.job is not None
-        try:
-            self.metrics = self.trial.train_epoch() | self.trial.validate()
-        except TrialError as error:
-            return {"failed": str(error), "infeasible": isinstance(error, DoesNotFitError)}
-        if self.rank == 0:
-            self.trial.save(Path(self.job.checkpoint), self.metrics)
-        return self._report()
-
-    def _report(self) -> dict[str, Any]:
-        """Where the trial stands; a trial at its end is written out as a student first."""
-        assert self.trial is not None
-        assert self.job is not None
-        trial, metrics = self.trial, self.metrics
-        if trial.epoch == trial.config.train.epochs and self.rank == 0:
-            from kdsearch.student import save_student
-
-            write_folder_atomically(Path(self.job.output), lambda folder: save_student(folder, trial, metrics))
-        return {"epoch": trial.epoch, "metrics": metrics}
-
-
-def _append(log: str, job: str, line: str) -> None:
-    """Add a line to the study's log, or print it where there is none: what workers print stays with Ray."""
-    if not log:
-        print(line, flush=True)
-        return
-    with open(log, "a", encoding="utf-8") as file:
-        file.write(f"{time.strftime('%H:%M:%S')} {job}: {line}\n")
+    job = ray.get_runtime_context().get_job_id()
+    for data in state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(data)
+        of_an_actor = set(group.creator_actor_id) != {0xFF}
+        left = group.creator_actor_dead and group.state != PlacementGroupTableData.REMOVED
+        if of_an_actor and left and group.creator_job_id.hex() == job:
+            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
 
 
 def _cause(error: BaseException | None) -> str:

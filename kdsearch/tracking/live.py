@@ -96,6 +96,11 @@ class LiveView:
             )  # fmt: skip
             self._live.start()
 
+    def capacity(self, slots: int) -> None:
+        """The cluster has grown or shrunk."""
+        self.slots = slots
+        self.say(f"the cluster has changed: {slots} at a time")
+
     # ---- events --------------------------------------------------------------------------------------------------
 
     def started(self, record: Record) -> None:
