@@ -21,15 +21,17 @@ _SYNCED = (JournalOperation.CREATE_STUDY, JournalOperation.SET_STUDY_USER_ATTR, 
 class Journal:
     """The storage in the file at `path`, or in memory without one.
 
-    The file is locked for this process. Raises `UserError` when another has it open.
+    The file is locked for this process, and mended first: `cut` bytes of an unfinished entry are gone from its end.
+    Raises `UserError` when another process has it open, or it is damaged.
     """
 
     def __init__(self, path: Path | None) -> None:
         self._handles: list[int] = []
+        self.cut = 0
         self.storage: BaseStorage = InMemoryStorage()
         if path is not None:
             self._handles.append(_lock(path))
-            _drop_torn_line(path)
+            self.cut = _mend(path)
             self._handles.append(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
             self.storage = JournalStorage(_OneWriter(self._handles[-1]))
 
@@ -101,12 +103,41 @@ def _lock(journal: Path) -> int:
     return handle
 
 
-def _drop_torn_line(journal: Path) -> None:
-    """Cut an unfinished last line, left by a process that was killed while writing it."""
+def _mend(journal: Path) -> int:
+    """Cut off what a crash left behind the last whole line. Returns how many bytes, 0 where there is nothing to mend.
+
+    A killed process leaves an unfinished line; a power cut may leave a finished one that is no JSON, or zeros. What the
+    lost line said is done again: a trial that was told there is running again. Damage that is followed by whole lines
+    is no crash's: `UserError`, with the line, and nothing is changed.
+    """
     if not journal.exists():
-        return
+        return 0
+    whole = 0
+    damaged = 0
     with journal.open("rb+") as file:
-        content = file.read()
-        whole = content.rfind(b"\n") + 1
-        if whole < len(content):
+        for number, line in enumerate(file, start=1):
+            if not _is_entry(line):
+                damaged = damaged or number
+            elif damaged:
+                raise UserError(
+                    f"{journal}:{damaged} is damaged, and whole lines follow: the journal was changed or the disk is "
+                    "failing. Bring the file back from a copy, or cut that line out, and resume."
+                )
+            else:
+                whole += len(line)
+        cut = file.seek(0, os.SEEK_END) - whole
+        if cut:
             file.truncate(whole)
+            os.fsync(file.fileno())
+    return cut
+
+
+def _is_entry(line: bytes) -> bool:
+    """Whether a line is an entry, written to its end."""
+    if not line.endswith(b"\n"):
+        return False
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(entry, dict) and "op_code" in entry

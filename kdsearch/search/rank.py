@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import time
 import traceback
@@ -31,7 +32,7 @@ def _saving(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        free = shutil.disk_usage(path.parent).free
+        free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CannotSaveError(
             f"{path.name} could not be written to {path.parent}, where {free / 1e6:.0f} MB are free: {reason}"
@@ -44,8 +45,8 @@ def serve(config: dict[str, Any]) -> None:
 
     mailbox = config["mailbox"]
     rank, world_size = get_context().get_world_rank(), get_context().get_world_size()
-    ray.get(mailbox.join.remote(rank, ray.get_runtime_context().current_actor))
     trainer = _Rank(rank, world_size)
+    ray.get(mailbox.join.remote(rank, ray.get_runtime_context().current_actor))
     for number in range(10**9):
         command = ray.get(mailbox.receive.remote(number))
         if command["do"] == "stop":
@@ -61,7 +62,8 @@ def serve(config: dict[str, Any]) -> None:
             if world_size > 1:
                 raise
             traceback.print_exc()
-            reply = {"failed": f"{type(error).__name__}: {error}"}
+            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+            reply = {"broken" if full else "failed": f"{type(error).__name__}: {error}"}
         if rank == 0 or reply.get("alone"):
             ray.get(mailbox.reply.remote(reply))
 
@@ -75,6 +77,8 @@ class _Rank:
         from kdsearch.compat import ensure_torchvision
 
         ensure_torchvision()
+        import kdsearch.train.trial  # noqa: F401  takes seconds: part of coming up, not of the first trial
+
         self.rank, self.world_size = rank, world_size
         self.device = get_device()
         self.resources: Resources | None = None

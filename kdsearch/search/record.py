@@ -40,9 +40,10 @@ class StudyRecord:
     """Ask and tell over the journal at `path`; without one everything stays in memory.
 
     `cost_of` gives static metrics of a configuration (`gflops`, `params_m`) or raises `UserError` where the student
-    cannot be built at that size. Raises `UserError` when another process has the journal open, and when `space` is not
-    the one the journal was begun with and their results would not compare. Otherwise a changed space starts a new
-    generation, and `extension` says what it took over.
+    cannot be built at that size. Raises `UserError` when another process has the journal open, when it is damaged, and
+    when `space` is not the one the journal was begun with and their results would not compare. Otherwise a changed
+    space starts a new generation, and `extension` says what it took over. `cut` is the number of bytes of an unfinished
+    entry that were cut off the journal's end.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class StudyRecord:
         self._drawn = 0
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._journal = Journal(path)
+        self.cut = self._journal.cut
         try:
             self._search = self._open()
         except BaseException:

@@ -114,6 +114,8 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             view.maps = partial(planned.plan.progress, teacher.config, store, teacher.weights)
         record = StudyRecord(run.journal, space, costs)
         stack.callback(record.close)
+        if record.cut:
+            view.say(f"[yellow]{run.journal} ended in {record.cut} bytes of an unfinished entry; they were cut off.[/]")
         keep_old_spaces(run, record.old_spaces)
         notes = [] if record.extension is None else record.extension.lines()
         if earlier:
@@ -121,7 +123,8 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         for note in notes:
             view.say(escape(note))
             print(note, flush=True)  # to run.log
-        tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say))
+        told = [each for each in [*record.all(), *teacher.trained()] if each.state != "RUNNING"]
+        tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say, told))
         write_text(run.space, space.to_yaml())
         view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
         stack.enter_context(connected(request.address))
@@ -173,6 +176,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         except OSError as error:
             # The disk is full, or the folder has gone: what was told before stands in the journal.
             traceback.print_exc()
+            tracker.finish("failed")
             failure = f"{error}; make room or mend it, then go on"
             view.finish("failed", failure, agenda.members(), agenda.confirmed(), agenda.volume, [])
             return 1
@@ -278,6 +282,14 @@ class _Teacher:
             return None
         config = teacher_trial(self.config)
         return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.cost())
+
+    def trained(self) -> list[Record]:
+        """The teacher's record, where one was trained by a study of this folder's."""
+        if not self.metrics():
+            return []
+        config = teacher_trial(self.config)
+        teacher = Record("teacher", "teacher", "COMPLETE", config, {}, self.cost(), config.train.epochs, self.metrics())
+        return [teacher]
 
     def cost(self) -> dict[str, float]:
         return self.costs(teacher_trial(self.config))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import Any
 
 from ray import tune
 
 from kdsearch.search.limits import Limits
 from kdsearch.search.workers import Job, WorkerGroup
+
+IDLE_S = 30.0
+"""Seconds without a trial after which a worker group ends; starting one takes about as long."""
 
 
 class StudentTrainable(tune.Trainable):  # type: ignore[misc]
@@ -22,6 +27,9 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
         # stopped while it starts holds its place until it is up. And a group that cannot start is then a trial's
         # failure, which Tune retries, and not an actor's, which it does not.
         self.group: WorkerGroup | None = None
+        self.in_use = threading.Lock()
+        self.used_at = time.monotonic()
+        threading.Thread(target=self._give_back_when_idle, daemon=True).start()
         self.limits: Limits = config["limits"]
         self._begin(config)
 
@@ -35,10 +43,12 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
         self.epoch: int | None = None
 
     def step(self) -> dict[str, Any]:
-        reply = self._next()
-        if reply.get("alone") and self.group is not None:
-            self.group.kill()
-            self.cleanup()
+        with self.in_use:
+            reply = self._next()
+            if reply.get("alone") and self.group is not None:
+                self.group.kill()
+                self._end_group()
+            self.used_at = time.monotonic()
         if "failed" in reply or "broken" in reply:
             return reply | {"done": True}
         self.epoch = reply["epoch"]
@@ -46,20 +56,33 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
         return reply
 
     def _next(self) -> dict[str, Any]:
-        if self.epoch is not None:
-            return self._group().epoch(self.epoch + 1, self.limits.of_epoch(self.longest_s, first=False))
         first = self.limits.of_epoch(self.longest_s, first=True)
-        reply = self._group().start(self.job, first)
-        if reply.get("epoch") == 0:
-            return self._group().epoch(1, first)
-        return reply  # It stands at a checkpoint, whose epoch counts as this step: nobody may have heard of it.
+        if self.epoch is None or self.group is None:
+            reply = self._group().start(self.job, first)
+            if "failed" in reply or "broken" in reply or reply["epoch"] != (self.epoch or 0):
+                return reply  # At a checkpoint, whose epoch counts as this step: nobody may have heard of it.
+            self.epoch = reply["epoch"]
+        limit_s = first if self.epoch == 0 else self.limits.of_epoch(self.longest_s, first=False)
+        return self._group().epoch(self.epoch + 1, limit_s)
 
     def _group(self) -> WorkerGroup:
         if self.group is None:
             self.group = WorkerGroup(self.config["placement"], self.config["scratch"], self.limits.group_s)
         return self.group
 
+    def _give_back_when_idle(self) -> None:
+        """End the group when no trial wants it for a while: a trial whose node died may wait for its place."""
+        while True:
+            time.sleep(1)
+            with self.in_use:
+                if time.monotonic() - self.used_at > IDLE_S:
+                    self._end_group()
+
     def cleanup(self) -> None:
+        with self.in_use:
+            self._end_group()
+
+    def _end_group(self) -> None:
         if self.group is not None:
             self.group.stop()
             self.group = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import tempfile
 import time
@@ -21,8 +20,6 @@ from kdsearch.search.record import Record
 from kdsearch.search.trainable import StudentTrainable, seconds_of
 from kdsearch.search.workers import Job, Placement
 
-COUNT_EVERY_S = 2.0
-"""How often the cluster's nodes are counted."""
 SPARE_S = 600.0
 """What a trial's actor may be silent beyond the limits that it keeps itself."""
 
@@ -61,11 +58,10 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
         self.ours: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
         self.longest_s = max((r.seconds / r.epoch for r in agenda.record.all() if r.epoch), default=0.0)
-        self._capacity, self._counted = 0, -math.inf
 
     def suggest(self, trial_id: str) -> Any:
         with _ours():
-            if len(self._agenda.out) >= self._slots_now():
+            if len(self._agenda.out) >= self._slots():
                 return None
             record = self._agenda.next()
             if record == "done":
@@ -76,12 +72,6 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
                 return None
             self.ours[trial_id] = record.id
             return self._fixed | {"job": self._job_of(record), "longest_epoch_s": self.longest_s}
-
-    def _slots_now(self) -> int:
-        """How many trials the cluster holds. Tune asks ten times a second, nodes come and go more slowly."""
-        if time.monotonic() - self._counted > COUNT_EVERY_S:
-            self._capacity, self._counted = self._slots(), time.monotonic()
-        return self._capacity
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         result = result or {}

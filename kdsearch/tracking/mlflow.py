@@ -39,16 +39,28 @@ class Tracker:
 
     Calls are queued and made by one thread. While a server is away they are kept and tried again; a study never fails
     because its tracking does. Without a URI the database is `mlflow.db` in the run folder.
+
+    `told` are the trials that were over before this driver began. The last driver may have been killed with calls in
+    its queue; so those trials get what MLflow lacks of them: run, settings, last epoch, state and end. Epochs before
+    the last that were still in the queue are in no record: their points are missing from the curves.
     """
 
     def __init__(
-        self, uri: str | None, space: SearchSpace, run: RunFolder, store: Store, say: Callable[[str], None]
+        self,
+        uri: str | None,
+        space: SearchSpace,
+        run: RunFolder,
+        store: Store,
+        say: Callable[[str], None],
+        told: Sequence[Record] = (),
     ) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
         self.space, self.run, self.store = space, run, store
         self._calls: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
+        self._told = told
         self._runs: dict[str, str] = {}
+        self._sent: dict[str, int] = {}
         self._on_frontier: set[str] = set()
         self._frontier_metrics: dict[str, float] = {}
         self._closing: float | None = None
@@ -63,41 +75,29 @@ class Tracker:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
         self._closing = time.monotonic()
         self._calls.put(None)
-        self._thread.join()
-        if self._unsent:
-            self._say(f"{self._unsent} messages did not reach {self.uri}; the run folder has everything.")
+        # A call in hand may wait for its server longer than that; the thread ends with the process.
+        self._thread.join(DRAIN_S + 10)
+        if unsent := self._unsent + self._calls.qsize():
+            self._say(
+                f"{unsent} messages did not reach {self.uri}; the run folder has every result, and --resume sends "
+                "what is missing there."
+            )
 
     # ---- events --------------------------------------------------------------------------------------------------
 
     def started(self, record: Record) -> None:
-        config, cost, trial_id = record.config, dict(record.cost), record.id
-        tags: dict[str, str] = {"kdsearch.stage": record.stage}
-        if record.stage in ("confirm", "control"):
-            tags["kdsearch.of"] = record.params["of"]
-        self._calls.put(lambda client: self._start_child(client, trial_id, tags, flatten(config), cost))
+        self._calls.put(self._start(record))
 
     def epoch(self, record: Record) -> None:
-        if record.epoch >= record.config.train.epochs:
-            return  # the last one goes with the trial's end, in one call
-        self._log(record.id, record.metrics, record.epoch)
+        if record.epoch < record.config.train.epochs:  # the last one goes with the trial's end, in one call
+            self._calls.put(self._epoch(record))
 
     def restarted(self, record: Record, reason: str) -> None:
         trial_id = record.id
         self._calls.put(lambda client: client.set_tag(self._runs[trial_id], "kdsearch.restarted", reason[:5000]))
 
     def ended(self, record: Record) -> None:
-        trial_id, state, epoch = record.id, record.state, record.epoch
-        metrics = record.metrics.copy() if epoch >= record.config.train.epochs else {}
-        tags = {"kdsearch.state": state} | ({"kdsearch.reason": record.reason[:5000]} if record.reason else {})
-
-        def call(client: MlflowClient) -> None:
-            from mlflow.entities import RunTag
-
-            entries = [RunTag(name, value) for name, value in tags.items()]
-            client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, epoch), tags=entries)
-            client.set_terminated(self._runs[trial_id], STATUS[state])
-
-        self._calls.put(call)
+        self._calls.put(self._end(record))
 
     def frontier(self, members: list[Record], volume: float) -> None:
         ids = {record.id for record in members}
@@ -139,7 +139,7 @@ class Tracker:
             for folder in sorted(self.run.students.iterdir()):
                 if folder.name in self._runs:
                     client.log_artifacts(self._runs[folder.name], str(folder), "student")
-            if status == "interrupted":
+            if status != "done":
                 for run_id in self._runs.values():
                     if client.get_run(run_id).info.status == "RUNNING":
                         client.set_terminated(run_id, "KILLED")
@@ -161,44 +161,98 @@ class Tracker:
             experiment_id = client.create_experiment(name, artifact_location=local)
         else:
             experiment_id = experiment.experiment_id
-        study = self.run.path.name
-        for known in client.search_runs([experiment_id], f"tags.`kdsearch.study` = '{study}'", max_results=50_000):
-            trial_id = known.data.tags["kdsearch.trial"]
-            self._runs[trial_id] = known.info.run_id
-            if known.data.tags.get("kdsearch.pareto") == "true":
-                self._on_frontier.add(trial_id)
         self._experiment_id = experiment_id
-        if "" in self._runs:
-            client.update_run(self._runs[""], status="RUNNING")
-            return
-        parent = client.create_run(
-            experiment_id, run_name=study, tags={"kdsearch.study": study, "kdsearch.trial": "", **_versions()}
-        )
-        self._runs[""] = parent.info.run_id
-        client.log_inputs(parent.info.run_id, [_dataset(self.store)])
-        client.log_dict(parent.info.run_id, self.space.resolved(), "space.json")
-        search = {f"search.{k}": str(v) for k, v in self.space.search.model_dump(mode="json").items()}
-        self._log_params(client, parent, search)
+        study = self.run.path.name
+        known: dict[str, Run] = {}
+        for found in client.search_runs([experiment_id], f"tags.`kdsearch.study` = '{study}'", max_results=50_000):
+            known[found.data.tags["kdsearch.trial"]] = found
+        self._runs = {name: each.info.run_id for name, each in known.items()}
+        self._on_frontier = {name for name, each in known.items() if each.data.tags.get("kdsearch.pareto") == "true"}
+        if "" not in known:
+            known[""] = client.create_run(
+                experiment_id, run_name=study, tags={"kdsearch.study": study, "kdsearch.trial": "", **_versions()}
+            )
+            self._runs[""] = known[""].info.run_id
+        parent = known[""]
+        client.update_run(parent.info.run_id, status="RUNNING")
+        if not parent.data.params:
+            client.log_inputs(parent.info.run_id, [_dataset(self.store)])
+            client.log_dict(parent.info.run_id, self.space.resolved(), "space.json")
+            search = {f"search.{k}": str(v) for k, v in self.space.search.model_dump(mode="json").items()}
+            self._log_params(client, parent, search)
+        self._catch_up(client, known)
+
+    def _catch_up(self, client: MlflowClient, known: dict[str, Run]) -> None:
+        """Bring the runs of earlier drivers up to the record."""
+        for name, run in known.items():
+            if name and run.info.status == "RUNNING":
+                history = client.get_metric_history(run.info.run_id, "val/miou")
+                self._sent[name] = max((metric.step for metric in history), default=0)
+        for record in self._told:
+            if record.id in known:
+                if known[record.id].info.status != "RUNNING":
+                    continue
+            elif record.stage == "teacher" or record.origin or (record.state == "INFEASIBLE" and record.epoch == 0):
+                continue  # another study's, and trials that were never started
+            self._start(record)(client)
+            self._end(record)(client)
+
+    def _start(self, record: Record) -> Call:
+        config, cost, trial_id = record.config, dict(record.cost), record.id
+        tags: dict[str, str] = {"kdsearch.stage": record.stage}
+        if record.stage in ("confirm", "control"):
+            tags["kdsearch.of"] = record.params["of"]
+        return lambda client: self._start_child(client, trial_id, tags, flatten(config), cost)
 
     def _start_child(
         self, client: MlflowClient, trial_id: str, tags: dict[str, str], settings: dict[str, Any],
         cost: dict[str, float],
     ) -> None:  # fmt: skip
-        if trial_id in self._runs:
-            client.update_run(self._runs[trial_id], status="RUNNING")
-            return
-        study = self.run.path.name
-        run = client.create_run(
-            self._experiment_id,
-            run_name=f"{trial_id} {settings['student.arch']} {settings['student.encoder']}",
-            tags={
-                "mlflow.parentRunId": self._runs[""], "kdsearch.study": study, "kdsearch.trial": trial_id,
-                "kdsearch.state": "RUNNING", "kdsearch.pareto": "false", **tags,
-            },
-        )  # fmt: skip
-        self._runs[trial_id] = run.info.run_id
+        """Open the trial's run. Whatever is there of it already, by a call or a driver that was cut off, is kept."""
         costs = _metrics({f"cost/{k}": v for k, v in cost.items()}, 0)
-        self._log_params(client, run, {name: str(value) for name, value in settings.items()}, costs)
+        if trial_id not in self._runs:
+            run = client.create_run(
+                self._experiment_id,
+                run_name=f"{trial_id} {settings['student.arch']} {settings['student.encoder']}",
+                tags={
+                    "mlflow.parentRunId": self._runs[""], "kdsearch.study": self.run.path.name,
+                    "kdsearch.trial": trial_id, "kdsearch.state": "RUNNING", "kdsearch.pareto": "false", **tags,
+                },
+            )  # fmt: skip
+            self._runs[trial_id] = run.info.run_id
+        else:
+            run = client.get_run(self._runs[trial_id])
+            client.update_run(run.info.run_id, status="RUNNING")
+            client.set_tag(run.info.run_id, "kdsearch.state", "RUNNING")
+        if len(run.data.params) < len(settings) or "cost/gflops" not in run.data.metrics:
+            self._log_params(client, run, {name: str(value) for name, value in settings.items()}, costs)
+
+    def _epoch(self, record: Record) -> Call:
+        """Log the record's last epoch, once: a trial that goes on from a checkpoint reports that epoch again."""
+        trial_id, epoch, metrics = record.id, record.epoch, record.metrics.copy()
+
+        def call(client: MlflowClient) -> None:
+            if epoch > self._sent.get(trial_id, 0):
+                client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, epoch))
+                self._sent[trial_id] = epoch
+
+        return call
+
+    def _end(self, record: Record) -> Call:
+        """Log the trial's outcome, and its last epoch where that has not been sent."""
+        trial_id, state, epoch, metrics = record.id, record.state, record.epoch, record.metrics.copy()
+        tags = {"kdsearch.state": state} | ({"kdsearch.reason": record.reason[:5000]} if record.reason else {})
+
+        def call(client: MlflowClient) -> None:
+            from mlflow.entities import RunTag
+
+            last = _metrics(metrics, epoch) if epoch > self._sent.get(trial_id, 0) else []
+            entries = [RunTag(name, value) for name, value in tags.items()]
+            client.log_batch(self._runs[trial_id], metrics=last, tags=entries)
+            self._sent[trial_id] = epoch
+            client.set_terminated(self._runs[trial_id], STATUS[state])
+
+        return call
 
     def _log(self, trial_id: str, values: dict[str, float], step: int) -> None:
         metrics = values.copy()
@@ -220,6 +274,9 @@ class Tracker:
         client: MlflowClient | None = None
         while (call := self._calls.get()) is not None:
             while True:
+                if self._unsent and self._too_late():
+                    self._unsent += 1  # the server did not answer the calls before either
+                    break
                 try:
                     client = client or MlflowClient(tracking_uri=self.uri)
                     call(client)
@@ -228,10 +285,13 @@ class Tracker:
                     traceback.print_exc()
                     if not _may_pass(error):
                         break
-                    if self._closing is not None and time.monotonic() - self._closing > DRAIN_S:
+                    if self._too_late():
                         self._unsent += 1
                         break
                     time.sleep(2)
+
+    def _too_late(self) -> bool:
+        return self._closing is not None and time.monotonic() - self._closing > DRAIN_S
 
 
 def _may_pass(error: Exception) -> bool:

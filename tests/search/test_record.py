@@ -140,20 +140,6 @@ def test_an_outcome_written_but_not_told_is_told_on_opening(
     again.close()
 
 
-def test_a_torn_last_line_is_dropped(tmp_path: Path, space: SearchSpace) -> None:
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
-    trial = record.ask()
-    assert trial is not None
-    complete(record, trial)
-    record.close()
-    with (tmp_path / "study.journal").open("a") as file:
-        file.write('{"op_code": 5, "trial_id": 0, "us')
-    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
-    assert again.get(trial.id).state == "COMPLETE"
-    assert again.ask() is not None
-    again.close()
-
-
 def test_one_driver_at_a_time(record: StudyRecord, tmp_path: Path, space: SearchSpace) -> None:
     with pytest.raises(UserError, match="Another process is running the study"):
         StudyRecord(tmp_path / "study.journal", space, cost_of)

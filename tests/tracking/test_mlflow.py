@@ -118,3 +118,87 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
     assert announce(3, 7) == [("run-3", "true"), ("run-7", "true")]
     assert announce(3, 7) == []
     assert announce(7, 10_000, 300) == [("run-10000", "true"), ("run-3", "false")]
+
+
+@pytest.mark.slow
+def test_what_a_killed_driver_had_not_sent_is_made_up_for(tmp_path: Path, store: Store) -> None:
+    from mlflow import MlflowClient
+
+    space = load_space("clfd", profile="demo")
+    run = RunFolder.at(str(tmp_path), "study")
+    run.create()
+    config, cost = space.default().trial, {"gflops": 0.4}
+
+    def trial(name: str) -> Record:
+        return Record(name, "search", "RUNNING", config, {}, cost)
+
+    # The first driver: of three trials MLflow hears a part, of a fourth nothing; then everything stops.
+    ended, half, begun, unheard, running = (trial(f"t000{i}") for i in range(5))
+    with Tracker(None, space, run, store, print) as tracker:
+        for each in (ended, half, begun, running):
+            tracker.started(each)
+        for each, epoch in ((ended, 1), (ended, 2), (half, 1), (running, 1)):
+            each.epoch, each.metrics = epoch, {"val/miou": epoch / 10}
+            tracker.epoch(each)
+        ended.state = "COMPLETE"
+        tracker.ended(ended)
+    for each, epoch, state in ((half, 3, "COMPLETE"), (begun, 1, "PRUNED"), (unheard, 0, "FAIL")):
+        each.epoch, each.metrics = epoch, {"val/miou": epoch / 10} if epoch else {}
+        each.state, each.reason = state, "" if epoch else "the workers died"  # type: ignore[assignment]
+    infeasible = trial("t0005")
+    infeasible.state = "INFEASIBLE"
+
+    # The second one; the trial that was running reports the epoch of its checkpoint again, and the next.
+    told = [ended, half, begun, unheard, infeasible]
+    with Tracker(None, space, run, store, print, told) as tracker:
+        tracker.started(running)
+        for epoch in (1, 2):
+            running.epoch, running.metrics = epoch, {"val/miou": epoch / 10}
+            tracker.epoch(running)
+        running.state = "COMPLETE"
+        tracker.ended(running)
+        tracker.finish("done")
+
+    client = MlflowClient(tracking_uri=tracker.uri)
+    experiment = client.get_experiment_by_name("kdsearch/clfd")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    runs = {r.data.tags["kdsearch.trial"]: r for r in found}
+    assert len(found) == len(runs)
+    assert set(runs) == {"", "t0000", "t0001", "t0002", "t0003", "t0004"}
+
+    def history(name: str) -> list[int]:
+        return [m.step for m in client.get_metric_history(runs[name].info.run_id, "val/miou")]
+
+    assert [history(f"t000{i}") for i in range(5)] == [[1, 2], [1, 3], [1], [], [1, 2]]
+    status = {name: (r.info.status, r.data.tags.get("kdsearch.state")) for name, r in runs.items()}
+    assert status == {
+        "": ("FINISHED", None), "t0000": ("FINISHED", "COMPLETE"), "t0001": ("FINISHED", "COMPLETE"),
+        "t0002": ("KILLED", "PRUNED"), "t0003": ("FAILED", "FAIL"), "t0004": ("FINISHED", "COMPLETE"),
+    }  # fmt: skip
+    assert runs["t0003"].data.tags["kdsearch.reason"] == "the workers died"
+    for name in list(runs)[1:]:
+        assert "cost/gflops" in runs[name].data.metrics or name == ""
+        assert runs[name].data.params == runs["t0000"].data.params or name == ""
+
+
+@pytest.mark.slow
+def test_a_run_that_was_cut_off_while_it_was_made_is_completed(tmp_path: Path, store: Store) -> None:
+    from mlflow import MlflowClient
+
+    space = load_space("clfd", profile="demo")
+    run = RunFolder.at(str(tmp_path), "study")
+    run.create()
+    client = MlflowClient(tracking_uri=f"sqlite:///{run.path / 'mlflow.db'}")
+    experiment = client.create_experiment("kdsearch/clfd")
+    for name in ("", "t0000"):
+        client.create_run(experiment, tags={"kdsearch.study": "study", "kdsearch.trial": name})
+    trial = Record("t0000", "search", "FAIL", space.default().trial, {}, {"gflops": 0.4}, reason="no luck")
+    with Tracker(None, space, run, store, print, [trial]) as tracker:
+        tracker.finish("failed")
+    parent, child = sorted(client.search_runs([experiment]), key=lambda r: r.data.tags["kdsearch.trial"])
+    assert parent.data.params["search.trials"] == str(space.search.trials)
+    assert parent.info.status == "FAILED"
+    assert child.data.params["student.arch"] == space.default().trial.student.arch
+    assert child.data.metrics["cost/gflops"] == 0.4
+    assert child.info.status == "FAILED"
