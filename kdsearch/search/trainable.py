@@ -59,7 +59,7 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
         first = self.limits.of_epoch(self.longest_s, first=True)
         if self.epoch is None or self.group is None:
             reply = self._group().start(self.job, first)
-            if "failed" in reply or "broken" in reply or reply["epoch"] != (self.epoch or 0):
+            if "failed" in reply or "broken" in reply or reply["epoch"] > (self.epoch or 0):
                 return reply  # At a checkpoint, whose epoch counts as this step: nobody may have heard of it.
             self.epoch = reply["epoch"]
         limit_s = first if self.epoch == 0 else self.limits.of_epoch(self.longest_s, first=False)

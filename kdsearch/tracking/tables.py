@@ -48,6 +48,8 @@ class Tables:
         self._members: list[Record] = []
         self._volume = 0.0
         self._due = 0.0
+        for partial in run.path.glob(".*.partial"):
+            partial.unlink()  # of a driver that was killed while it wrote; there is one driver at a time
 
     # ---- events --------------------------------------------------------------------------------------------------
 
@@ -121,9 +123,9 @@ class Tables:
             # A worker may be writing `.<trial>.<pid>.partial` of a running trial at this moment.
             if folder.name.lstrip(".").split(".")[0] not in keep:
                 shutil.rmtree(folder)
-        for checkpoint in self.run.checkpoints.glob("*.pt"):
-            if checkpoint.stem not in keep and checkpoint.stem != "teacher":
-                checkpoint.unlink()
+        for checkpoint in self.run.checkpoints.iterdir():
+            if checkpoint.name.lstrip(".").split(".")[0] not in keep | {"teacher"}:
+                checkpoint.unlink(missing_ok=True)
 
 
 def table(records: list[Record]) -> pd.DataFrame:

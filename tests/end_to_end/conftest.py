@@ -32,6 +32,23 @@ search: {trials: 4, rungs: [1], stop: pareto, reduction: 2}
 """
 
 
+def descendants(root: int) -> list[tuple[int, str]]:
+    """Processes below `root`, parents first, with their titles."""
+    parents, titles = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+                titles[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+    found, frontier = [], {root}
+    while frontier:
+        frontier = {pid for pid, parent in parents.items() if parent in frontier}
+        found += [(pid, titles[pid]) for pid in sorted(frontier)]
+    return found
+
+
 class Process:
     """A running `python -m kdsearch.run ...` whose output can be waited for while it runs."""
 
@@ -72,7 +89,7 @@ class Process:
         try:
             status = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            below = "\n".join(f"{pid} {title[:150]}" for pid, title in self._below())
+            below = "\n".join(f"{pid} {title[:150]}" for pid, title in descendants(self.process.pid))
             self.process.send_signal(signal.SIGABRT)  # PYTHONFAULTHANDLER writes all stacks
             self.process.wait(60)
             self._reader.join(timeout=10)
@@ -82,22 +99,7 @@ class Process:
 
     def descendants(self, name: str) -> list[int]:
         """Processes below this one whose title contains `name`."""
-        return [pid for pid, title in self._below() if name in title]
-
-    def _below(self) -> list[tuple[int, str]]:
-        parents, titles = {}, {}
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdigit():
-                try:
-                    parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
-                    titles[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-                except (FileNotFoundError, ProcessLookupError):
-                    continue
-        found, frontier = [], {self.process.pid}
-        while frontier:
-            frontier = {pid for pid, parent in parents.items() if parent in frontier}
-            found += [(pid, titles[pid]) for pid in sorted(frontier)]
-        return found
+        return [pid for pid, title in descendants(self.process.pid) if name in title]
 
     def kill(self) -> None:
         if self.process.poll() is None:

@@ -1,0 +1,203 @@
+"""What goes wrong on clusters, done to a study: nothing may be lost, told twice, or waited for without end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.end_to_end.cluster import SETTINGS, Nodes
+from tests.end_to_end.conftest import Process, Start
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    nodes = Nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+def told(run: Path) -> Counter[str]:
+    """How often each trial of the search was told an outcome, by its number."""
+    entries = [json.loads(line) for line in (run / "study.journal").read_text().splitlines()]
+    return Counter(str(e["trial_id"]) for e in entries if "outcome" in e.get("user_attr", {}))
+
+
+def unfinished_in_mlflow(run: Path) -> list[str]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow.db'}")
+    runs = client.search_runs([e.experiment_id for e in client.search_experiments()])
+    return [each.data.tags["kdsearch.trial"] for each in runs if each.info.status == "RUNNING"]
+
+
+def goings_on(process: Process) -> list[str]:
+    return [line for line in process.lines if "it goes on from epoch" in line]
+
+
+def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver_and_uses_a_new_node(
+    nodes: Nodes, start: Start, space: Path, tmp_path: Path
+) -> None:
+    second = nodes.add()
+    run = tmp_path / "runs" / "storm"
+    arguments = [
+        str(space), "--name", "storm", "--address", nodes.address, "--trials", "4", "--set", "train.epochs=40",
+        "--set", "search.stop=none",
+    ]  # fmt: skip
+    process = start(*arguments)
+    process.wait_for_line("2 at a time")
+    both = [run / "checkpoints" / f"t000{number}.pt" for number in (0, 1)]
+    process.wait_for(lambda: all(path.exists() for path in both), 240)
+
+    (worker,) = nodes.workers(nodes.head)
+    os.kill(worker, signal.SIGKILL)
+    process.wait_for(lambda: len(goings_on(process)) == 1)
+    nodes.kill(second)
+    process.wait_for(lambda: len(goings_on(process)) == 2)
+    process.wait_for_line("1 at a time")
+    assert {line.split(":")[0] for line in goings_on(process)} == {"t0000", "t0001"}
+    assert all(int(re.findall(r"from epoch (\d+)", line)[0]) >= 1 for line in goings_on(process))
+
+    third = nodes.add()
+    process.wait_for(lambda: "the cluster has changed: 2 at a time" in process.output)
+    process.wait_for(lambda: bool(nodes.workers(third)))
+
+    for _ in range(2):
+        before = [path.stat().st_mtime for path in (run / "checkpoints").glob("t*.pt")]
+        process.wait_for(
+            lambda before=before: sum(  # type: ignore[misc]
+                path.stat().st_mtime not in before for path in (run / "checkpoints").glob("t*.pt")
+            ) > 0
+        )  # fmt: skip
+        process.process.kill()
+        process.process.wait()
+        process = start(str(space), "--name", "storm", "--address", nodes.address, "--resume")
+        process.wait_for_line(" starts: ")
+    assert process.finish() == 0, process.output
+    trials = pd.read_parquet(run / "trials.parquet")
+    assert list(trials.trial) == ["t0000", "t0001", "t0002", "t0003"]
+    assert set(trials.state) == {"COMPLETE"}
+    assert set(trials.epoch) == {40}
+    assert set(told(run).values()) == {1}
+    assert len(told(run)) == 4
+    assert unfinished_in_mlflow(run) == []
+    assert not list((run / "checkpoints").iterdir())
+
+
+def test_trials_that_hang_do_not_fit_diverge_or_cannot_be_saved(start: Start, space: Path, tmp_path: Path) -> None:
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    for name, kind in {
+        "t0000-2": "freeze", "t0001-2": "always sleep", "t0002-1": "memory 1", "t0003-1": "memory 2", "t0004-1": "nan",
+    }.items():  # fmt: skip
+        (faults / name).write_text(kind)
+    environment = {
+        "KDSEARCH_TEST_FAULTS": str(faults),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "doubles"), str(Path(__file__).parents[2])]),
+    }
+    process = start(
+        str(space), "--name", "faults", "--trials", "5", "--max-concurrent", "2", "--set", "train.epochs=2",
+        "--set", "search.stop=none", "--set", "search.epoch_timeout=40", "--set", "search.max_failures=1",
+        environment=environment,
+    )  # fmt: skip
+    process.wait_for(lambda: any(line.startswith("t0000") for line in goings_on(process)), 300)
+    frozen = int((faults / "t0000-2.pid").read_text())
+    process.wait_for(lambda: not Path(f"/proc/{frozen}").exists(), 30)
+    assert process.finish() == 0, process.output
+
+    run = tmp_path / "runs" / "faults"
+    trials = pd.read_parquet(run / "trials.parquet").set_index("trial")
+    # One that does not fit takes none of the five slots.
+    assert dict(trials.state) == {
+        "t0000": "COMPLETE", "t0001": "FAIL", "t0002": "COMPLETE", "t0003": "INFEASIBLE", "t0004": "FAIL",
+        "t0005": "COMPLETE",
+    }  # fmt: skip
+    hung = "the workers hung: epoch 2 (search.epoch_timeout) took more than 40 s"
+    assert {line.split("; ")[0] for line in goings_on(process)} == {f"t0000: {hung}", f"t0001: {hung}"}
+    assert all("it goes on from epoch 1" in line for line in goings_on(process))
+    assert trials.reason["t0001"] == hung
+    assert trials.reason["t0003"].startswith("out of device memory at batch size 4")
+    assert trials.reason["t0004"].startswith("loss/")
+    assert trials.reason["t0004"].endswith("is not finite at step 1 of epoch 1")
+
+    # A disk that is full ends the study, since no trial could be saved, and costs it nothing.
+    (faults / "t0006-2").write_text("disk")
+    resume = [str(space), "--name", "faults", "--resume"]
+    process = start(*resume, "--trials", "6", environment=environment)
+    assert process.finish() == 1
+    assert f"t0006.pt could not be written to {run / 'checkpoints'}, where" in process.output
+    assert "make room or mend it, then go on" in process.output
+    assert [path.name for path in (run / "checkpoints").iterdir()] == ["t0006.pt"]
+    process = start(*resume, environment=environment)
+    assert process.finish() == 0, process.output
+    after = pd.read_parquet(run / "trials.parquet").set_index("trial")
+    assert after.state["t0006"] == "COMPLETE"
+    assert dict(after.state[:-1]) == dict(trials.state)
+    assert set(told(run).values()) == {1}
+    assert unfinished_in_mlflow(run) == []
+
+
+PLACES = """
+import os, signal, sys, time
+import ray
+from kdsearch.search.cluster import connected
+from kdsearch.search.workers import Job, Placement, WorkerGroup, WorkersDiedError
+from tests.end_to_end.conftest import descendants
+
+@ray.remote(num_cpus=2)
+class Other:
+    def here(self): return True
+
+with connected(None):
+    cpus = ray.cluster_resources()["CPU"]
+    other = [Other.options(num_cpus=cpus).remote()]
+    ray.get(other[0].here.remote())
+    nothing = Job("t", "{}", sys.argv[1], None, "", "")
+    group = WorkerGroup(Placement(), sys.argv[1], 10)
+    try:
+        group.start(nothing, 5)
+    except WorkersDiedError as error:
+        print("refused:", error)
+    group.stop()
+    ray.kill(other[0])
+
+    group = WorkerGroup(Placement(), sys.argv[1], 300)
+    print("up:", "failed" in group.start(nothing, 60))
+    (controller,) = [pid for pid, title in descendants(os.getpid()) if "ray::TrainController" in title]
+    os.kill(controller, signal.SIGKILL)
+    try:
+        group.epoch(1, 60)
+    except WorkersDiedError as error:
+        print("died:", error)
+    group.stop()
+    end = time.monotonic() + 60
+    while ray.available_resources().get("CPU") != cpus and time.monotonic() < end:
+        time.sleep(0.5)
+    print("free:", ray.available_resources().get("CPU") == cpus)
+"""
+
+
+def test_a_group_without_a_place_gives_up_and_a_killed_controller_keeps_none(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", PLACES, str(tmp_path)], cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        timeout=300, check=False, env=os.environ | {"RAY_worker_niceness": "0"},
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    said = dict(line.split(": ", 1) for line in answer.stdout.splitlines() if ": " in line)
+    assert "the workers died" in said["refused"]
+    assert said["up"] == "True"
+    assert "the workers died" in said["died"]
+    assert said["free"] == "True"
