@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 from typing import Any
 
 from ray.cluster_utils import Cluster
 
-from tests.end_to_end.conftest import descendants
+from tests.end_to_end.conftest import descendants, kill_all
 
 # The environment in which nodes and drivers have to be started.
 SETTINGS = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_health_check_period_ms": "2000"}
@@ -36,8 +33,7 @@ class Nodes:
 
     def kill(self, node: Any) -> None:
         """What a power cut does: everything on the node ends at once."""
-        for pid, _ in self._below(node):
-            _kill(pid)
+        kill_all([pid for pid, _ in self._below(node)])
         self._cluster.remove_node(node, allow_graceful=False)
 
     def shutdown(self) -> None:
@@ -45,8 +41,7 @@ class Nodes:
         for node in [*self._cluster.worker_nodes, self.head]:
             self._below(node)
         self._cluster.shutdown()
-        for pid in self._seen:
-            _kill(pid)
+        kill_all(self._seen)
 
     def _below(self, node: Any) -> list[tuple[int, str]]:
         found = []
@@ -55,8 +50,3 @@ class Nodes:
                 found += descendants(each.process.pid)
         self._seen |= {pid for pid, _ in found}
         return found
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)

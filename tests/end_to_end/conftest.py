@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,25 @@ def descendants(root: int) -> list[tuple[int, str]]:
         frontier = {pid for pid, parent in parents.items() if parent in frontier}
         found += [(pid, titles[pid]) for pid in sorted(frontier)]
     return found
+
+
+def kill_all(pids: Collection[int]) -> None:
+    """Kill those of the processes that are still there, and wait until they are gone."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    limit = time.monotonic() + 30
+    while any(_is_there(pid) for pid in pids):
+        assert time.monotonic() < limit, f"of {pids} some are still there"
+        time.sleep(0.1)
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 class Process:

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end.conftest import descendants, kill_all
+
 pytestmark = pytest.mark.ray
 
 REPOSITORY = Path(__file__).parents[2]
@@ -54,12 +56,15 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
             time.sleep(0.3)
         yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
+        # Workers have process groups of their own: no signal to the head's group reaches them.
+        below = [pid for pid, _ in descendants(head.pid)]
         head.send_signal(signal.SIGTERM)
         try:
             head.wait(30)
         except subprocess.TimeoutExpired:
-            os.killpg(head.pid, signal.SIGKILL)
+            head.kill()
             head.wait()
+        kill_all(below)
 
 
 @pytest.fixture
