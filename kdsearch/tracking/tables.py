@@ -118,13 +118,14 @@ class Tables:
         }  # fmt: skip
 
     def _drop_weights(self) -> None:
-        keep = {record.id for record in self._members} | {record.id for record in self.record.running()}
+        running = {record.id for record in self.record.running()}
+        keep = {record.id for record in self._members} | running
         for folder in self.run.students.iterdir():
             # A worker may be writing `.<trial>.<pid>.partial` of a running trial at this moment.
             if folder.name.lstrip(".").split(".")[0] not in keep:
                 shutil.rmtree(folder)
         for checkpoint in self.run.checkpoints.iterdir():
-            if checkpoint.name.lstrip(".").split(".")[0] not in keep | {"teacher"}:
+            if checkpoint.name.lstrip(".").split(".")[0] not in running | {"teacher"}:
                 checkpoint.unlink(missing_ok=True)
 
 
