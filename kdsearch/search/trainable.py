@@ -24,8 +24,8 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
 
     def setup(self, config: dict[str, Any]) -> None:
         # The group starts with the first step: Tune drops actors that it turns out not to need, and a group that is
-        # stopped while it starts holds its place until it is up. And a group that cannot start is then a trial's
-        # failure, which Tune retries, and not an actor's, which it does not.
+        # cut off while it starts keeps its place. And a group that cannot start is then a trial's failure, which Tune
+        # retries, and not an actor's, which it does not.
         self.group: WorkerGroup | None = None
         self.in_use = threading.Lock()
         self.used_at = time.monotonic()

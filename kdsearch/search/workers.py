@@ -20,7 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from kdsearch.search.mailbox import Mailbox
 
 STOP_S = 30.0
-"""Seconds that a group which is up takes to end at most; then it is killed."""
+"""Seconds that a group may take to end; then it is killed."""
 PLACE_SHARE = 0.5
 """Of the time in which a group must be up, the part in which it must have found a place in the cluster."""
 
@@ -115,9 +115,9 @@ class WorkerGroup:
         Raises `WorkersDiedError`, and `WorkersHungError` when the group is not up in time or takes over `limit_s`.
         """
         if self._ranks is None:
-            what = f"the start of {self._placement} (search.start_timeout); other jobs may hold what it needs"
-            self._ranks = self._wait(self._mailbox.joined.remote(self._placement.workers), self._limit_s, what)
-        return self._call({"do": "start", "job": job}, limit_s, f"setting {job.id} up (search.epoch_timeout)")
+            joined = self._mailbox.joined.remote(self._placement.workers)
+            self._ranks = self._wait(joined, self._limit_s, f"the start of {self._placement}", "search.start_timeout")
+        return self._call({"do": "start", "job": job}, limit_s, f"setting {job.id} up")
 
     def epoch(self, number: int, limit_s: float) -> dict[str, Any]:
         """Train and validate an epoch, the `number`th of the trial, and save the state.
@@ -125,14 +125,13 @@ class WorkerGroup:
         Returns where the trial stands; or `failed`, why it cannot go on; or `broken`, why nothing can be saved. Raises
         as `start` does.
         """
-        return self._call({"do": "epoch"}, limit_s, f"epoch {number} (search.epoch_timeout)")
+        return self._call({"do": "epoch"}, limit_s, f"epoch {number}")
 
     def stop(self) -> None:
-        """End the group: its processes are gone when this returns."""
+        """End the group: its processes are gone when this returns, or go with those of the actor that holds it."""
         if self._thread.is_alive():
             self._mailbox.send.remote({"do": "stop"})
-            # One that is still starting takes the command when it is up: killed half-way it would keep its place.
-            self._thread.join(timeout=STOP_S if self._ranks is not None else self._limit_s)
+            self._thread.join(timeout=STOP_S)
         if self._thread.is_alive():
             self.kill()
         ray.kill(self._mailbox)
@@ -146,19 +145,20 @@ class WorkerGroup:
 
     def _call(self, command: dict[str, Any], limit_s: float, what: str) -> dict[str, Any]:
         self._mailbox.send.remote(command)
-        reply: dict[str, Any] = self._wait(self._mailbox.next_reply.remote(), limit_s, what)
+        reply: dict[str, Any] = self._wait(self._mailbox.next_reply.remote(), limit_s, what, "search.epoch_timeout")
         return reply
 
-    def _wait(self, pending: Any, limit_s: float, what: str) -> Any:
+    def _wait(self, pending: Any, limit_s: float, what: str, setting: str) -> Any:
         end = time.monotonic() + limit_s
         while not ray.wait([pending], timeout=1.0)[0]:
             if self._ranks is None:
                 free_orphaned_places()
             if not self._thread.is_alive():
-                raise WorkersDiedError(f"the workers died: {_cause(self._error)}") from self._error
+                ended = "the workers died" if self._ranks is not None else f"no place or no start for {self._placement}"
+                raise WorkersDiedError(f"{ended}: {_cause(self._error)}") from self._error
             if time.monotonic() > end:
                 self.kill()
-                raise WorkersHungError(f"the workers hung: {what} took more than {limit_s:g} s")
+                raise WorkersHungError(f"the workers hung: {what} took more than {limit_s:g} s ({setting})")
         try:
             return ray.get(pending)
         except RayError as error:

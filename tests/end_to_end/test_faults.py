@@ -86,7 +86,7 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
         process.process.wait()
         process = start(str(space), "--name", "storm", "--address", nodes.address, "--resume")
         process.wait_for_line(" starts: ")
-    assert process.finish() == 0, process.output
+    assert process.finish(600) == 0, process.output
     trials = pd.read_parquet(run / "trials.parquet")
     assert list(trials.trial) == ["t0000", "t0001", "t0002", "t0003"]
     assert set(trials.state) == {"COMPLETE"}
@@ -97,26 +97,30 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
     assert not list((run / "checkpoints").iterdir())
 
 
+def faulty(faults: Path) -> dict[str, str]:
+    """The environment in which the files of `faults` make epochs go wrong, see `doubles/sitecustomize.py`."""
+    path = os.pathsep.join([str(Path(__file__).parent / "doubles"), str(Path(__file__).parents[2])])
+    return {"KDSEARCH_TEST_FAULTS": str(faults), "PYTHONPATH": path}
+
+
 def test_trials_that_hang_do_not_fit_diverge_or_cannot_be_saved(start: Start, space: Path, tmp_path: Path) -> None:
     faults = tmp_path / "faults"
     faults.mkdir()
     for name, kind in {
-        "t0000-2": "freeze", "t0001-2": "always sleep", "t0002-1": "memory 1", "t0003-1": "memory 2", "t0004-1": "nan",
+        "t0000-2-0": "freeze", "t0001-2-0": "always sleep", "t0002-1-0": "memory 1", "t0003-1-0": "memory 2",
+        "t0004-1-0": "nan",
     }.items():  # fmt: skip
         (faults / name).write_text(kind)
-    environment = {
-        "KDSEARCH_TEST_FAULTS": str(faults),
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent / "doubles"), str(Path(__file__).parents[2])]),
-    }
+    environment = faulty(faults)
     process = start(
         str(space), "--name", "faults", "--trials", "5", "--max-concurrent", "2", "--set", "train.epochs=2",
-        "--set", "search.stop=none", "--set", "search.epoch_timeout=40", "--set", "search.max_failures=1",
+        "--set", "search.stop=none", "--set", "search.epoch_timeout=30", "--set", "search.max_failures=1",
         environment=environment,
     )  # fmt: skip
     process.wait_for(lambda: any(line.startswith("t0000") for line in goings_on(process)), 300)
-    frozen = int((faults / "t0000-2.pid").read_text())
+    frozen = int((faults / "t0000-2-0.pid").read_text())
     process.wait_for(lambda: not Path(f"/proc/{frozen}").exists(), 30)
-    assert process.finish() == 0, process.output
+    assert process.finish(600) == 0, process.output
 
     run = tmp_path / "runs" / "faults"
     trials = pd.read_parquet(run / "trials.parquet").set_index("trial")
@@ -125,7 +129,7 @@ def test_trials_that_hang_do_not_fit_diverge_or_cannot_be_saved(start: Start, sp
         "t0000": "COMPLETE", "t0001": "FAIL", "t0002": "COMPLETE", "t0003": "INFEASIBLE", "t0004": "FAIL",
         "t0005": "COMPLETE",
     }  # fmt: skip
-    hung = "the workers hung: epoch 2 (search.epoch_timeout) took more than 40 s"
+    hung = "the workers hung: epoch 2 took more than 30 s (search.epoch_timeout)"
     assert {line.split("; ")[0] for line in goings_on(process)} == {f"t0000: {hung}", f"t0001: {hung}"}
     assert all("it goes on from epoch 1" in line for line in goings_on(process))
     assert trials.reason["t0001"] == hung
@@ -134,15 +138,15 @@ def test_trials_that_hang_do_not_fit_diverge_or_cannot_be_saved(start: Start, sp
     assert trials.reason["t0004"].endswith("is not finite at step 1 of epoch 1")
 
     # A disk that is full ends the study, since no trial could be saved, and costs it nothing.
-    (faults / "t0006-2").write_text("disk")
+    (faults / "t0006-2-0").write_text("disk")
     resume = [str(space), "--name", "faults", "--resume"]
     process = start(*resume, "--trials", "6", environment=environment)
-    assert process.finish() == 1
+    assert process.finish(600) == 1
     assert f"t0006.pt could not be written to {run / 'checkpoints'}, where" in process.output
     assert "make room or mend it, then go on" in process.output
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["t0006.pt"]
     process = start(*resume, environment=environment)
-    assert process.finish() == 0, process.output
+    assert process.finish(600) == 0, process.output
     after = pd.read_parquet(run / "trials.parquet").set_index("trial")
     assert after.state["t0006"] == "COMPLETE"
     assert dict(after.state[:-1]) == dict(trials.state)
@@ -150,11 +154,29 @@ def test_trials_that_hang_do_not_fit_diverge_or_cannot_be_saved(start: Start, sp
     assert unfinished_in_mlflow(run) == []
 
 
+def test_what_goes_wrong_on_one_rank_of_two_ends_both(start: Start, space: Path, tmp_path: Path) -> None:
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    (faults / "t0000-2-1").write_text("freeze")
+    (faults / "t0001-1-1").write_text("memory 1")
+    process = start(
+        str(space), "--name", "ranks", "--trials", "2", "--workers-per-trial", "2", "--set", "train.epochs=2",
+        "--set", "search.stop=none", "--set", "search.epoch_timeout=30", "--set", "search.max_failures=1",
+        environment=faulty(faults),
+    )  # fmt: skip
+    assert process.finish(600) == 0, process.output
+    trials = pd.read_parquet(tmp_path / "runs" / "ranks" / "trials.parquet").set_index("trial")
+    assert dict(trials.state) == {"t0000": "COMPLETE", "t0001": "INFEASIBLE", "t0002": "COMPLETE"}
+    (line,) = goings_on(process)
+    assert line.startswith("t0000: the workers hung: epoch 2 took more than 30 s (search.epoch_timeout)")
+    assert trials.reason["t0001"].startswith("out of device memory at batch size 4")
+
+
 PLACES = """
 import os, signal, sys, time
 import ray
 from kdsearch.search.cluster import connected
-from kdsearch.search.workers import Job, Placement, WorkerGroup, WorkersDiedError
+from kdsearch.search.workers import Job, Placement, WorkerGroup, WorkersDiedError, WorkersHungError
 from tests.end_to_end.conftest import descendants
 
 @ray.remote(num_cpus=2)
@@ -166,11 +188,11 @@ with connected(None):
     other = [Other.options(num_cpus=cpus).remote()]
     ray.get(other[0].here.remote())
     nothing = Job("t", "{}", sys.argv[1], None, "", "")
-    group = WorkerGroup(Placement(), sys.argv[1], 10)
+    group = WorkerGroup(Placement(), sys.argv[1], 30)
     try:
         group.start(nothing, 5)
-    except WorkersDiedError as error:
-        print("refused:", error)
+    except (WorkersDiedError, WorkersHungError) as error:
+        print("refused:", str(error).splitlines()[0])
     group.stop()
     ray.kill(other[0])
 
@@ -181,7 +203,7 @@ with connected(None):
     try:
         group.epoch(1, 60)
     except WorkersDiedError as error:
-        print("died:", error)
+        print("died:", str(error).splitlines()[0])
     group.stop()
     end = time.monotonic() + 60
     while ray.available_resources().get("CPU") != cpus and time.monotonic() < end:
@@ -197,7 +219,7 @@ def test_a_group_without_a_place_gives_up_and_a_killed_controller_keeps_none(tmp
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
     said = dict(line.split(": ", 1) for line in answer.stdout.splitlines() if ": " in line)
-    assert "the workers died" in said["refused"]
+    assert "1 worker(s) with 1 CPU and 0 GPU each" in said["refused"]
     assert said["up"] == "True"
     assert "the workers died" in said["died"]
     assert said["free"] == "True"

@@ -1,7 +1,7 @@
 """Faults for the workers of a study whose PYTHONPATH leads here.
 
-A file `<trial>-<epoch>` in the folder KDSEARCH_TEST_FAULTS makes that epoch go wrong in the way that it names: once, or
-each time where it begins with `always`.
+A file `<trial>-<epoch>-<rank>` in the folder KDSEARCH_TEST_FAULTS makes that epoch go wrong on that rank in the way
+that it names: once, or each time where it begins with `always`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def _make_faulty(rank: Any) -> None:
     epoch = rank.epoch
 
     def faulty_epoch(self: Any) -> Any:
-        order = Path(os.environ["KDSEARCH_TEST_FAULTS"]) / f"{self.job.id}-{self.trial.epoch + 1}"
+        order = Path(os.environ["KDSEARCH_TEST_FAULTS"]) / f"{self.job.id}-{self.trial.epoch + 1}-{self.rank}"
         if order.exists():
             kind = order.read_text()
             if not kind.startswith("always"):
