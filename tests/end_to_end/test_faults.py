@@ -201,7 +201,8 @@ with connected(None):
     (controller,) = [pid for pid, title in descendants(os.getpid()) if "ray::TrainController" in title]
     os.kill(controller, signal.SIGKILL)
     try:
-        group.epoch(1, 60)
+        while True:  # its rank may live, and answer, for a moment
+            group.epoch(1, 60)
     except WorkersDiedError as error:
         print("died:", str(error).splitlines()[0])
     group.stop()
