@@ -135,13 +135,13 @@ class WorkerGroup:
         if self._thread.is_alive():
             self.kill()
         ray.kill(self._mailbox)
+        free_orphaned_places()
 
     def kill(self) -> None:
         """End the group whatever it is doing, and give its place in the cluster back."""
         for rank in self._ranks or ():
             ray.kill(rank)
         self._thread.join(timeout=STOP_S)  # Ray Train sees the deaths, and ends the group in order
-        free_orphaned_places()
 
     def _call(self, command: dict[str, Any], limit_s: float, what: str) -> dict[str, Any]:
         self._mailbox.send.remote(command)
