@@ -36,6 +36,7 @@ from kdsearch.run_folder import RunFolder
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import connected
 from kdsearch.search.frontier import costs, hypervolume
+from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 from kdsearch.search.samplers import suggest
@@ -201,7 +202,7 @@ def kdsearch_on_tune(trials: int, marks: Iterable[int]) -> Clock:
         clock = Clock(marks)
         agenda.listeners.append(_Counting(clock, tracker))  # type: ignore[arg-type]
         job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
-        train_all(agenda, job_of, Placement(cpus=0.0), SLOTS, 0, trainable=NoWork)
+        train_all(agenda, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Limits(900), trainable=NoWork)
         tables.write("done")
         assert tracker is not None
         tracker.__exit__(None, None, None)

@@ -17,10 +17,12 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import TrialConfig
+from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record
 from kdsearch.search.workers import Job, Placement
 
@@ -39,6 +41,7 @@ class Clock:
             Record(f"t{i:04d}", "search", "RUNNING", TrialConfig.model_validate(CONFIG), {}, {}) for i in range(trials)
         ]
         self.out: dict[str, Record] = {}
+        self.record = SimpleNamespace(all=list)  # nothing was trained before
         self.times: list[tuple[float, float]] = []
 
     def next(self) -> Record | str:
@@ -68,7 +71,7 @@ def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> l
         config = record.config.model_dump_json()
         return Job(record.id, config, str(store), None, str(scratch / f"{record.id}.pt"), str(scratch / record.id))
 
-    train_all(clock, job_of, placement, slots=1, max_failures=0)  # type: ignore[arg-type]
+    train_all(clock, job_of, placement, lambda: 1, 0, Limits(900))  # type: ignore[arg-type]
     return gaps(clock.times)
 
 
