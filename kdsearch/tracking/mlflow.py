@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import queue
+import shutil
 import subprocess
 import threading
 import time
@@ -343,7 +344,9 @@ def check_server(uri: str) -> None:
 
 def _versions() -> dict[str, str]:
     tags = {"kdsearch.version": __version__}
-    git = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if git.returncode == 0:
-        tags["kdsearch.git_sha"] = git.stdout.strip()
+    git = shutil.which("git")  # an image need not have it
+    if git is not None:
+        head = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        if head.returncode == 0:
+            tags["kdsearch.git_sha"] = head.stdout.strip()
     return tags

@@ -18,7 +18,7 @@ from kdsearch.config.space import load_space
 from kdsearch.data.store import Store
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import Tracker, check_server
+from kdsearch.tracking.mlflow import Tracker, _versions, check_server
 
 
 def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -44,6 +44,11 @@ def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
 def end_server(server: subprocess.Popen[bytes]) -> None:
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
+
+
+def test_a_machine_without_git_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert set(_versions()) == {"kdsearch.version"}
 
 
 @pytest.mark.slow
