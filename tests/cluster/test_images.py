@@ -93,6 +93,12 @@ class TestCompose:
                 if re.search("PASSWORD|SECRET|URI", name):
                     assert re.search(r"\$\{MLFLOW_(DB_PASSWORD|S3_SECRET):\?", value), name
 
+    def test_the_database_s_driver_is_the_one_that_is_installed(self) -> None:
+        """The driver must be named: what a bare postgresql:// means depends on SQLAlchemy's version."""
+        uri = compose()["services"]["mlflow"]["environment"]["MLFLOW_BACKEND_STORE_URI"]
+        driver = uri.partition("://")[0].removeprefix("postgresql+")
+        assert f" {driver}-binary " in " ".join(instructions("mlflow/Dockerfile"))
+
     def test_only_the_server_is_reachable_and_from_this_machine_alone(self) -> None:
         ports = {name: service["ports"] for name, service in compose()["services"].items() if "ports" in service}
         assert ports == {"mlflow": ["${MLFLOW_BIND:-127.0.0.1}:5000:5000"]}
