@@ -34,11 +34,12 @@ mkdir -p "$KDSEARCH_STORAGE"
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]} # this script runs there too
-head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address)
+# The first address that is not the loopback's; KDSEARCH_HEAD_IP names another one where nodes have several networks.
+head_ip=${KDSEARCH_HEAD_IP:-$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --all-ip-addresses)}
 head_ip=${head_ip%% *}
 address=$head_ip:$((20000 + SLURM_JOB_ID % 20000)) # two jobs may share a node
 
-export RAY_AUTH_MODE=token
+export RAY_USAGE_STATS_ENABLED=0 RAY_AUTH_MODE=token
 export RAY_AUTH_TOKEN_PATH=$KDSEARCH_STORAGE/.ray-token-$SLURM_JOB_ID
 unset RAY_AUTH_TOKEN # it would win over the file
 (umask 077 && od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$RAY_AUTH_TOKEN_PATH")
