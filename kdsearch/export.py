@@ -3,192 +3,108 @@
 from __future__ import annotations
 
 import argparse
-import json
-import operator
-import re
 import shutil
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from kdsearch.errors import UserError, did_you_mean
-from kdsearch.run_folder import write_folder_atomically
+from kdsearch.errors import UserError
+from kdsearch.run_folder import write_folder_atomically, write_json
 
-FORMATS = ("safetensors",)
+if TYPE_CHECKING:
+    from kdsearch.bundle.choose import Best
+    from kdsearch.bundle.source import Source
+
 CONFIRMED = ("seeds", "miou_mean", "miou_std", "control_miou_mean", "gain", "gain_low", "gain_high", "p_frontier")
 """What a frontier point in `summary.json` says of repeats and controls (null where it does not), for the bundle."""
 
-OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
-
 EXAMPLES = """examples:
   python -m kdsearch.export runs/clfd-20260101-120000 --best miou --out student
-  python -m kdsearch.export runs/clfd-20260101-120000 --budget 'gflops<=5' --out student
+  python -m kdsearch.export runs/clfd-20260101-120000 --budget 'gflops<=5' --formats safetensors,onnx,pt2 --out student
+  python -m kdsearch.export models:/clfd-20260101-120000@knee --tracking-uri http://mlflow:5000 --out student
 
-read it back:  kdsearch.load_student("student")"""
+read it back:  kdsearch.load_student("student")
+exit status:   0 done, 1 a format does not compute what the student computes, 2 the request was wrong"""
 
 
-def export(run: Path, best: str, budget: str | None, formats: tuple[str, ...], out: Path) -> Path:
-    """Write the chosen frontier student of `run` to `out`, read it back and compare. Returns `out`.
+class MismatchError(RuntimeError):
+    """A format was written, but does not compute what the student computes. Nothing is left of the bundle."""
 
-    `best` is `"miou"` (most accurate) or `"knee"` (best compromise), among those within `budget` (`"gflops<=5"`).
+
+def export(
+    run: str,
+    out: Path,
+    best: Best | None = None,
+    budget: str | None = None,
+    formats: tuple[str, ...] = ("safetensors",),
+    tracking_uri: str | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Write the chosen student of `run` to the folder `out`; each format is loaded again and compared first.
+
+    `run` is a run folder, `runs:/ID` or `models:/NAME@ALIAS` in MLflow (`tracking_uri`). Of a study, `best` is
+    `"miou"` (most accurate, the default) or `"knee"` (best compromise), among those within `budget` (`"gflops<=5"`).
+    Safetensors is always written.
+
+    Raises `UserError` for a request that cannot be met, and `MismatchError`.
     """
-    for name in formats:
-        if name not in FORMATS:
-            raise UserError(f"--formats {name}: this version writes {', '.join(FORMATS)}.")
-    summary = _summary(run)
-    point = choose(summary["frontier"], best, budget)
-    student = run / "students" / point["trial"]
-    if not student.is_dir():
-        raise UserError(
-            f"The student {point['trial']} is missing from {student.parent}; was the run folder copied whole?"
-        )
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty; give another --out.")
-    out = out.resolve()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_folder_atomically(out, lambda folder: _write(student, folder, point, summary))
-    _compare(student, out)
-    return out
+    from kdsearch.bundle.formats import check_formats
+    from kdsearch.bundle.source import from_run_folder
+
+    check_formats(formats)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} is not an empty folder; give another --out.")
+    with tempfile.TemporaryDirectory(prefix="kdsearch-") as scratch:
+        if run.startswith(("runs:/", "models:/")):
+            from kdsearch.tracking.fetch import from_mlflow
+
+            source = from_mlflow(run, tracking_uri, best, budget, Path(scratch))
+        elif tracking_uri is not None:
+            raise UserError(f"--tracking-uri is for runs:/ID and models:/NAME@ALIAS, and {run} is a folder; drop it.")
+        else:
+            source = from_run_folder(Path(run), best or "miou", budget)
+        say(f"{source.point['trial']} of {source.study}: {source.chosen}")
+        out.resolve().parent.mkdir(parents=True, exist_ok=True)
+        write_folder_atomically(out.resolve(), lambda folder: _write(source, folder, formats, say))
 
 
-def choose(frontier: list[dict[str, Any]], best: str, budget: str | None) -> dict[str, Any]:
-    """The point of the frontier that `best` and `budget` name."""
-    import numpy as np
+def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> None:
+    from kdsearch.bundle.card import card
+    from kdsearch.bundle.formats import FORMATS, agreement, runner, write_formats
+    from kdsearch.bundle.latency import latencies_ms, machine
+    from kdsearch.bundle.preprocess import preprocessing
+    from kdsearch.bundle.sample import sample_images
+    from kdsearch.config.trial_file import dump_trial
+    from kdsearch.student import load_student, read_config, read_metrics, read_trial
 
-    from kdsearch.search.frontier import knee
-
-    points = [point for point in frontier if _within(point, budget)]
-    if not points:
-        cheapest = min(frontier, key=lambda point: point["gflops"], default=None)
-        hint = f" The cheapest has {cheapest['gflops']:.3g} GFLOPs." if cheapest else " The frontier is empty."
-        raise UserError(f"No student is within {budget or 'the frontier'}.{hint}")
-    if best == "miou":
-        return max(points, key=lambda point: point["miou"])
-    return points[knee(np.array([[-point["miou"], point["gflops"]] for point in points]))]
-
-
-def _within(point: dict[str, Any], budget: str | None) -> bool:
-    if budget is None:
-        return True
-    match = re.fullmatch(r"\s*(\w+)\s*(<=|<|>=|>)\s*([\d.]+)\s*", budget)
-    if match is None:
-        raise UserError(f"--budget {budget!r}: expected METRIC<=NUMBER, for example 'gflops<=5'.")
-    name, sign, bound = match.groups()
-    if name not in ("miou", "gflops", "params_m"):
-        raise UserError(
-            f"--budget {budget!r}: unknown metric '{name}'.{did_you_mean(name, ['miou', 'gflops', 'params_m'])}"
-        )
-    return bool(OPERATORS[sign](point[name], float(bound)))
-
-
-def _summary(run: Path) -> dict[str, Any]:
-    try:
-        summary: dict[str, Any] = json.loads((run / "summary.json").read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{run} is not a run folder: it has no summary.json.") from error
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{run / 'summary.json'} is damaged ({error}); `--resume` the study to write it again."
-        ) from error
-    for point in summary["frontier"]:
-        # A name from a file becomes part of a path.
-        if not re.fullmatch(r"t\d+", str(point["trial"])):
-            raise UserError(f"{run / 'summary.json'} names a student {point['trial']!r}; that is no trial's name.")
-    return summary
-
-
-def _write(student: Path, folder: Path, point: dict[str, Any], summary: dict[str, Any]) -> None:
-    from kdsearch.student import read_config
-
-    config = read_config(student)
+    student, config, metrics = load_student(source.student), read_config(source.student), read_metrics(source.student)
+    trial = read_trial(source.student)
     for name in ("model.safetensors", "config.json"):
-        shutil.copyfile(student / name, folder / name)
-    metrics = json.loads((student / "metrics.json").read_text())
-    metrics |= {f"confirm/{name}": point[name] for name in CONFIRMED if point.get(name) is not None}
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    dataset = config["dataset"]
-    preprocess = {
-        "channels": ["red", "green", "blue", "thermal"][: dataset["channels"]],
-        "scale": 1 / 255,
-        "mean": dataset["mean"],
-        "std": dataset["std"],
-        "size": config["size"],
-        "classes": dataset["classes"],
-        "palette": dataset["palette"],
-    }
-    (folder / "preprocess.json").write_text(json.dumps(preprocess, indent=2) + "\n")
-    (folder / "README.md").write_text(_card(point, config, metrics, summary))
-
-
-def _card(point: dict[str, Any], config: dict[str, Any], metrics: dict[str, float], summary: dict[str, Any]) -> str:
-    """The model card: what the student is, what it reaches and costs, how it was trained, how to use it."""
-    network, trial = config["network"], config["trial"]
-    teacher = trial["teacher"]
-    iou = "\n".join(
-        f"| {name} | {metrics[f'val/iou/{name}']:.3f} |"
-        for name in config["dataset"]["classes"]
-        if f"val/iou/{name}" in metrics
+        shutil.copyfile(source.student / name, folder / name)
+    confirmed = {f"confirm/{name}": source.point.get(name) for name in CONFIRMED}
+    write_json(
+        folder / "metrics.json", metrics | {name: value for name, value in confirmed.items() if value is not None}
     )
-    terms = ", ".join(trial["distill"]) or "none"
-    return f"""# {network["arch"]} {network["encoder"]}, trained on {config["dataset"]["name"]}
+    write_json(folder / "preprocess.json", preprocessing(student, trial.student))
+    (folder / "trial.yaml").write_text(dump_trial(trial))
 
-A semantic segmentation network distilled by kdsearch {summary["kdsearch"]}: trial {point["trial"]} of the study
-`{summary["space"]}`.
-
-| | |
-|---|---|
-| mIoU on val | {point["miou"]:.4f} |{_confirmed_lines(point)}
-| GFLOPs an image at {config["size"][0]}x{config["size"][1]} (2 x MAC) | {point["gflops"]:.3f} |
-| parameters | {point["params_m"]:.3f} M |
-| teacher | {teacher["arch"] + " " + teacher["encoder"] if teacher else "none"} |
-| distillation terms | {terms} |
-| epochs | {trial["train"]["epochs"]} |
-
-mIoU is the mean over the classes that occur, from one confusion matrix over the whole split, at that size.
-
-| class | IoU |
-|---|---|
-{iou}
-
-## Use
-
-```python
-import kdsearch
-
-student = kdsearch.load_student("path/to/this/folder")
-classes_bhw = student.predict(images_bhwc)  # uint8 images, {config["dataset"]["channels"]} channels
-```
-
-`preprocess.json` says how images are prepared, for use without kdsearch. All settings of the trial: `config.json`.
-"""
-
-
-def _confirmed_lines(point: dict[str, Any]) -> str:
-    """Lines of the card's table on repeats with other seeds; none where there were none."""
-    if not point.get("seeds"):
-        return ""
-    spread = "" if point["miou_std"] is None else f" ± {point['miou_std']:.4f}"
-    seeds = "1 other seed" if point["seeds"] == 1 else f"{point['seeds']} other seeds"
-    lines = f"\n| the same with {seeds}: mIoU | {point['miou_mean']:.4f}{spread} |"
-    if point["gain"] is not None:
-        low, high = point["gain_low"], point["gain_high"]
-        interval = "" if low is None else f" (95 %: {low:+.4f} to {high:+.4f})"
-        lines += f"\n| gain over the same student without distillation | {point['gain']:+.4f}{interval} |"
-    return lines
-
-
-def _compare(student: Path, bundle: Path) -> None:
-    """Read the bundle back; its logits must equal the student's on seeded random images, to the bit."""
-    import numpy as np
-    import torch
-
-    from kdsearch.student import load_student
-
-    first, second = load_student(student), load_student(bundle)
-    images = np.random.default_rng(0).integers(0, 256, (2, *first.size, first.info.channels), dtype=np.uint8)
-    with torch.no_grad():
-        if not torch.equal(first(first.preprocess(images)), second(second.preprocess(images))):
-            raise RuntimeError(f"the bundle {bundle} does not compute what {student} computes")
+    write_formats(folder, formats)
+    images, compared_on = sample_images(student, source.stores)
+    agreements = {}
+    for name in FORMATS:
+        if name == "safetensors" or name in formats:
+            agreements[name] = agreement(student, runner(folder, name), images)
+            say(f"{name}: {agreements[name]}, on {compared_on}")
+            if not agreements[name].holds:
+                raise MismatchError(f"{name} does not compute what the student computes: {agreements[name]}")
+    runtimes = {"PyTorch": "safetensors"} | ({"onnxruntime": "onnx"} if "onnx" in formats else {})
+    one = student.preprocess(images[:1]).numpy()
+    latency = latencies_ms({title: runner(folder, name) for title, name in runtimes.items()}, one)
+    say(f"one image on {machine()}: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
+    del agreements["safetensors"]
+    (folder / "README.md").write_text(card(source, config, metrics, agreements, compared_on, latency, machine()))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -196,18 +112,31 @@ def main(argv: list[str] | None = None) -> int:
         prog="python -m kdsearch.export", description=__doc__, epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("run", metavar="RUN", type=Path, help="run folder of a study")
-    parser.add_argument("--best", choices=("miou", "knee"), default="miou", help="which point of the frontier")
-    parser.add_argument("--budget", metavar="'METRIC<=X'", help="only points within it, for example 'gflops<=5'")
-    parser.add_argument("--formats", default="safetensors", help="comma-separated: " + ", ".join(FORMATS))
-    parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder to write")
+    add = parser.add_argument
+    add(
+        "run",
+        metavar="RUN",
+        help="run folder of a study; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow",
+    )
+    add("--best", choices=("miou", "knee"), help="which point of the frontier (default: miou)")
+    add("--budget", metavar="'METRIC<=X'", help="only points within it, for example 'gflops<=5'")
+    add("--formats", default="safetensors", help="comma-separated: safetensors, onnx, pt2 (default: safetensors)")
+    add("--tracking-uri", metavar="URI", help="MLflow server or database of runs:/ and models:/")
+    add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
     options = parser.parse_args(argv)
     try:
-        out = export(options.run, options.best, options.budget, tuple(options.formats.split(",")), options.out)
+        from kdsearch.compat import ensure_torchvision
+
+        ensure_torchvision()
+        formats = tuple(options.formats.split(","))
+        export(options.run, options.out, options.best, options.budget, formats, options.tracking_uri)
     except UserError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
         return 2
-    print(f"wrote {out}")
+    except MismatchError as error:
+        print(f"kdsearch: {error}", file=sys.stderr)
+        return 1
+    print(f"wrote {options.out}")
     return 0
 
 

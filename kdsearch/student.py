@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from kdsearch import __version__, models
-from kdsearch.config.trial import NetworkConfig, without_weights
+from kdsearch.config.trial import NetworkConfig, TrialConfig, without_weights
+from kdsearch.data.images import resize_image
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
@@ -30,9 +31,10 @@ FORMAT = 1
 class Student(nn.Module):
     """A segmentation network with its preprocessing.
 
-    `forward` takes normalised images `[B, C, H, W]`; `preprocess` makes them from uint8 images `[B, H, W, C]`;
-    `predict` goes from uint8 images to class ids `[B, H, W]`. C is 3 (RGB) or 4 (RGB and thermal). H and W must be
-    multiples of the network's stride; `size` is what it was trained at.
+    Images are uint8, 0 to 255, `[H, W, C]`, C being 3 (RGB) or 4 (RGB and thermal). `segment` goes from one image of
+    any size to its class ids; `predict` from a batch of images `[B, H, W, C]` to theirs, without resizing: H and W
+    must be multiples of the network's stride. `preprocess` makes of such a batch what `forward` takes: normalised
+    images `[B, C, H, W]`. `size` is the height and width that it was trained and evaluated at.
     """
 
     def __init__(self, network: nn.Module, info: DatasetInfo, size: tuple[int, int]) -> None:
@@ -46,8 +48,17 @@ class Student(nn.Module):
         self.register_buffer("std_c", torch.tensor(info.std).view(1, -1, 1, 1), persistent=False)
 
     def preprocess(self, images_bhwc: NDArray[np.uint8]) -> Tensor:
+        """Images in [0, 1], less the mean, by the standard deviation. `ValueError` for other types and shapes."""
+        if images_bhwc.dtype != np.uint8:
+            raise ValueError(f"expected uint8 images, 0 to 255, got {images_bhwc.dtype}: scale and convert them")
         if images_bhwc.ndim != 4 or images_bhwc.shape[-1] != self.info.channels:
             raise ValueError(f"expected uint8 images [B, H, W, {self.info.channels}], got {list(images_bhwc.shape)}")
+        divisor = getattr(self.network, "size_divisor", 1)
+        if images_bhwc.shape[1] % divisor or images_bhwc.shape[2] % divisor:
+            raise ValueError(
+                f"this network takes heights and widths that are multiples of {divisor}, not "
+                f"{images_bhwc.shape[1]}x{images_bhwc.shape[2]}; `segment` takes any size"
+            )
         image_bchw = torch.tensor(images_bhwc, device=self.mean_c.device).permute(0, 3, 1, 2).float() / 255
         normalised: Tensor = (image_bchw - self.mean_c) / self.std_c
         return normalised
@@ -61,6 +72,14 @@ class Student(nn.Module):
     def predict(self, images_bhwc: NDArray[np.uint8]) -> Tensor:
         image_bchw = self.preprocess(images_bhwc)
         return upsampled_classes(self(image_bchw), image_bchw.shape[-2:])
+
+    @torch.no_grad()
+    def segment(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Class ids `[H, W]` of one image at its own size: it is resized to `size` and the logits are resized back."""
+        image_bchw = self.preprocess(resize_image(image_hwc, self.size)[None])
+        native = torch.Size(image_hwc.shape[:2])
+        classes: NDArray[np.uint8] = upsampled_classes(self(image_bchw), native)[0].to(torch.uint8).cpu().numpy()
+        return classes
 
 
 def save_student(folder: Path, trial: Trial, metrics: Mapping[str, float]) -> None:
@@ -88,11 +107,30 @@ def read_config(folder: Path) -> dict[str, Any]:
         config: dict[str, Any] = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"{folder} holds no student: {path.name} is missing.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); export the student again.") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         raise UserError(f"{path} is not a student of this version (format {FORMAT}); export it again.")
     return config
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """`metrics.json` of a student's folder, as numbers; `UserError` where it is missing or damaged."""
+    path = folder / "metrics.json"
+    try:
+        return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read ({error}); was the folder copied whole?") from error
+
+
+def read_trial(folder: Path) -> TrialConfig:
+    """The configuration that a student was trained with; `UserError` where it is none of this version."""
+    try:
+        # As JSON, for strict types take lists as tuples there alone.
+        return TrialConfig.model_validate_json(json.dumps(read_config(folder).get("trial")))
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'config.json'} holds no trial of this version ({reason}).") from error
 
 
 def load_student(folder: str | Path) -> Student:
@@ -110,9 +148,12 @@ def load_student(folder: str | Path) -> Student:
             dataset[name] = tuple(dataset[name])
         dataset["palette"] = tuple(tuple(color) for color in dataset["palette"])
         info = DatasetInfo(**dataset)
-        height, width = config["size"]
-    except (KeyError, TypeError, ValidationError) as error:
-        raise UserError(f"{folder / 'config.json'} does not describe a student ({error}).") from error
-    network = models.build(network_config, info)
+        height, width = (int(length) for length in config["size"])
+    except (KeyError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{folder / 'config.json'} does not describe a student ({reason}).") from error
+    # A folder from elsewhere may name initial weights: they would be read, or downloaded, for nothing.
+    network = models.build(without_weights(network_config), info)
     models.load_network(network, folder / "model.safetensors")
-    return Student(network, info, (int(height), int(width))).eval()
+    network.detail_taps = False  # they serve training alone
+    return Student(network, info, (height, width)).eval()

@@ -74,5 +74,6 @@ class CLNet(Network):
         if self.thermal_encoder is not None:
             return self.encoder(rgb_b3hw)[-4:], self.thermal_encoder(thermal_b3hw)[-4:]
         stages = self.encoder(torch.cat((rgb_b3hw, thermal_b3hw)))[-4:]
-        pairs = [stage_bchw.chunk(2) for stage_bchw in stages]
-        return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+        # Sliced, as torch.export cannot tell how many parts `chunk` makes of a batch of any size.
+        batch = image_bchw.shape[0]
+        return [stage_bchw[:batch] for stage_bchw in stages], [stage_bchw[batch:] for stage_bchw in stages]
