@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from kdsearch.errors import UserError
+from kdsearch.secret import refuse_passwords
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
     options = parser.parse_args(argv)
     try:
+        refuse_passwords([*vars(options).values(), *getattr(options, "overrides", [])])
         status: int = options.do(options)
     except UserError as error:
         print(f"kdsearch: {error}", file=sys.stderr)

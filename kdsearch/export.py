@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kdsearch.errors import UserError
 from kdsearch.run_folder import write_folder_atomically, write_json
+from kdsearch.secret import refuse_passwords
 
 if TYPE_CHECKING:
     from kdsearch.bundle.choose import Best
@@ -125,6 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
     options = parser.parse_args(argv)
     try:
+        refuse_passwords(vars(options).values())
         from kdsearch.compat import ensure_torchvision
 
         ensure_torchvision()

@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from kdsearch.errors import UserError
+from kdsearch.secret import refuse_passwords
 
 EXAMPLES = """examples:
   python -m kdsearch.run clfd                                      built-in scenes, minutes on a laptop
@@ -70,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
     import os
 
     try:
+        refuse_passwords([*vars(options).values(), *options.overrides])
         # Imported late: `--help` and a mistyped option must not wait for torch and Ray.
         from kdsearch.compat import ensure_torchvision
 

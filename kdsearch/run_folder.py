@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,10 +66,10 @@ class RunFolder:
 
     def checkpoint(self, trial_id: str) -> Path:
         """Full training state of a trial that is not over."""
-        return self.checkpoints / f"{trial_id}.pt"
+        return self.checkpoints / f"{_plain(trial_id)}.pt"
 
     def student(self, trial_id: str) -> Path:
-        return self.students / trial_id
+        return self.students / _plain(trial_id)
 
     @classmethod
     def at(cls, storage: str, name: str) -> RunFolder:
@@ -83,6 +84,7 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folder and its sub-folders; `UserError` where that is not possible."""
+        self._refuse_links()
         try:
             for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -94,6 +96,24 @@ class RunFolder:
                 f"The run folder {self.path} cannot be written ({error.strerror}); "
                 "give a folder that can be with --storage."
             ) from error
+
+    def _refuse_links(self) -> None:
+        """Raise `UserError` for a link in the folder, which may come from somebody else.
+
+        Weights of trials that are over are removed and logs are written: through a link that would be elsewhere.
+        """
+        for folder in (self.path, self.checkpoints, self.students):
+            for entry in folder.iterdir() if folder.is_dir() else ():
+                # Optuna's own lock is a link that leads nowhere.
+                if entry.is_symlink() and entry.name != f"{self.journal.name}.lock":
+                    raise UserError(f"{entry} is a link; put the file or folder itself in its place.")
+
+
+def _plain(trial_id: str) -> str:
+    """The id of a trial as part of a path; `UserError` for one that a study would not give, read from a file."""
+    if not re.fullmatch(r"[a-z]+\d*", trial_id):
+        raise UserError(f"{trial_id!r} is no trial's name; the run folder was changed. Bring it back from a copy.")
+    return trial_id
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:

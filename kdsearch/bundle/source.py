@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,15 +65,14 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise UserError(f"{path.parent} is not a run folder: it has no summary.json.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); `--resume` the study to write it again.") from error
+    run = RunFolder(path.parent)
     try:
         points = list(summary["frontier"])
         summary["space"], summary["kdsearch"]
         for point in points:
             for name in METRICS:
                 point[name] = float(point[name])
-            # A name from a file becomes part of a path.
-            if not re.fullmatch(r"t\d+", str(point["trial"])):
-                raise UserError(f"{path} names a student {point['trial']!r}; that is no trial's name.")
+            run.student(point["trial"])  # a name from a file becomes part of a path
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, UserError):
             raise

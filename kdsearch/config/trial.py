@@ -24,13 +24,15 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from kdsearch.config.strict import Listed, Strict, line_errors
 from kdsearch.config.terms import term_configs
 from kdsearch.errors import did_you_mean
+from kdsearch.secret import refuse_passwords
 
 Size = Listed[tuple[PositiveInt, PositiveInt]]
 Scalar = bool | int | float | str
 
 
 def _absolute(path: str) -> str:
-    """Local paths as absolute ones: workers run in folders of their own."""
+    """Local paths as absolute ones: workers run in folders of their own. A URI must hold no password."""
+    refuse_passwords([path])
     return path if path == "imagenet" or "://" in path else os.path.abspath(os.path.expanduser(path))
 
 

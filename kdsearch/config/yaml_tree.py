@@ -14,6 +14,10 @@ Origin = str
 """Where a key comes from, as an error names it: `file.yaml:12`, `--set a.b=1`, ..."""
 
 
+MOST_VALUES = 100_000
+"""Keys and values that a file may hold; a space has some hundred."""
+
+
 class Tree(dict[str, Any]):
     """A mapping that knows the origin of each of its keys."""
 
@@ -47,12 +51,18 @@ def parse_yaml(text: str | bytes, origin: Callable[[int], Origin]) -> Any:
     """Parse YAML; `origin` names a line, counted from 1. Raises `UserError` on bad YAML and on duplicate keys."""
     try:
         loader = _Loader(text, origin)
-        value = loader.get_single_data()
+        node = loader.get_single_node()
+        _check_length(node)
+        value = None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         raise UserError(f"{origin(mark.line + 1 if mark else 1)}: not valid YAML: {error.problem}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{origin(1)}: not valid YAML: {str(error).splitlines()[0]}") from None
+    except RecursionError:
+        raise UserError(f"{origin(1)}: nested too deeply for a search space or a trial.") from None
+    except (_TooLong, ValueError) as error:
+        raise UserError(f"{origin(1)}: {error}") from None
     if loader.problems:
         raise UserError("\n".join(loader.problems))
     return value
@@ -61,6 +71,26 @@ def parse_yaml(text: str | bytes, origin: Callable[[int], Origin]) -> Any:
 def dump_yaml(value: Any) -> str:
     """YAML text that `parse_yaml` reads back as the same value."""
     return yaml.dump(plain(value), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+
+
+class _TooLong(Exception):  # noqa: N818
+    """The text stands for more values than a space has: aliases of aliases multiply."""
+
+
+def _check_length(root: yaml.Node | None) -> None:
+    """Raise `_TooLong` where `root` would have more than `MOST_VALUES` nodes if each alias were written out."""
+    lengths: dict[int, int] = {}
+
+    def length(node: yaml.Node) -> int:
+        if id(node) not in lengths:
+            lengths[id(node)] = MOST_VALUES + 1  # what holds itself is endless
+            children: list[Any] = [] if isinstance(node, yaml.ScalarNode) else node.value
+            pairs = children if isinstance(node, yaml.MappingNode) else [(child,) for child in children]
+            lengths[id(node)] = 1 + sum(length(child) for pair in pairs for child in pair)
+        return lengths[id(node)]
+
+    if root is not None and length(root) > MOST_VALUES:
+        raise _TooLong(f"its aliases stand for more than {MOST_VALUES} values, or for themselves; write it out.")
 
 
 class _Loader(yaml.SafeLoader):

@@ -113,8 +113,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     Raises `UserError` when the file is missing, cannot be read safely, or holds no tensors.
     """
-    import pickle
-
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -122,15 +120,33 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise UserError(f"There is no file of weights '{path}'. Correct the path.")
     if path.suffix not in SUFFIXES:
         raise UserError(f"'{path}' ends with none of {', '.join(SUFFIXES)}. Convert the weights to safetensors.")
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        reason = str(error).partition("\n")[0] or "empty file"
-        raise UserError(f"'{path}' cannot be read as plain weights ({reason}). Save the state_dict alone.") from error
+    if path.suffix == ".safetensors":
+        try:
+            content: Any = load_file(path)
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(
+                f"'{path}' cannot be read as plain weights ({error}). Save the state_dict alone."
+            ) from error
+    else:
+        content = load_plain(path, torch.device("cpu"))
     state = _tensors(content)
     if not state:
         raise UserError(f"'{path}' holds no state_dict. Save the state_dict alone.")
     return state
+
+
+def load_plain(path: Path, device: torch.device) -> Any:
+    """What `torch.save` wrote to `path`: tensors, numbers, text and containers of them. `UserError` for all else.
+
+    The restricted unpickler of `weights_only` runs nothing, and a damaged or hostile file may raise anything in it.
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"'{path}' cannot be read as plain weights ({reason}). Save the state_dict alone.") from error
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -38,7 +38,7 @@ from kdsearch.search.warm_start import lines as carried_lines
 from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job, Placement
 from kdsearch.tracking.live import LiveView
-from kdsearch.tracking.mlflow import Tracker, check_server
+from kdsearch.tracking.mlflow import Tracker, check_own_database, check_server
 from kdsearch.tracking.tables import Status, Tables
 from kdsearch.train.maps_plan import plan_maps
 from kdsearch.train.needs import needs_of
@@ -85,6 +85,8 @@ def run_study(request: Request) -> int:
         check_server(request.tracking_uri)
     is_new = not run.path.exists()
     run.create()
+    if request.tracking_uri is None:
+        check_own_database(run)
     training = threading.Event()
     try:
         with _interruptible():
@@ -112,7 +114,13 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             view.say(planned.why)
         if planned.plan is not None and teacher.weights is not None:
             view.maps = partial(planned.plan.progress, teacher.config, store, teacher.weights)
-        record = StudyRecord(run.journal, space, costs)
+        with _as_a_study_wrote_it(run.journal):
+            record = StudyRecord(run.journal, space, costs)
+            for each in record.all():
+                run.checkpoint(each.id)
+        search = space.search
+        with _as_a_study_wrote_it(run.rungs):
+            rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
         stack.callback(record.close)
         if record.cut:
             view.say(f"[yellow]{run.journal} ended in {record.cut} bytes of an unfinished entry; they were cut off.[/]")
@@ -301,6 +309,21 @@ class _Teacher:
             return {}
         metrics: dict[str, float] = json.loads(path.read_text())
         return metrics
+
+
+@contextmanager
+def _as_a_study_wrote_it(file: Path) -> Iterator[None]:
+    """Turn what odd values in a file of the run folder raise into one sentence: it may come from somebody else."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(
+            f"{file} holds values that no study writes ({reason}); bring it back from a copy, or start anew under "
+            "another --name."
+        ) from error
 
 
 def _run_folder(request: Request) -> RunFolder:

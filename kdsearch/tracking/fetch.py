@@ -28,7 +28,9 @@ def from_mlflow(uri: str, tracking_uri: str | None, best: Best | None, budget: s
     URI names one student.
     """
     from mlflow import MlflowClient
+    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
 
+    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     match = PATTERN.fullmatch(uri)
     if match is None:
         raise UserError(f"{uri}: expected runs:/RUN_ID, models:/NAME@ALIAS or models:/NAME/VERSION.")
@@ -86,11 +88,13 @@ def _download(client: MlflowClient, run: Run, path: str, folder: Path, otherwise
     parent, _, name = path.rpartition("/")
     if name not in {Path(artifact.path).name for artifact in client.list_artifacts(run.info.run_id, parent or None)}:
         raise UserError(f"The run {run.info.run_id} has no {path}: {otherwise}.")
-    client.download_artifacts(run.info.run_id, path, str(folder))
-    file = folder / path
-    if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()):
+    target, arrived = folder / path, folder / "arrived"
+    for needed in (target.parent, arrived):
+        needed.mkdir(exist_ok=True)
+    file = Path(client.download_artifacts(run.info.run_id, path, str(arrived)))
+    if not file.is_file() or not file.resolve().is_relative_to(arrived.resolve()):
         raise UserError(f"The run {run.info.run_id} gave no file {path}.")
-    return file
+    return file.replace(target)
 
 
 @contextmanager

@@ -6,18 +6,24 @@ import json
 import math
 import queue
 import shutil
+import sqlite3
 import subprocess
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
 
 from kdsearch import __version__
+from kdsearch.bundle.source import read_summary
 from kdsearch.config.space import SearchSpace, flatten
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder
+from kdsearch.tracking.registry import register
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -130,7 +136,7 @@ class Tracker:
                 self._log(trial_id, known, 0)
 
     def finish(self, status: Status) -> None:
-        """Log the result's files and close the runs."""
+        """Log the result's files, close the runs, and put the frontier's students into the model registry."""
         path = self.run.path
 
         def call(client: MlflowClient) -> None:
@@ -147,6 +153,9 @@ class Tracker:
             client.set_terminated(self._runs[""], {"done": "FINISHED", "failed": "FAILED"}.get(status, "KILLED"))
 
         self._calls.put(call)
+        if self.run.summary.exists():
+            frontier = read_summary(self.run.summary)["frontier"]
+            self._calls.put(lambda client: register(client, path.name, frontier, self._runs))
 
     def how_to_look(self) -> str:
         command = "mlflow ui --backend-store-uri " if self.uri.startswith("sqlite:") else ""
@@ -340,6 +349,31 @@ def check_server(uri: str) -> None:
             f"The tracking server {uri} does not answer; start it or correct --tracking-uri "
             "(without it, trials are kept in mlflow.db in the run folder)."
         )
+
+
+def check_own_database(run: RunFolder) -> None:
+    """Raise `UserError` where `mlflow.db` of the run folder is no database, or keeps artifacts outside the folder.
+
+    A folder that was moved, or comes from somebody else, would have them written wherever it says.
+    """
+    path = run.path / "mlflow.db"
+    if not path.exists():
+        return
+    query = "SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM experiments WHERE name LIKE 'kdsearch/%'"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            rows = database.execute(query).fetchall() if {"runs", "experiments"} <= tables else []
+    except sqlite3.Error as error:
+        raise UserError(f"{path} cannot be read ({error}); move it away and resume, the journal has it all.") from error
+    for (location,) in rows:
+        parts = urlsplit(str(location))
+        folder = Path(unquote(parts.path)).resolve()
+        if parts.scheme not in ("", "file") or not folder.is_relative_to(run.path.resolve()):
+            raise UserError(
+                f"{path} keeps artifacts in {location}, outside the run folder (was the folder moved?); move mlflow.db "
+                "away and resume, the journal has every result."
+            )
 
 
 def _versions() -> dict[str, str]:

@@ -20,8 +20,10 @@ from kdsearch.distill import build_terms
 from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.memory import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
+from kdsearch.errors import UserError
 from kdsearch.models import Network
 from kdsearch.models.output import SegOutput
+from kdsearch.models.weights import load_plain
 from kdsearch.run_folder import write_atomically
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.losses import SupervisedLoss
@@ -360,8 +362,11 @@ class Trial:
         write_atomically(path, lambda partial: torch.save(state, partial))
 
     def load(self, path: Path) -> dict[str, float]:
-        """Load what `save` wrote; the metrics saved with it."""
-        state = torch.load(path, map_location=self.device, weights_only=True)
+        """Load what `save` wrote; the metrics saved with it. `TrialError` for more than plain values."""
+        try:
+            state = load_plain(path, self.device)
+        except UserError as error:
+            raise TrialError(f"the checkpoint {path} cannot be read; delete it and resume: {error}") from error
         self.load_state_dict(state)
         metrics: dict[str, float] = state["metrics"]
         return metrics

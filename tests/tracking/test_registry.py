@@ -1,0 +1,95 @@
+"""Students in MLflow's registry: aliases lead to students that load, and export takes them by any of their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kdsearch.data.store import Store
+from kdsearch.export import main as export
+from kdsearch.student import load_student, read_trial
+from kdsearch.tracking.registry import aliases, register, round_up
+from tests.bundle_cases import POINT, run_folder, summary
+from tests.conftest import config
+
+SMALL: dict[str, Any] = POINT | {"trial": "t0003", "miou": 0.4, "gflops": 0.0612}
+MIDDLE: dict[str, Any] = POINT | {"trial": "t0001", "miou": 0.58, "gflops": 0.2}
+LARGE: dict[str, Any] = POINT | {"trial": "t0002", "miou": 0.6, "gflops": 1.234}
+
+
+def test_an_alias_for_the_best_the_knee_and_each_budget() -> None:
+    assert aliases([SMALL, MIDDLE, LARGE]) == {
+        "best-miou": "t0002", "knee": "t0001", "mflops-le-62": "t0003", "mflops-le-200": "t0001",
+        "mflops-le-1300": "t0002",
+    }  # fmt: skip
+    # With every member confirmed, the mean over seeds decides; a dearer member may then be no better.
+    confirmed = [point | {"miou_mean": mean} for point, mean in ((SMALL, 0.3), (MIDDLE, 0.55), (LARGE, 0.5))]
+    found = aliases(confirmed)
+    assert found["best-miou"] == found["mflops-le-1300"] == "t0001"
+    assert aliases([]) == {}
+
+
+@pytest.mark.parametrize(("number", "rounded"), [(0.01, 1), (5, 5), (61.2, 62), (100, 100), (101, 110), (12345, 13000)])
+def test_budgets_are_rounded_up_to_two_digits(number: float, rounded: int) -> None:
+    assert round_up(number) == rounded >= number
+
+
+@pytest.mark.slow
+def test_export_takes_a_study_a_trial_and_a_registered_model(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    points = [SMALL, LARGE]
+    run = run_folder(tmp_path, store, *points, trial=config(train={"epochs": 3, "seed": 7}))
+    experiment = client.create_experiment("kdsearch/tiny", artifact_location=(tmp_path / "artifacts").as_uri())
+    parent = client.create_run(experiment, tags={"kdsearch.study": "run", "kdsearch.trial": ""}).info.run_id
+    client.log_artifact(parent, str(run / "summary.json"))
+    runs = {}
+    for point in points:
+        tags = {"kdsearch.study": "run", "kdsearch.trial": point["trial"], "mlflow.parentRunId": parent}
+        runs[point["trial"]] = client.create_run(experiment, tags=tags).info.run_id
+        client.log_artifacts(runs[point["trial"]], str(run / "students" / point["trial"]), "student")
+    for _ in range(2):  # a resumed study registers again
+        register(client, "run", points, runs)
+    assert len(client.search_model_versions("name = 'run'")) == 2
+    register(client, "run", points[:1], runs)
+    assert set(client.get_registered_model("run").aliases) == {"best-miou", "knee", "mflops-le-62"}
+    register(client, "run", points, runs)
+
+    def exported(name: str, *arguments: str) -> str:
+        out = tmp_path / "out" / name.replace("/", "_")
+        assert export([name, "--tracking-uri", uri, "--out", str(out), *arguments]) == 0
+        load_student(out)
+        assert read_trial(out).train.seed == 7
+        return (out / "README.md").read_text()
+
+    assert f"| trial | t0002, from MLflow run {runs['t0002']} |" in exported(f"runs:/{parent}")
+    assert "t0003, from" in exported(f"runs:/{parent}/", "--budget", "gflops<=0.5")
+    assert "t0003, from" in exported(f"runs:/{runs['t0003']}")
+    assert "t0002, from" in exported("models:/run@best-miou")
+    assert "t0003, from" in exported("models:/run@mflops-le-62")
+    assert "t0003, from" in exported("models:/run/1")
+    capsys.readouterr()
+    foreign = client.create_run(experiment).info.run_id
+    lost = client.create_run(experiment, tags={"kdsearch.trial": "t0009", "mlflow.parentRunId": parent}).info.run_id
+    for name, arguments, message in [
+        ("models:/run@best", [], "models:/run@best cannot be read"),
+        ("models:/other/1", [], "models:/other/1 cannot be read"),
+        (f"runs:/{'0' * 32}", [], "cannot be read"),
+        (f"runs:/{foreign}", [], "is not a run of kdsearch"),
+        (f"runs:/{lost}", [], "The trial t0009 is not on the frontier"),
+        ("models:/run@knee", ["--best", "miou"], "names one student; leave --best and --budget out"),
+    ]:
+        assert export([name, "--tracking-uri", uri, "--out", str(tmp_path / "none"), *arguments]) == 2
+        assert message in capsys.readouterr().err
+    # A server that serves an odd summary chooses no path.
+    (tmp_path / "summary.json").write_text(summary(POINT | {"trial": "../../t0002"}))
+    client.log_artifact(parent, str(tmp_path / "summary.json"))
+    assert export([f"runs:/{parent}", "--tracking-uri", uri, "--out", str(tmp_path / "none")]) == 2
+    assert "'../../t0002' is no trial's name" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
