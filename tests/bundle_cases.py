@@ -22,7 +22,7 @@ POINT: dict[str, Any] = {"trial": "t0000", "miou": 0.5, "gflops": 0.1, "params_m
 def student_folder(folder: Path, store: Store, trial: TrialConfig | None = None) -> Path:
     """An untrained student of `trial`, written as a study writes it."""
     trial = trial or config()
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     network = models.build(trial.student, store.info)
     written = SimpleNamespace(

@@ -114,12 +114,12 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             view.say(planned.why)
         if planned.plan is not None and teacher.weights is not None:
             view.maps = partial(planned.plan.progress, teacher.config, store, teacher.weights)
-        with _as_a_study_wrote_it(run.journal):
+        with as_a_study_wrote_it(run.journal):
             record = StudyRecord(run.journal, space, costs)
             for each in record.all():
                 run.checkpoint(each.id)
         search = space.search
-        with _as_a_study_wrote_it(run.rungs):
+        with as_a_study_wrote_it(run.rungs):
             rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
         stack.callback(record.close)
         if record.cut:
@@ -312,7 +312,7 @@ class _Teacher:
 
 
 @contextmanager
-def _as_a_study_wrote_it(file: Path) -> Iterator[None]:
+def as_a_study_wrote_it(file: Path) -> Iterator[None]:
     """Turn what odd values in a file of the run folder raise into one sentence: it may come from somebody else."""
     try:
         yield
@@ -334,7 +334,8 @@ def _run_folder(request: Request) -> RunFolder:
         if not folders:
             raise UserError(f"There is no study of {space_name} to resume in {request.storage}; name it with --name.")
         return RunFolder.at(request.storage, folders[-1].parent.name)
-    run = RunFolder.at(request.storage, request.name or time.strftime(f"{space_name}-%Y%m%d-%H%M%S"))
+    name = time.strftime(f"{space_name}-%Y%m%d-%H%M%S") if request.name is None else request.name
+    run = RunFolder.at(request.storage, name)
     if request.resume and not run.space.exists():
         raise UserError(f"There is no study to resume in {run.path}; check --storage and --name, or drop --resume.")
     if not request.resume and run.journal.exists():

@@ -361,7 +361,7 @@ def check_own_database(run: RunFolder) -> None:
         return
     query = "SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM experiments WHERE name LIKE 'kdsearch/%'"
     try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
             tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
             rows = database.execute(query).fetchall() if {"runs", "experiments"} <= tables else []
     except sqlite3.Error as error:

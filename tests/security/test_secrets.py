@@ -39,7 +39,7 @@ def test_a_uri_with_a_password_is_refused_and_not_repeated(
     assert not (tmp_path / "runs").exists()
 
 
-def test_neither_in_a_space_nor_at_export(refused: Refused, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_neither_in_a_space_nor_at_export(refused: Refused, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = SPACE.replace("{name: scenes,", f"{{name: camvid, path: 's3://AKIA:{SECRET}@bucket/x',")
     (tmp_path / "space.yaml").write_text(text)
     message = refused("run", "space.yaml")
@@ -47,7 +47,7 @@ def test_neither_in_a_space_nor_at_export(refused: Refused, tmp_path: Path, caps
     assert SECRET not in message
     uri = f"https://me:{SECRET}@mlflow"
     assert export(["models:/x@knee", "--tracking-uri", uri, "--out", str(tmp_path / "out")]) == 2
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert "MLFLOW_TRACKING_USERNAME" in said.err
     assert SECRET not in said.out + said.err
 

@@ -24,7 +24,7 @@ def hostile_field(trap: Trap, name: str, kind: pa.DataType) -> pa.Field:
 
 
 def test_parquet_files_are_not_unpickled(trap: Trap, tmp_path: Path) -> None:
-    schema = pa.schema([hostile_field(trap, "trial", pa.binary())], metadata={"pandas": b"{}", "x": pickle.dumps(trap)})
+    schema = pa.schema([hostile_field(trap, "trial", pa.binary())], metadata={"x": pickle.dumps(trap)})
     table = pa.table({"trial": pa.array([pickle.dumps(trap)])}, schema=schema)
     pq.write_table(table, tmp_path / "frontier.parquet")
     assert len(pd.read_parquet(tmp_path / "frontier.parquet")) == 1

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kdsearch.config.space import load_space
 from kdsearch.data.store import Store
 from kdsearch.export import main as export
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.record import Record
 from kdsearch.student import load_student, read_trial
+from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.registry import aliases, register, round_up
 from tests.bundle_cases import POINT, run_folder, summary
 from tests.conftest import config
+from tests.tracking.test_mlflow import end_server, serve
 
 SMALL: dict[str, Any] = POINT | {"trial": "t0003", "miou": 0.4, "gflops": 0.0612}
 MIDDLE: dict[str, Any] = POINT | {"trial": "t0001", "miou": 0.58, "gflops": 0.2}
@@ -93,3 +99,32 @@ def test_export_takes_a_study_a_trial_and_a_registered_model(
     assert export([f"runs:/{parent}", "--tracking-uri", uri, "--out", str(tmp_path / "none")]) == 2
     assert "'../../t0002' is no trial's name" in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.slow
+def test_a_finished_study_is_registered_on_its_server(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")  # the URI that is given counts alone
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    uri = f"http://127.0.0.1:{port}"
+    run = RunFolder.at(str(tmp_path), "run")
+    run.create()
+    run_folder(tmp_path, store, POINT)
+    trial = Record("t0000", "search", "COMPLETE", config(), {}, {"gflops": 0.1}, 1, {"val/miou": 0.5})
+    said: list[str] = []
+    server = serve(port, tmp_path)
+    try:
+        with Tracker(uri, load_space("clfd", profile="demo"), run, store, said.append) as tracker:
+            tracker.started(trial)
+            tracker.ended(trial)
+            tracker.finish("done")
+        assert said == []
+        for alias in ("best-miou", "knee", "mflops-le-100"):
+            out = tmp_path / alias
+            assert export([f"models:/run@{alias}", "--tracking-uri", uri, "--out", str(out)]) == 0
+            load_student(out)
+    finally:
+        end_server(server)
