@@ -84,7 +84,7 @@ class RunFolder:
 
     def create(self) -> None:
         """Make the folder and its sub-folders; `UserError` where that is not possible."""
-        self._refuse_links()
+        self.refuse_links()
         try:
             for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -97,16 +97,16 @@ class RunFolder:
                 "give a folder that can be with --storage."
             ) from error
 
-    def _refuse_links(self) -> None:
+    def refuse_links(self) -> None:
         """Raise `UserError` for a link in the folder, which may come from somebody else.
 
-        Weights of trials that are over are removed and logs are written: through a link that would be elsewhere.
+        Weights of trials that are over are removed, logs are written and students are copied: through a link that
+        would be elsewhere.
         """
-        for folder in (self.path, self.checkpoints, self.students):
-            for entry in folder.iterdir() if folder.is_dir() else ():
-                # Optuna's own lock is a link that leads nowhere.
-                if entry.is_symlink() and entry.name != f"{self.journal.name}.lock":
-                    raise UserError(f"{entry} is a link; put the file or folder itself in its place.")
+        for entry in (*self.path.glob("*"), *self.checkpoints.glob("*"), *self.students.glob("**/*")):
+            # Optuna's own lock is a link that leads nowhere.
+            if entry.is_symlink() and entry.name != f"{self.journal.name}.lock":
+                raise UserError(f"{entry} is a link; put the file or folder itself in its place.")
 
 
 def _plain(trial_id: str) -> str:

@@ -35,22 +35,20 @@ class Source:
 def from_run_folder(folder: Path, best: Best, budget: str | None) -> Source:
     """The student of the run folder that `best` and `budget` name; `UserError` where there is none, or no such folder.
 
-    A file of the student that is a link out of the run folder is refused: what it leads to would end in the bundle.
+    A folder with links is refused: what they lead to would end in the bundle.
     """
     summary = read_summary(folder / "summary.json")
     point, how = choose(summary["frontier"], best, budget)
     run = RunFolder(folder.resolve())
+    run.refuse_links()
     student = run.student(point["trial"])
     if not student.is_dir():
         raise UserError(
             f"The student {point['trial']} is missing from {run.students}; was the run folder copied whole?"
         )
     for name in FILES:
-        file = student / name
-        if not file.resolve().is_relative_to(run.path):
-            raise UserError(f"{file} leads out of the run folder; put the file itself there.")
-        if not file.is_file():
-            raise UserError(f"{file} is missing; was the run folder copied whole?")
+        if not (student / name).is_file():
+            raise UserError(f"{student / name} is missing; was the run folder copied whole?")
     return Source(
         student, point, run.path.name, str(summary["space"]), str(summary["kdsearch"]), f"best {best}, by {how}",
         f"run folder {run.path.name}", run.stores,

@@ -60,10 +60,11 @@ def read_earlier(folder: str) -> Earlier:
         raise UserError(
             f"--warm-start {folder}: no study lies there; give a run folder, one with space.yaml and study.journal."
         )
+    run.refuse_links()
     space = load_space(run.space)
     try:
         records = [record for trial in read_trials(run.journal) if (record := recalled(trial)) is not None]
-    except (ValidationError, ValueError, KeyError) as error:
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"--warm-start {folder}: its journal cannot be read ({str(error).splitlines()[0]}).") from error
     complete = [
         record for record in records

@@ -40,6 +40,13 @@ def resumed(refused: Refused) -> str:
     return refused("run", "tiny", "--resume", "--name", "x")
 
 
+def test_warm_start_copies_nothing_that_a_link_leads_to(run: RunFolder, refused: Refused, tmp_path: Path) -> None:
+    (run.students / "t0000").mkdir()
+    (run.students / "t0000" / "metrics.json").symlink_to("/etc/hostname")
+    message = refused("run", "tiny.yaml", "--warm-start", str(run.path), "--name", "y")
+    assert "metrics.json is a link" in message
+
+
 @pytest.mark.parametrize("name", ["checkpoints", "students", "students/t0000", "run.log", "mlflow.db"])
 def test_links_lead_nowhere(name: str, run: RunFolder, refused: Refused, tmp_path: Path) -> None:
     """Weights of trials that are over are deleted and the log is written: not through a link."""
