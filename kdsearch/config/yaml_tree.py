@@ -60,9 +60,9 @@ def parse_yaml(text: str | bytes, origin: Callable[[int], Origin]) -> Any:
     except yaml.YAMLError as error:
         raise UserError(f"{origin(1)}: not valid YAML: {str(error).splitlines()[0]}") from None
     except RecursionError:
-        raise UserError(f"{origin(1)}: nested too deeply for a search space or a trial.") from None
+        raise UserError(f"{origin(1)}: not valid YAML: nested too deeply") from None
     except (_TooLong, ValueError) as error:
-        raise UserError(f"{origin(1)}: {error}") from None
+        raise UserError(f"{origin(1)}: not valid YAML: {error}") from None
     if loader.problems:
         raise UserError("\n".join(loader.problems))
     return value
@@ -90,7 +90,7 @@ def _check_length(root: yaml.Node | None) -> None:
         return lengths[id(node)]
 
     if root is not None and length(root) > MOST_VALUES:
-        raise _TooLong(f"its aliases stand for more than {MOST_VALUES} values, or for themselves; write it out.")
+        raise _TooLong(f"its aliases stand for more than {MOST_VALUES} values, or for themselves")
 
 
 class _Loader(yaml.SafeLoader):

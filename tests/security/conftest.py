@@ -18,8 +18,8 @@ data: {name: scenes, size: [32, 64], options: {train: 2, val: 1, height: 32, wid
 teacher: {arch: fpn, encoder: tu-mobilenetv3_small_050, train: {epochs: 1, batch_size: 2}}
 student: {arch: fpn, encoder: {choice: [tu-mobilenetv3_small_050, mobilenet_v2]}}
 distill: {kd: {weight: {log: [0.1, 10], default: 1}}}
-train: {epochs: 1, batch_size: 2}
-search: {trials: 1, rungs: []}
+train: {epochs: 2, batch_size: 2}
+search: {trials: 1, rungs: [1]}
 """
 
 

@@ -21,6 +21,8 @@ from tests.bundle_cases import student_folder
 from tests.conftest import config
 from tests.security.conftest import Refused, Trap
 
+pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+
 
 def hostile(trap: Trap, kind: str) -> bytes:
     """A checkpoint that holds the trap, as PyTorch's zip, its old format or a plain pickle."""

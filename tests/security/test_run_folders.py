@@ -80,16 +80,19 @@ def test_a_journal_with_odd_entries(entry: str, run: RunFolder) -> None:
 
 
 @pytest.mark.slow
-def test_a_journal_with_an_odd_configuration(run: RunFolder, refused: Refused) -> None:
+@pytest.mark.parametrize(
+    ("written", "changed", "message"),
+    [("fpn", "os.system", "unknown arch 'os.system'"), ("t0000", "../../x", "holds values that no study writes")],
+)
+def test_a_journal_with_odd_values(written: str, changed: str, message: str, run: RunFolder, refused: Refused) -> None:
     text = run.journal.read_text()
-    assert "fpn" in text
-    run.journal.write_text(text.replace("fpn", "os.system"))
-    assert "holds values that no study writes" in resumed(refused)
+    assert written in text
+    run.journal.write_text(text.replace(written, changed))
+    assert message in resumed(refused)
 
 
 @pytest.mark.slow
 def test_odd_rungs(run: RunFolder, refused: Refused) -> None:
-    run.space.write_text(run.space.read_text().replace("epochs: 1", "epochs: 2").replace("rungs: []", "rungs: [1]"))
     run.rungs.write_text("[]")
     assert "holds values that no study writes" in resumed(refused)
 
