@@ -12,6 +12,7 @@ from kdsearch.secret import refuse_passwords
 
 
 def main(argv: list[str] | None = None) -> int:
+    from kdsearch import export as export_module
     from kdsearch import run as run_module
     from kdsearch.data import command as data_module
     from kdsearch.search.plan import command as plan_module
@@ -30,6 +31,13 @@ def main(argv: list[str] | None = None) -> int:
         "plan", help="what a study would cost: hours, disk, memory; starts nothing", description=plan_module.__doc__
     )
     plan_module.add_arguments(command)
+
+    command = commands.add_parser(
+        "export", help="write a student of a finished study as safetensors, ONNX or pt2", epilog=export_module.EXAMPLES,
+        description=export_module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    export_module.add_arguments(command)
+    command.set_defaults(do=export_module.run)
 
     command = commands.add_parser("train", help="train one trial from its YAML file, in this process, without Ray")
     command.add_argument("trial", metavar="TRIAL.yaml", type=Path)

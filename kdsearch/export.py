@@ -108,11 +108,8 @@ def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable
     (folder / "README.md").write_text(card(source, config, metrics, agreements, compared_on, latency, machine()))
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m kdsearch.export", description=__doc__, epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of an export."""
     add = parser.add_argument
     add(
         "run",
@@ -124,7 +121,19 @@ def main(argv: list[str] | None = None) -> int:
     add("--formats", default="safetensors", help="comma-separated: safetensors, onnx, pt2 (default: safetensors)")
     add("--tracking-uri", metavar="URI", help="MLflow server or database of runs:/ and models:/")
     add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
-    options = parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m kdsearch.export", description=__doc__, epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    add_arguments(parser)
+    return run(parser.parse_args(argv))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out a parsed command line; errors of the request become one sentence and exit status 2."""
     try:
         refuse_passwords(vars(options).values())
         from kdsearch.compat import ensure_torchvision
