@@ -34,7 +34,7 @@ class RunFolder:
 
     @property
     def rungs(self) -> Path:
-        return self.path / "rungs.json"
+        return self.path / "rungs.jsonl"
 
     @property
     def summary(self) -> Path:

@@ -53,6 +53,10 @@ class Agenda:
         self._confirm = confirm and space.confirm.seeds > 0
         self._left_over = list(record.running())
         self._exhausted = False
+        for complete in record.complete("search"):
+            # A driver may have died between telling the record and the rungs; results may have been taken over.
+            if complete.feasible and complete.id not in rungs.ends:
+                rungs.complete(complete.id, complete.values())
         self._announce_frontier()
 
     # ---- handing out ---------------------------------------------------------------------------------------------

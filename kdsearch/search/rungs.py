@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+import os
+from bisect import insort
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from kdsearch.run_folder import write_json
-from kdsearch.search.frontier import costs, ranks, spread_order
+from kdsearch.search.frontier import costs, non_dominated, ranks, spread_order
 
 Point = dict[str, float]
 
@@ -37,7 +38,7 @@ class Rungs:
     - `"miou"`: the same by mIoU alone.
     - `"none"`: nobody.
 
-    Every decision is saved to `path` before it is returned.
+    Every decision is a line of the file at `path` before it is returned.
 
     A share `audit` of the trials that would be stopped is not: they train to their end and show how often stopping is
     wrong. Which ones follows from `seed` and the trial's id alone, so that a resumed driver decides the same.
@@ -62,6 +63,10 @@ class Rungs:
         self.ends: dict[str, Point] = {}
         self.audited: dict[str, int] = {}
         """The rung at which each audited trial would have been stopped."""
+        self._best: list[Point] = []
+        """Of `ends`, those that no other dominates."""
+        self._gains: dict[int, list[float]] = {epoch: [] for epoch in epochs}
+        """What complete trials gained in mIoU after each rung, in order of size."""
         if path is not None and path.exists():
             self._load(path)
 
@@ -73,22 +78,21 @@ class Rungs:
         if self.stop == "none" or epoch not in self.reached:
             return True
         self.reached[epoch][trial_id] = self._point(values)
+        kept = True
         if self.audited.get(trial_id, epoch) == epoch:
             self.audited.pop(trial_id, None)
             kept = self._may_win(trial_id, epoch) if self.stop == "forecast" else self._among_best(trial_id, epoch)
-            if not kept and not self._is_audited(trial_id):
-                self._save()
-                return False
-            if not kept:
-                self.audited[trial_id] = epoch
-        self._save()
-        return True
+            if not kept and self._is_audited(trial_id):
+                kept, self.audited[trial_id] = True, epoch
+        audited = self.audited.get(trial_id) == epoch
+        self._append({"trial": trial_id, "epoch": epoch, "values": dict(values), "kept": kept, "audited": audited})
+        return kept
 
     def complete(self, trial_id: str, values: Mapping[str, float]) -> None:
         """A trial has reached its last epoch with these objective values."""
         if self.stop != "none":
-            self.ends[trial_id] = self._point(values)
-            self._save()
+            self._end(trial_id, self._point(values))
+            self._append({"trial": trial_id, "end": dict(values)})
 
     def _point(self, values: Mapping[str, float]) -> Point:
         return {name: float(values[name]) for name in self.objectives}
@@ -97,15 +101,22 @@ class Rungs:
 
     def _may_win(self, trial_id: str, epoch: int) -> bool:
         """Whether no complete trial dominates, or equals, the best that this one may be expected to reach."""
-        rung = self.reached[epoch]
-        if len(self.ends) < LEAST_COMPLETE or "miou" not in self.objectives:
+        gains = self._gains[epoch]
+        if len(self.ends) < LEAST_COMPLETE or not gains:
             return True
-        gains = [end["miou"] - rung[other]["miou"] for other, end in self.ends.items() if other in rung]
-        if not gains:
-            return True
-        hoped = rung[trial_id] | {"miou": rung[trial_id]["miou"] + float(np.quantile(gains, HOPE))}
-        best = costs(list(self.ends.values()), self.objectives)
+        own = self.reached[epoch][trial_id]
+        hoped = own | {"miou": own["miou"] + _quantile(gains, HOPE)}
+        best = costs(self._best, self.objectives)
         return not (best <= costs([hoped], self.objectives)).all(axis=1).any()
+
+    def _end(self, trial_id: str, point: Point) -> None:
+        self.ends[trial_id] = point
+        candidates = [*self._best, point]
+        mask = non_dominated(costs(candidates, self.objectives))
+        self._best = [each for each, kept in zip(candidates, mask, strict=True) if kept]
+        for epoch, rung in self.reached.items():
+            if trial_id in rung and "miou" in point:
+                insort(self._gains[epoch], point["miou"] - rung[trial_id]["miou"])
 
     # ---- successive halving --------------------------------------------------------------------------------------
 
@@ -141,13 +152,34 @@ class Rungs:
         wrong = [name for name, rank in zip(self.ends, rank_n, strict=True) if rank == 0 and name in self.audited]
         return {"audited": len(self.audited), "complete": len(complete), "wrong": len(wrong), "trials": wrong}
 
-    def _save(self) -> None:
+    def _append(self, entry: dict[str, Any]) -> None:
         if self.path is not None:
-            rungs = {str(epoch): points for epoch, points in self.reached.items()}
-            write_json(self.path, {"rungs": rungs, "ends": self.ends, "audited": self.audited})
+            with self.path.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
     def _load(self, path: Path) -> None:
-        saved = json.loads(path.read_text())
-        self.ends, self.audited = saved.get("ends", {}), saved.get("audited", {})
-        for epoch in self.reached:
-            self.reached[epoch] = saved["rungs"].get(str(epoch), {})
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            # A driver was killed while it wrote: nobody had acted on that decision.
+            os.truncate(path, path.stat().st_size - len(lines.pop().encode()))
+        for line in lines:
+            entry = json.loads(line)
+            trial_id, epoch = str(entry["trial"]), entry.get("epoch")
+            if epoch is None:
+                self._end(trial_id, self._point(entry["end"]))
+            elif epoch in self.reached:  # the rungs of a study that goes on may have changed
+                self.reached[epoch][trial_id] = self._point(entry["values"])
+                if entry["audited"]:
+                    self.audited[trial_id] = epoch
+                elif self.audited.get(trial_id) == epoch:
+                    del self.audited[trial_id]
+
+
+def _quantile(ordered: Sequence[float], q: float) -> float:
+    """The quantile `q` of numbers in order of size, linear between two of them."""
+    place = q * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (place - low) * (ordered[high] - ordered[low])

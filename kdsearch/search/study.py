@@ -120,7 +120,9 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 run.checkpoint(each.id)
         search = space.search
         with as_a_study_wrote_it(run.rungs):
-            rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+            rungs = Rungs(
+                search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
+            )
         stack.callback(record.close)
         if record.cut:
             view.say(f"[yellow]{run.journal} ended in {record.cut} bytes of an unfinished entry; they were cut off.[/]")
@@ -140,10 +142,6 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         if request.grow_to is None:
             check_fits(placement)
         capacity = _Capacity(placement, request.grow_to or 1, request.max_concurrent or space.search.trials, view)
-        search = space.search
-        rungs = Rungs(
-            search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
-        )
         tables = Tables(space, run, record, teacher.metrics, rungs)
         agenda = Agenda(
             space,

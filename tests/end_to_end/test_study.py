@@ -67,7 +67,7 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
     assert [point["trial"] for point in summary["frontier"]] == list(frontier.trial)
     assert {path.name for path in (run / "students").iterdir()} == members
     assert not list((run / "checkpoints").iterdir())
-    for name in ("space.yaml", "study.journal", "rungs.json", "frontier.png", "mlflow.db", "run.log"):
+    for name in ("space.yaml", "study.journal", "rungs.jsonl", "frontier.png", "mlflow.db", "run.log"):
         assert (run / name).stat().st_size > 0, name
     assert "mlflow ui --backend-store-uri sqlite:///" in process.output
 

@@ -54,10 +54,17 @@ def test_a_share_of_those_seen_goes_on_at_least(reduction: int) -> None:
 
 
 def test_state_survives_the_driver(tmp_path: Path) -> None:
-    path = tmp_path / "rungs.json"
+    path = tmp_path / "rungs.jsonl"
     Rungs((3,), OBJECTIVES, "pareto", 2, path).keep("good", 3, point(0.5, 1.0))
-    assert json.loads(path.read_text())["rungs"]["3"] == {"good": point(0.5, 1.0)}
+    (line,) = path.read_text().splitlines()
+    assert json.loads(line) == {
+        "trial": "good", "epoch": 3, "values": point(0.5, 1.0), "kept": True, "audited": False
+    }  # fmt: skip
+    with path.open("a") as file:
+        file.write('{"trial": "torn", "ep')
     again = Rungs((3,), OBJECTIVES, "pareto", 2, path)
+    assert again.reached == {3: {"good": point(0.5, 1.0)}}
+    assert path.read_text() == line + "\n"
     assert not again.keep("worse", 3, point(0.4, 2.0))
 
 
@@ -77,7 +84,7 @@ def test_a_driver_that_takes_over_decides_the_same(
 ) -> None:
     """The audit included: the same trials are stopped, run on, and count as wrongly stopped."""
     values = {f"t{i:04d}": point(miou / 10, float(gflops)) for i, (miou, gflops) in enumerate(points)}
-    path = tmp_path / "rungs.json"
+    path = tmp_path / "rungs.jsonl"
     path.unlink(missing_ok=True)
 
     def decide(rungs: Rungs, names: list[str]) -> list[bool]:

@@ -93,7 +93,7 @@ def test_a_journal_with_odd_values(written: str, changed: str, message: str, run
 
 @pytest.mark.slow
 def test_odd_rungs(run: RunFolder, refused: Refused) -> None:
-    run.rungs.write_text("[]")
+    run.rungs.write_text("[]\n")
     assert "holds values that no study writes" in resumed(refused)
 
 
