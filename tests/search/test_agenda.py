@@ -193,3 +193,16 @@ def test_confirmation_waits_for_the_search(agenda: MakeAgenda, tmp_path: Path) -
     assert study.next() == "wait"
     train(study, second)
     assert next_record(study).stage == "confirm"
+
+
+def test_rungs_that_missed_the_end_of_a_trial_are_told_of_it(agenda: MakeAgenda) -> None:
+    """The driver died between telling the record and the rungs."""
+    first, _ = agenda()
+    record = first.next()
+    assert isinstance(record, Record)
+    train(first, record, miou=0.6)
+    assert record.state == "COMPLETE"
+    first.record.close()
+    again, _ = agenda()  # with rungs that know nothing
+    assert again.rungs.ends == {record.id: {"miou": 0.6, "gflops": record.cost["gflops"]}}
+    again.record.close()
