@@ -73,6 +73,16 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("--out", metavar="FILE", type=Path, default="table.json", help="default: table.json")
     command.set_defaults(do=_replay)
 
+    command = commands.add_parser(
+        "report", help="make a study's report.html and frontier.html again, while it runs too",
+        description="Make the pages of a study again, from its run folder or from the runs on a tracking server.",
+        epilog=_REPORT_EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.add_argument("run", metavar="RUN", help="run folder, or runs:/ID of the study's run on a tracking server")
+    command.add_argument("--out", metavar="FILE", type=Path, help="write the report there (default: into the folder)")
+    command.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database that has runs:/ID")
+    command.set_defaults(do=_report)
+
     command = commands.add_parser("spaces", help="the search spaces that come with kdsearch")
     actions = command.add_subparsers(metavar="ACTION", required=True)
     action = actions.add_parser("list", help="names, one line each")
@@ -127,6 +137,31 @@ def _replay(options: argparse.Namespace) -> int:
     from kdsearch.search.replay import replay
 
     replay(options.run, options.out, say=print)
+    return 0
+
+
+_REPORT_EXAMPLES = """examples:
+  kdsearch report runs/clfd-20260101-120000
+  kdsearch report runs/clfd-20260101-120000 --out report.html
+  kdsearch report runs:/0123456789abcdef0123456789abcdef --tracking-uri http://mlflow:5000
+
+exit status: 0 done, 2 there is no such study"""
+
+
+def _report(options: argparse.Namespace) -> int:
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    from kdsearch.run_folder import RunFolder
+    from kdsearch.tracking.pages import write_report, write_report_of_server
+
+    if options.run.startswith("runs:/"):
+        out = write_report_of_server(options.run, options.tracking_uri, options.out)
+    elif options.tracking_uri:
+        raise UserError("--tracking-uri goes with runs:/ID; a run folder needs none.")
+    else:
+        out = write_report(RunFolder(Path(options.run).expanduser().resolve()), options.out)
+    print(out)
     return 0
 
 

@@ -7,17 +7,22 @@ from pathlib import Path
 from kdsearch.config.check import read_checked, sample_tree, validate
 from kdsearch.config.shipped import display
 from kdsearch.config.trial import TrialConfig
-from kdsearch.config.yaml_tree import dump_yaml, parse_yaml
+from kdsearch.config.yaml_tree import Tree, dump_yaml, parse_yaml
 from kdsearch.errors import UserError
 
 
 def load_trial(path: str | Path) -> TrialConfig:
-    """Read a trial. Raises one `UserError` that lists every problem with its line, key and fix."""
+    """Read a trial, or the one that a student's `config.json` was trained by.
+
+    Raises one `UserError` that lists every problem with its line, key and fix.
+    """
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{file}: no such file.")
     origin = display(file)
     tree = parse_yaml(file.read_bytes(), lambda line: f"{origin}:{line}")
+    if isinstance(tree, Tree) and isinstance(tree.get("trial"), Tree):
+        tree = tree["trial"]
     root = read_checked(tree, origin, TrialConfig, lambda name: "a trial has one value here, ranges are for a space")
     return validate(sample_tree(root, lambda _, domain: domain.default), TrialConfig)
 

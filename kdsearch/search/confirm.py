@@ -70,6 +70,15 @@ def repeats(config: TrialConfig, confirm: ConfirmConfig) -> Iterator[tuple[Trial
         yield repeat, repeat.model_copy(update={"teacher": None, "distill": {}})
 
 
+def control_to_show(config: TrialConfig, records: Sequence[Record], confirm: ConfirmConfig) -> Record | None:
+    """Of the complete controls of a frontier member's `config` the one with the first seed: its weights are kept."""
+    controls = {trial_key(r.config): r for r in records if r.stage == "control" and r.state == "COMPLETE"}
+    if not controls:
+        return None
+    keys = (trial_key(control) for _, control in repeats(config, confirm))
+    return next((controls[key] for key in keys if key in controls), None)
+
+
 def confirmations(
     members: Sequence[Record], records: Sequence[Record], confirm: ConfirmConfig, objectives: Mapping[Any, str]
 ) -> dict[str, Confirmation]:

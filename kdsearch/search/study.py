@@ -39,6 +39,7 @@ from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job, Placement
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker, check_own_database, check_server
+from kdsearch.tracking.pages import versions, write_pages
 from kdsearch.tracking.tables import Status, Tables
 from kdsearch.train.maps_plan import plan_maps
 from kdsearch.train.needs import needs_of
@@ -142,7 +143,8 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         if request.grow_to is None:
             check_fits(placement)
         capacity = _Capacity(placement, request.grow_to or 1, request.max_concurrent or space.search.trials, view)
-        tables = Tables(space, run, record, teacher.metrics, rungs)
+        facts = {"reference": costs.reference(), "store": store.path.name, "versions": versions()}
+        tables = Tables(space, run, record, teacher.metrics, rungs, facts)
         agenda = Agenda(
             space,
             record,
@@ -191,6 +193,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         elif status == "done" and not agenda.members():
             status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
         tables.write(status)
+        write_pages(run)
         tracker.confirmed(agenda.confirmed())
         tracker.finish(status)
         notes = [tracker.how_to_look()]

@@ -22,8 +22,9 @@ from kdsearch import __version__
 from kdsearch.bundle.source import read_summary
 from kdsearch.config.space import SearchSpace, flatten
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
+from kdsearch.run_folder import RunFolder, write_json
 from kdsearch.tracking.registry import register
+from kdsearch.tracking.results import TRACKING
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -37,6 +38,29 @@ if TYPE_CHECKING:
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 DRAIN_S = 60.0
 """How long the end of a study waits for a tracking server that does not answer."""
+
+FILES = (
+    "frontier.html", "report.html", "space.yaml", "summary.json", "trials.parquet", "frontier.parquet", "frontier.png",
+)  # fmt: skip
+"""What of the run folder becomes an artifact of the study's run."""
+
+COLUMNS = (
+    "attributes.`Created`", "attributes.`Duration`", "metrics.`val/miou`", "metrics.`cost/gflops`",
+    "metrics.`cost/params_m`", "metrics.`confirm/gain`", "tags.`kdsearch.pareto`", "tags.`kdsearch.state`",
+)  # fmt: skip
+EXPERIMENT_TAGS = {
+    "mlflow.experimentKind": "custom_model_development",  # the interface opens with runs, not with traces
+    # A view that links can name. Its form is the interface's own; a version that does not know it shows its default.
+    "mlflow.sharedViewState.kdsearch": json.dumps(
+        {"selectedColumns": COLUMNS, "runsExpanded": {}, "orderByKey": "attributes.start_time", "orderByAsc": False,
+         "searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [],
+         "modelVersionFilter": "All Runs", "runsPinned": [], "runsHidden": []}
+    ),
+}  # fmt: skip
+NOTE = """\
+A study of kdsearch. Its trials are the runs below it: [all of them with mIoU, cost and state as \
+columns](#/experiments/{experiment}/runs?viewStateShareKey=kdsearch). Under Artifacts, `frontier.html` is the frontier \
+to explore, and `report.html` what came of the study, once it is over."""
 
 Call = Callable[["MlflowClient"], None]
 
@@ -72,6 +96,8 @@ class Tracker:
         self._frontier_metrics: dict[str, float] = {}
         self._closing: float | None = None
         self._unsent = 0
+        self._page_sent = 0.0
+        self._note_due = 0.0
         self._say = say
 
     def __enter__(self) -> Tracker:
@@ -126,6 +152,7 @@ class Tracker:
             self._on_frontier = ids
 
         self._calls.put(tag)
+        self._calls.put(self._send_page)
 
     def confirmed(self, confirmed: Mapping[str, Confirmation]) -> None:
         """Log what repeats and controls say of each frontier member to the member's run."""
@@ -140,7 +167,9 @@ class Tracker:
         path = self.run.path
 
         def call(client: MlflowClient) -> None:
-            for name in ("space.yaml", "summary.json", "trials.parquet", "frontier.parquet", "frontier.png"):
+            self._note_due = 0.0
+            self._note_runs()
+            for name in FILES:
                 if (path / name).exists():
                     client.log_artifact(self._runs[""], str(path / name))
             for folder in sorted(self.run.students.iterdir()):
@@ -169,6 +198,8 @@ class Tracker:
         if experiment is None:
             local = (self.run.path / "artifacts").as_uri() if self.uri.startswith("sqlite:") else None
             experiment_id = client.create_experiment(name, artifact_location=local)
+            for key, value in EXPERIMENT_TAGS.items():
+                client.set_experiment_tag(experiment_id, key, value)
         else:
             experiment_id = experiment.experiment_id
         self._experiment_id = experiment_id
@@ -179,9 +210,9 @@ class Tracker:
         self._runs = {name: each.info.run_id for name, each in known.items()}
         self._on_frontier = {name for name, each in known.items() if each.data.tags.get("kdsearch.pareto") == "true"}
         if "" not in known:
-            known[""] = client.create_run(
-                experiment_id, run_name=study, tags={"kdsearch.study": study, "kdsearch.trial": "", **_versions()}
-            )
+            note = NOTE.format(experiment=experiment_id)
+            tags = {"kdsearch.study": study, "kdsearch.trial": "", "mlflow.note.content": note, **_versions()}
+            known[""] = client.create_run(experiment_id, run_name=study, tags=tags)
             self._runs[""] = known[""].info.run_id
         parent = known[""]
         client.update_run(parent.info.run_id, status="RUNNING")
@@ -223,13 +254,14 @@ class Tracker:
         if trial_id not in self._runs:
             run = client.create_run(
                 self._experiment_id,
-                run_name=f"{trial_id} {settings['student.arch']} {settings['student.encoder']}",
+                run_name=_run_name(trial_id, tags, settings),
                 tags={
                     "mlflow.parentRunId": self._runs[""], "kdsearch.study": self.run.path.name,
                     "kdsearch.trial": trial_id, "kdsearch.state": "RUNNING", "kdsearch.pareto": "false", **tags,
                 },
             )  # fmt: skip
             self._runs[trial_id] = run.info.run_id
+            self._note_runs()
         else:
             run = client.get_run(self._runs[trial_id])
             client.update_run(run.info.run_id, status="RUNNING")
@@ -263,6 +295,24 @@ class Tracker:
             client.set_terminated(self._runs[trial_id], STATUS[state])
 
         return call
+
+    def _send_page(self, client: MlflowClient) -> None:
+        """Bring the frontier's page up to date, where it is another than the last one sent."""
+        page = self.run.path / "frontier.html"
+        written = page.stat().st_mtime if page.exists() else 0.0
+        if written > self._page_sent:
+            client.log_artifact(self._runs[""], str(page))
+            self._page_sent = written
+
+    def _note_runs(self) -> None:
+        """Tell the run folder where its trials' pages are, for links; for at most 2 % of the time."""
+        began = time.monotonic()
+        if began < self._note_due:
+            return
+        server = without_password(self.uri) if self.uri.startswith(("http://", "https://")) else ""
+        noted = {"server": server, "experiment": self._experiment_id, "runs": self._runs}
+        write_json(self.run.path / TRACKING, noted)
+        self._note_due = time.monotonic() + 50 * (time.monotonic() - began)
 
     def _log(self, trial_id: str, values: dict[str, float], step: int) -> None:
         metrics = values.copy()
@@ -304,6 +354,14 @@ class Tracker:
         return self._closing is not None and time.monotonic() - self._closing > DRAIN_S
 
 
+def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """The trial's id and student, and what a repeat or a control is for."""
+    purpose = {"confirm": ", repeat of {}", "control": ", alone, for {}"}.get(tags["kdsearch.stage"], "")
+    return f"{trial_id} {settings['student.arch']} {settings['student.encoder']}" + purpose.format(
+        tags.get("kdsearch.of")
+    )
+
+
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may go through later: the server is away, or busy; a refused value is refused again."""
     from mlflow.exceptions import MlflowException
@@ -330,6 +388,12 @@ def _dataset(store: Store) -> DatasetInput:
 def _name(name: str) -> str:
     """A name that MLflow takes: letters, digits and `_-. /` only."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+def without_password(uri: str) -> str:
+    """A tracking URI as it may be shown: without the user and password, and the options, that it may hold."""
+    url = urlsplit(uri)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
 
 
 def check_server(uri: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdsearch import __version__
 from kdsearch.config.space import flatten
 from kdsearch.run_folder import RunFolder, write_atomically, write_json
-from kdsearch.search.confirm import Confirmation, confirmations
+from kdsearch.search.confirm import Confirmation, confirmations, control_to_show
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from kdsearch.search.record import Record, StudyRecord
     from kdsearch.search.rungs import Rungs
 
+PAGE_EVERY_S = 60.0
+"""The frontier's page is written at most this often while the study runs, and never for more than 2 % of its time."""
 WRITE_EVERY_S = 5.0
 """Tables are written at most this often while trials end."""
 WRITE_SHARE = 0.02
@@ -30,9 +32,10 @@ Status = Literal["running", "done", "interrupted", "failed"]
 
 
 class Tables:
-    """Keeps `trials.parquet`, `frontier.parquet`, `frontier.png` and `summary.json` current as a study goes on.
+    """Keeps the tables, the frontier's picture and page, and `summary.json` current as a study goes on.
 
-    Weights of trials that are neither running nor on the frontier are removed; their records stay.
+    Weights of trials that are neither running nor on the frontier are removed, but for one control of each member,
+    which the report shows beside it; their records stay. `facts` is what else the summary says of the study.
     """
 
     def __init__(
@@ -42,12 +45,15 @@ class Tables:
         record: StudyRecord,
         teacher_metrics: Callable[[], dict[str, float]],
         rungs: Rungs,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.space, self.run, self.record, self.rungs = space, run, record, rungs
         self._teacher_metrics = teacher_metrics
+        self._facts = dict(facts or {})
         self._members: list[Record] = []
         self._volume = 0.0
         self._due = 0.0
+        self._page_due = 0.0
         for partial in run.path.glob(".*.partial"):
             partial.unlink()  # of a driver that was killed while it wrote; there is one driver at a time
 
@@ -97,6 +103,13 @@ class Tables:
         took = time.monotonic() - began
         self._due = time.monotonic() + max(WRITE_EVERY_S, took / WRITE_SHARE)
 
+        if status == "running" and self._members and time.monotonic() >= self._page_due:
+            from kdsearch.tracking.pages import write_frontier
+
+            began = time.monotonic()
+            write_frontier(self.run)
+            self._page_due = time.monotonic() + max(PAGE_EVERY_S, 50 * (time.monotonic() - began))
+
     def _summary(self, status: Status, confirmed: Mapping[str, Confirmation]) -> dict[str, Any]:
         return {
             "kdsearch": __version__,
@@ -107,6 +120,7 @@ class Tables:
             "hypervolume": self._volume,
             "stopping": self.rungs.audit_report(),
             "teacher_miou": self._teacher_metrics().get("val/miou"),
+            **self._facts,
             "frontier": [
                 {
                     "trial": r.id, "miou": r.miou, **r.cost, **_json(confirmed[r.id].numbers()),
@@ -120,6 +134,9 @@ class Tables:
     def _drop_weights(self) -> None:
         running = {record.id for record in self.record.running()}
         keep = {record.id for record in self._members} | running
+        records = self.record.all()
+        shown = (control_to_show(member.config, records, self.space.confirm) for member in self._members)
+        keep |= {control.id for control in shown if control is not None}
         for folder in self.run.students.iterdir():
             # A worker may be writing `.<trial>.<pid>.partial` of a running trial at this moment.
             if folder.name.lstrip(".").split(".")[0] not in keep:

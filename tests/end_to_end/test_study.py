@@ -65,11 +65,16 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
 
     assert summary["status"] == "done"
     assert [point["trial"] for point in summary["frontier"]] == list(frontier.trial)
-    assert {path.name for path in (run / "students").iterdir()} == members
+    kept = {path.name for path in (run / "students").iterdir()}
+    assert members < kept <= members | set(controls[controls.seed == 1].trial), "one control is kept for the report"
     assert not list((run / "checkpoints").iterdir())
-    for name in ("space.yaml", "study.journal", "rungs.jsonl", "frontier.png", "mlflow.db", "run.log"):
+    for name in ("space.yaml", "study.journal", "rungs.jsonl", "frontier.png", "mlflow.db", "run.log",
+                 "frontier.html", "tracking.json"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert "mlflow ui --backend-store-uri sqlite:///" in process.output
+    report = (run / "report.html").read_text()
+    assert report.count("<img") == 4 * 5, "image, truth, teacher, student and control on each of the four samples"
+    assert "same student alone" in report
 
     from mlflow import MlflowClient
 
