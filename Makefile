@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN_ARGS ?=
 
-.PHONY: run test test-slow lint setup clean
+.PHONY: run test test-slow lint docs-shots setup clean
 
 run: setup
 	$(BIN)/python -m kdsearch.run clfd $(RUN_ARGS)
@@ -21,6 +21,10 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Renews the pictures of pages in docs/images, with headless Chromium where there is one.
+docs-shots: setup
+	$(BIN)/python tools/docs_shots.py
 
 setup: $(READY)
 

@@ -1,0 +1,111 @@
+"""The pictures of MLflow's interface and of the report in docs/images, from a made-up study: `make docs-shots`.
+
+    python tools/docs_shots.py [--run FOLDER]
+
+Takes some minutes, most of them for the short trainings behind the report's pictures; with --run a study that is there
+already is photographed. Without Chromium it does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from browser import Browser, find_chromium
+from PIL import Image
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+LARGEST = 300_000
+QUIET = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', 'true');" \
+        "localStorage.setItem('mlflow.assistant.panelOpen_v1', 'false')"  # fmt: skip
+
+
+@contextmanager
+def served(run: Path) -> Iterator[str]:
+    """MLflow's interface over the database of a run folder: its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1",
+               "--backend-store-uri", f"sqlite:///{run / 'mlflow.db'}"]  # fmt: skip
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        for _ in range(120):
+            try:
+                urllib.request.urlopen(f"{address}/health", timeout=2)
+                break
+            except OSError:
+                time.sleep(1)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+
+
+def shoot(browser: Browser, name: str) -> None:
+    """A picture of the window, with a palette: flat colours take a third of the space."""
+    buffer = Path(tempfile.mkdtemp()) / "shot.png"
+    browser.shoot(buffer)
+    picture = Image.open(io.BytesIO(buffer.read_bytes())).convert("RGB").quantize(255, dither=Image.Dither.NONE)
+    picture.save(IMAGES / name, optimize=True)
+    size = (IMAGES / name).stat().st_size
+    print(f"{IMAGES / name}: {size} bytes")
+    assert size < LARGEST, f"{name} is larger than {LARGEST} bytes"
+
+
+def interface(run: Path) -> None:
+    """The runs of the study, nested, and the frontier's page among its artifacts."""
+    noted = json.loads((run / "tracking.json").read_text())
+    experiment, parent = noted["experiment"], noted["runs"][""]
+    with served(run) as address, Browser(1400, 820) as browser:
+        browser.open(address)
+        browser.run(QUIET)
+        browser.open(f"{address}/#/experiments/{experiment}/runs?viewStateShareKey=kdsearch")
+        browser.ask("Page.reload")
+        browser.wait("document.querySelector('[data-testid=\"expander\"], .ag-row button')")
+        time.sleep(3)
+        browser.run("(document.querySelector('.ag-row [aria-label*=xpand], .ag-row button')).click()")
+        browser.wait("document.querySelectorAll('.ag-center-cols-container .ag-row').length > 5")
+        time.sleep(2)
+        shoot(browser, "mlflow.png")
+        browser.open(f"{address}/#/experiments/{experiment}/runs/{parent}/artifacts/frontier.html")
+        browser.wait("document.querySelector('iframe')")
+        time.sleep(4)
+        shoot(browser, "frontier-page.png")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="run folder of a study that is there already")
+    options = parser.parse_args()
+    if find_chromium() is None:
+        print("Chromium is not installed: the pictures in docs/images stay as they are.")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        run = options.run
+        if run is None:
+            from made_up_study import make
+
+            run = make(Path(folder) / "clfd-made-up", 30, None, True).path
+        interface(run.resolve())
+        with Browser(1000, 1560) as browser:
+            browser.open((run.resolve() / "report.html").as_uri())
+            shoot(browser, "report.png")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
