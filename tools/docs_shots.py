@@ -56,10 +56,10 @@ def served(run: Path) -> Iterator[str]:
 
 
 def shoot(browser: Browser, name: str) -> None:
-    """A picture of the window, with a palette: flat colours take a third of the space."""
+    """A picture of the window."""
     buffer = Path(tempfile.mkdtemp()) / "shot.png"
     browser.shoot(buffer)
-    picture = Image.open(io.BytesIO(buffer.read_bytes())).convert("RGB").quantize(255, dither=Image.Dither.NONE)
+    picture = Image.open(io.BytesIO(buffer.read_bytes())).convert("RGB")
     picture.save(IMAGES / name, optimize=True)
     size = (IMAGES / name).stat().st_size
     print(f"{IMAGES / name}: {size} bytes")
@@ -73,6 +73,9 @@ def interface(run: Path) -> None:
     with served(run) as address, Browser(1400, 820) as browser:
         browser.open(address)
         browser.run(QUIET)
+        browser.run(
+            "[...document.querySelectorAll('button, label')].find(b => b.innerText == 'Model training')?.click()"
+        )
         browser.open(f"{address}/#/experiments/{experiment}/runs?viewStateShareKey=kdsearch")
         browser.ask("Page.reload")
         browser.wait("document.querySelector('[data-testid=\"expander\"], .ag-row button')")
@@ -104,6 +107,9 @@ def main() -> int:
         with Browser(1000, 1560) as browser:
             browser.open((run.resolve() / "report.html").as_uri())
             shoot(browser, "report.png")
+            browser.resize(1000, 640)
+            browser.run("document.querySelector('.samples').scrollIntoView()")
+            shoot(browser, "report-pictures.png")
     return 0
 
 

@@ -48,19 +48,26 @@ COLUMNS = (
     "attributes.`Created`", "attributes.`Duration`", "metrics.`val/miou`", "metrics.`cost/gflops`",
     "metrics.`cost/params_m`", "metrics.`confirm/gain`", "tags.`kdsearch.pareto`", "tags.`kdsearch.state`",
 )  # fmt: skip
+
+
+def _view(order: str, query: str) -> str:
+    """A view of MLflow's table of runs, in the interface's own form; one that does not know it shows its default."""
+    return json.dumps(
+        {"selectedColumns": COLUMNS, "runsExpanded": {}, "orderByKey": order, "orderByAsc": True, "searchFilter": query,
+         "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
+         "runsPinned": [], "runsHidden": []}
+    )  # fmt: skip
+
+
 EXPERIMENT_TAGS = {
     "mlflow.experimentKind": "custom_model_development",  # the interface opens with runs, not with traces
-    # A view that links can name. Its form is the interface's own; a version that does not know it shows its default.
-    "mlflow.sharedViewState.kdsearch": json.dumps(
-        {"selectedColumns": COLUMNS, "runsExpanded": {}, "orderByKey": "attributes.start_time", "orderByAsc": False,
-         "searchFilter": "", "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [],
-         "modelVersionFilter": "All Runs", "runsPinned": [], "runsHidden": []}
-    ),
-}  # fmt: skip
+    "mlflow.sharedViewState.kdsearch": _view("attributes.start_time", ""),
+    "mlflow.sharedViewState.kdsearch-frontier": _view("metrics.`cost/gflops`", "tags.`kdsearch.pareto` = 'true'"),
+}
 NOTE = """\
-A study of kdsearch. Its trials are the runs below it: [all of them with mIoU, cost and state as \
-columns](#/experiments/{experiment}/runs?viewStateShareKey=kdsearch). Under Artifacts, `frontier.html` is the frontier \
-to explore, and `report.html` what came of the study, once it is over."""
+A study of kdsearch. Its trials are the runs below it: [all of them]({runs}?viewStateShareKey=kdsearch), and [the \
+frontier]({runs}?viewStateShareKey=kdsearch-frontier), with mIoU, cost and state as columns. Under Artifacts, \
+`frontier.html` is the frontier to explore, and `report.html` what came of the study, once it is over."""
 
 Call = Callable[["MlflowClient"], None]
 
@@ -210,7 +217,7 @@ class Tracker:
         self._runs = {name: each.info.run_id for name, each in known.items()}
         self._on_frontier = {name for name, each in known.items() if each.data.tags.get("kdsearch.pareto") == "true"}
         if "" not in known:
-            note = NOTE.format(experiment=experiment_id)
+            note = NOTE.format(runs=f"#/experiments/{experiment_id}/runs")
             tags = {"kdsearch.study": study, "kdsearch.trial": "", "mlflow.note.content": note, **_versions()}
             known[""] = client.create_run(experiment_id, run_name=study, tags=tags)
             self._runs[""] = known[""].info.run_id
@@ -355,11 +362,11 @@ class Tracker:
 
 
 def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The trial's id and student, and what a repeat or a control is for."""
-    purpose = {"confirm": ", repeat of {}", "control": ", alone, for {}"}.get(tags["kdsearch.stage"], "")
-    return f"{trial_id} {settings['student.arch']} {settings['student.encoder']}" + purpose.format(
-        tags.get("kdsearch.of")
-    )
+    """The trial's id with its student; a repeat or a control with the trial that it belongs to."""
+    purpose = {"confirm": "again", "control": "alone"}.get(tags["kdsearch.stage"])
+    if purpose:
+        return f"{trial_id} {tags['kdsearch.of']} {purpose}"
+    return f"{trial_id} {settings['student.arch']} {settings['student.encoder']}"
 
 
 def _may_pass(error: Exception) -> bool:
