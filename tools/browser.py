@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
 import os
 import select
@@ -39,12 +40,20 @@ class Browser:
         self._profile = tempfile.mkdtemp(prefix="kdsearch-browser-")
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
-        # Chromium reads commands at 3 and writes answers at 4.
         command = [
-            "sh", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "sh", chromium, *FLAGS,
-            f"--user-data-dir={self._profile}", f"--window-size={self.width},{self.height}", "about:blank",
+            chromium, *FLAGS, f"--user-data-dir={self._profile}", f"--window-size={self.width},{self.height}",
+            "about:blank",
         ]  # fmt: skip
-        self._process = subprocess.Popen(command, pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL)
+
+        def connect() -> None:
+            # Chromium reads commands at 3 and writes answers at 4; the pipe may lie at these numbers itself.
+            pipe = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
+            for number, end in zip((3, 4), pipe, strict=True):
+                os.dup2(end, number)
+
+        self._process = subprocess.Popen(
+            command, pass_fds=(3, 4), preexec_fn=connect, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         os.close(to_read)
         os.close(to_write)
         self._buffer, self._number = b"", 0
