@@ -32,7 +32,7 @@ from ray import tune
 
 from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
-from kdsearch.run_folder import RunFolder
+from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import connected
 from kdsearch.search.frontier import costs, hypervolume
@@ -96,6 +96,7 @@ class Clock:
 def study(folder: Path, space: SearchSpace, with_tracker: bool) -> tuple[Agenda, StudyRecord, Tables, Tracker | None]:
     run = RunFolder(folder)
     run.create()
+    write_text(run.space, space.to_yaml())  # the pages of a study are made from its folder
     record = StudyRecord(run.journal, space, cost_of)
     search = space.search
     rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
