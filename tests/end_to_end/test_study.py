@@ -186,13 +186,32 @@ def test_a_file_that_cannot_be_written_ends_the_study_and_resuming_mends_it(
     assert list(trials.state) == ["COMPLETE", "COMPLETE"]
 
 
-def test_a_teacher_is_trained_once_for_all_studies(start: Start, space: Path) -> None:
-    first = start(str(space), "--trials", "1", "--name", "one")
+def test_a_study_is_extended_and_another_starts_from_what_it_found(start: Start, space: Path, tmp_path: Path) -> None:
+    whole = ("--set", "search.stop=none")
+    first = start(str(space), "--trials", "1", "--name", "one", *whole)
     assert first.finish() == 0, first.output
     assert "teacher complete" in first.output
-    second = start(str(space), "--trials", "1", "--name", "two", "--set", "search.seed=7")
-    assert second.finish() == 0, second.output
-    assert "teacher" not in started(second)
+
+    run = tmp_path / "runs" / "one"
+    lower = "train.lr={log: [1e-4, 2e-3], default: 1e-3}"
+    extended = start(str(space), "--resume", "--name", "one", "--trials", "2", "--set", lower)
+    assert extended.finish() == 0, extended.output
+    assert "the space has changed: generation 2 imports 1 finished trials" in extended.output
+    assert started(extended) == ["t0001"]
+    trials = pd.read_parquet(run / "trials.parquet")
+    assert list(trials.state) == ["COMPLETE", "COMPLETE"]
+    assert trials.iloc[1]["train.lr"] <= 2e-3
+    assert (run / "space-1.yaml").exists()
+
+    warm = start(str(space), "--name", "two", "--warm-start", str(run), "--trials", "1", *whole)
+    assert warm.finish() == 0, warm.output
+    assert "teacher" not in started(warm), "it is trained once for all studies"
+    both = pd.read_parquet(tmp_path / "runs" / "two" / "trials.parquet")
+    assert len(started(warm)) == 1
+    taken = both[~both.trial.isin(started(warm))]
+    frontier = pd.read_parquet(run / "frontier.parquet")
+    assert sorted(taken.miou) == sorted(frontier.miou), "identical trials whose students are kept are not trained again"
+    assert (tmp_path / "runs" / "two" / "warm_start.json").stat().st_size > 0
 
 
 def test_a_study_writes_the_teachers_maps_once_and_reads_them(start: Start, space: Path, tmp_path: Path) -> None:
