@@ -66,9 +66,9 @@ def drive(folder: Path) -> None:
     run = RunFolder.at(str(folder), "run")
     run.create()
     record = StudyRecord(run.journal, space, cost_of)
-    tables = Tables(space, run, record, dict)
     search = space.search
     rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+    tables = Tables(space, run, record, dict, rungs)
     agenda = Agenda(space, record, rungs, {"gflops": 10.0}, None, confirm=True, listeners=[tables])
     trainings: list[Training] = []
     while True:
