@@ -29,6 +29,7 @@ from kdsearch.tracking.tables import Tables
 from tests.search.conftest import cost_of
 
 SLOTS = 3
+LIFE = 3
 
 
 class Training:
@@ -65,6 +66,7 @@ def drive(folder: Path) -> None:
     space = load_space(folder / "toy.yaml")
     run = RunFolder.at(str(folder), "run")
     run.create()
+    write_text(run.space, space.to_yaml())
     record = StudyRecord(run.journal, space, cost_of)
     search = space.search
     rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
@@ -103,7 +105,10 @@ def main(folder: Path, kills: int, seed: int) -> None:
         while ended[0] == 0 and (killed >= kills or trained() - before < lines * 8):
             time.sleep(0.0005)
             ended = os.waitpid(driver, os.WNOHANG)
-        time.sleep(delay)
+        last = time.monotonic() + delay
+        # However fast the machine is, no life takes more than LIFE epochs: the study lasts for all the kills.
+        while ended[0] == 0 and time.monotonic() < last and (killed >= kills or trained() - before < LIFE * 8):
+            time.sleep(0.0005)
         if ended[0] == 0:
             os.kill(driver, signal.SIGKILL)
             ended = os.waitpid(driver, 0)

@@ -14,6 +14,7 @@ import pytest
 
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
+from kdsearch.search.confirm import control_to_show
 from kdsearch.search.record import StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -74,6 +75,9 @@ def test_a_study_whose_driver_is_killed_again_and_again_ends_as_if_it_had_not_be
     tables = pd.read_parquet(run.path / "trials.parquet")
     assert set(tables.trial) == set(records)
     assert json.loads(run.summary.read_text())["status"] == "done"
-    assert {folder.name for folder in run.students.iterdir()} == members
+    shown = [control_to_show(records[name].config, list(records.values()), space.confirm) for name in members]
+    controls = {control.id for control in shown if control}
+    assert controls and {folder.name for folder in run.students.iterdir()} == members | controls
+    assert (run.path / "frontier.html").exists()
     assert not list(run.checkpoints.iterdir())
     assert not list(run.path.glob(".*"))
