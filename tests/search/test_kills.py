@@ -77,7 +77,8 @@ def test_a_study_whose_driver_is_killed_again_and_again_ends_as_if_it_had_not_be
     assert json.loads(run.summary.read_text())["status"] == "done"
     shown = [control_to_show(records[name].config, list(records.values()), space.confirm) for name in members]
     controls = {control.id for control in shown if control}
-    assert controls and {folder.name for folder in run.students.iterdir()} == members | controls
+    assert controls
+    assert {folder.name for folder in run.students.iterdir()} == members | controls
     assert (run.path / "frontier.html").exists()
     assert not list(run.checkpoints.iterdir())
     assert not list(run.path.glob(".*"))
