@@ -22,6 +22,7 @@ QUIET = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one actor less per worker group
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # a study reports to its user alone
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow and the run folder keep the results
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # several objectives: there is no one metric
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study has its own, for SIGTERM too

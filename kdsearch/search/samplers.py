@@ -57,13 +57,18 @@ def _require(sampler: str, *packages: str) -> None:
 
 
 class _TPESampler(optuna.samplers.TPESampler):
-    """Optuna's, which sorts the good trials from the others anew for every parameter it draws; here once a trial.
+    """Optuna's, with the same draws for less: what does not change between two of them is not computed again.
 
-    In several objectives that sorting is a third of a draw. Nothing is told between two parameters of one trial, so
-    the draws are the same.
+    Optuna sorts the good trials from the others anew for every parameter it draws; here once a trial, since nothing is
+    told between two parameters of one trial. And it converts the values of all trials to numbers for every draw; here
+    those of a finished trial are kept.
     """
 
     _split: tuple[int, tuple[list[FrozenTrial], list[FrozenTrial]]] | None = None
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._numbers: dict[tuple[str, BaseDistribution], dict[int, float | None]] = {}
 
     def _sample(self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, Any]) -> dict[str, Any]:
         if self._split is None or self._split[0] != trial._trial_id:
@@ -74,6 +79,28 @@ class _TPESampler(optuna.samplers.TPESampler):
         samples = good.sample(self._rng.rng, self._n_ei_candidates)
         best = self._compare(samples, self._compute_acquisition_func(samples, good, others))
         return {name: domain.to_external_repr(best[name]) for name, domain in search_space.items()}
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
+    ) -> dict[str, np.ndarray]:
+        if len(search_space) != 1:  # a multivariate draw, in which trials that lack one of the parameters are left out
+            numbers: dict[str, np.ndarray] = super()._get_internal_repr(trials, search_space, study)
+            return numbers
+        ((name, domain),) = search_space.items()
+        known = self._numbers.setdefault((name, domain), {})
+        values = []
+        for trial in trials:
+            number = trial.number
+            if number in known:
+                value = known[number]
+            else:
+                params = self._get_params(trial, study)
+                value = domain.to_internal_repr(params[name]) if name in params else None
+                if trial.state.is_finished():
+                    known[number] = value
+            if value is not None:
+                values.append(value)
+        return {name: np.asarray(values)}
 
     def _split_trials(self, study: optuna.Study, trial: FrozenTrial) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
         states = [TrialState.COMPLETE, TrialState.PRUNED, *([TrialState.RUNNING] if self._constant_liar else [])]
@@ -99,6 +126,7 @@ class SearchStudy(optuna.Study):
         self._may_wait = True
         self._seen: list[FrozenTrial] = []
         self._running: list[FrozenTrial] = []
+        self._visible: dict[tuple[TrialState, ...], list[FrozenTrial]] = {}
         self._unfinished: set[int] = set()
         for trial in storage.get_all_trials(self._study_id, deepcopy=False):
             if trial.state.is_finished():
@@ -128,6 +156,7 @@ class SearchStudy(optuna.Study):
         """Take over what was told since the last draw: one look at each trial that was running then."""
         trials = [self._storage.get_trial(trial_id) for trial_id in sorted(self._unfinished)]
         self._running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        self._visible.clear()
         self._unfinished = {trial._trial_id for trial in self._running}
         for trial in trials:
             if trial.state.is_finished():
@@ -137,6 +166,7 @@ class SearchStudy(optuna.Study):
         if self._history is None or trial.state == TrialState.FAIL:
             return
         self._seen.append(trial)
+        self._visible.clear()
         if len(self._seen) > self._history:
             # Down to four fifths, so that the best are not sorted out again with every trial.
             self._seen = _best_and_latest(self._seen, self._history * 4 // 5, self.directions)
@@ -147,9 +177,11 @@ class SearchStudy(optuna.Study):
         """What samplers call to learn from the past; in order of their numbers, as they expect."""
         if self._history is None:
             return super()._get_trials(deepcopy, states, use_cache)
-        trials = [trial for trial in [*self._seen, *self._running] if states is None or trial.state in states]
-        trials.sort(key=lambda trial: trial.number)
-        return copy.deepcopy(trials) if deepcopy else trials
+        wanted = tuple(state for state in TrialState if states is None or state in states)
+        if wanted not in self._visible:
+            trials = [trial for trial in [*self._seen, *self._running] if trial.state in wanted]
+            self._visible[wanted] = sorted(trials, key=lambda trial: trial.number)
+        return copy.deepcopy(self._visible[wanted]) if deepcopy else self._visible[wanted].copy()
 
     def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
         return self._storage.get_all_trials(self._study_id, deepcopy=deepcopy, states=states)

@@ -38,9 +38,10 @@ from kdsearch.search.warm_start import lines as carried_lines
 from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job, Placement
 from kdsearch.tracking.live import LiveView
-from kdsearch.tracking.mlflow import Tracker, check_own_database, check_server
+from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.pages import versions, write_pages
 from kdsearch.tracking.tables import Status, Tables
+from kdsearch.tracking.uris import check_own_database, check_server
 from kdsearch.train.maps_plan import plan_maps
 from kdsearch.train.needs import needs_of
 from kdsearch.train.teacher import teacher_folder, teacher_trial

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from kdsearch.bundle.choose import Best, Point, choose
 from kdsearch.bundle.source import FILES, Source, read_summary
 from kdsearch.errors import UserError
+from kdsearch.tracking.uris import connect, find
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,15 +28,11 @@ def from_mlflow(uri: str, tracking_uri: str | None, best: Best | None, budget: s
     choose where anything is written. Raises `UserError` for what is not there, and for `best` or `budget` where the
     URI names one student.
     """
-    from mlflow import MlflowClient
-    from mlflow.environment_variables import MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR
-
-    MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)
     match = PATTERN.fullmatch(uri)
     if match is None:
         raise UserError(f"{uri}: expected runs:/RUN_ID, models:/NAME@ALIAS or models:/NAME/VERSION.")
     with _said_plainly(uri):
-        client = MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+        client = connect(find(tracking_uri))
         run = client.get_run(match["run"] or _version_run(client, match["name"], match["alias"], match["version"]))
         tags = run.data.tags
         if "kdsearch.trial" not in tags:

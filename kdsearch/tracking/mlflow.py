@@ -6,29 +6,28 @@ import json
 import math
 import queue
 import shutil
-import sqlite3
 import subprocess
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from kdsearch import __version__
 from kdsearch.bundle.source import read_summary
 from kdsearch.config.space import SearchSpace, flatten
-from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder, write_json
 from kdsearch.tracking.registry import register
 from kdsearch.tracking.results import TRACKING
+from kdsearch.tracking.update import Update
+from kdsearch.tracking.uris import connect, without_password
+from kdsearch.tracking.views import EXPERIMENT_TAGS, NOTE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import DatasetInput, Metric, Run
+    from mlflow.entities import DatasetInput, Run
 
     from kdsearch.data.store import Store
     from kdsearch.search.confirm import Confirmation
@@ -44,31 +43,6 @@ FILES = (
 )  # fmt: skip
 """What of the run folder becomes an artifact of the study's run."""
 
-COLUMNS = (
-    "attributes.`Created`", "attributes.`Duration`", "metrics.`val/miou`", "metrics.`cost/gflops`",
-    "metrics.`cost/params_m`", "metrics.`confirm/gain`", "tags.`kdsearch.pareto`", "tags.`kdsearch.state`",
-)  # fmt: skip
-
-
-def _view(order: str, query: str) -> str:
-    """A view of MLflow's table of runs, in the interface's own form; one that does not know it shows its default."""
-    return json.dumps(
-        {"selectedColumns": COLUMNS, "runsExpanded": {}, "orderByKey": order, "orderByAsc": True, "searchFilter": query,
-         "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
-         "runsPinned": [], "runsHidden": []}
-    )  # fmt: skip
-
-
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the interface opens with runs, not with traces
-    "mlflow.sharedViewState.kdsearch": _view("attributes.start_time", ""),
-    "mlflow.sharedViewState.kdsearch-frontier": _view("metrics.`cost/gflops`", "tags.`kdsearch.pareto` = 'true'"),
-}
-NOTE = """\
-A study of kdsearch. Its trials are the runs below it: [all of them]({runs}?viewStateShareKey=kdsearch), and [the \
-frontier]({runs}?viewStateShareKey=kdsearch-frontier), with mIoU, cost and state as columns. Under Artifacts, \
-`frontier.html` is the frontier to explore, and `report.html` what came of the study, once it is over."""
-
 Call = Callable[["MlflowClient"], None]
 
 
@@ -76,7 +50,8 @@ class Tracker:
     """A parent run for the study and a child run for each trial, in the experiment `kdsearch/<space>`.
 
     Calls are queued and made by one thread. While a server is away they are kept and tried again; a study never fails
-    because its tracking does. Without a URI the database is `mlflow.db` in the run folder.
+    because its tracking does. What comes in of a run while its last news wait go with them, in one call. Without a URI
+    the database is `mlflow.db` in the run folder.
 
     `told` are the trials that were over before this driver began. The last driver may have been killed with calls in
     its queue; so those trials get what MLflow lacks of them: run, settings, last epoch, state and end. Epochs before
@@ -97,8 +72,11 @@ class Tracker:
         self._calls: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._told = told
+        self._over = len(told)
         self._runs: dict[str, str] = {}
         self._sent: dict[str, int] = {}
+        self._updates: dict[str, Update] = {}
+        self._updating = threading.Lock()
         self._on_frontier: set[str] = set()
         self._frontier_metrics: dict[str, float] = {}
         self._closing: float | None = None
@@ -126,30 +104,33 @@ class Tracker:
     # ---- events --------------------------------------------------------------------------------------------------
 
     def started(self, record: Record) -> None:
-        self._calls.put(self._start(record))
+        with self._update(record.id) as update:
+            _begin(update, record)
 
     def epoch(self, record: Record) -> None:
         if record.epoch < record.config.train.epochs:  # the last one goes with the trial's end, in one call
-            self._calls.put(self._epoch(record))
+            with self._update(record.id) as update:
+                update.add(record.metrics, record.epoch)
 
     def restarted(self, record: Record, reason: str) -> None:
-        trial_id = record.id
-        self._calls.put(lambda client: client.set_tag(self._runs[trial_id], "kdsearch.restarted", reason[:5000]))
+        with self._update(record.id) as update:
+            update.tags["kdsearch.restarted"] = reason
 
     def ended(self, record: Record) -> None:
-        self._calls.put(self._end(record))
+        self._over += 1
+        with self._update(record.id) as update:
+            _end(update, record)
 
     def frontier(self, members: list[Record], volume: float) -> None:
         ids = {record.id for record in members}
         best = max((record.miou for record in members), default=None)
-        # The number of complete trials is the study's clock.
-        step = len(self._runs)
         metrics = {"hypervolume": volume, "frontier/size": float(len(members))}
         if best is not None:
             metrics["frontier/best_miou"] = best
         if metrics != self._frontier_metrics:
             self._frontier_metrics = metrics
-            self._log("", metrics, step)
+            with self._update("") as update:
+                update.add(metrics, self._over)  # the number of trials that are over is the study's clock
 
         def tag(client: MlflowClient) -> None:
             # What has changed alone: a call for every run at every change would grow with the square of the study.
@@ -167,7 +148,8 @@ class Tracker:
             numbers = {name: getattr(confirmation, name) for name in ("miou_mean", "miou_std", "gain", "p_frontier")}
             known = {f"confirm/{name}": value for name, value in numbers.items() if not math.isnan(value)}
             if known:
-                self._log(trial_id, known, 0)
+                with self._update(trial_id) as update:
+                    update.add(known, 0)
 
     def finish(self, status: Status) -> None:
         """Log the result's files, close the runs, and put the frontier's students into the model registry."""
@@ -205,10 +187,11 @@ class Tracker:
         if experiment is None:
             local = (self.run.path / "artifacts").as_uri() if self.uri.startswith("sqlite:") else None
             experiment_id = client.create_experiment(name, artifact_location=local)
-            for key, value in EXPERIMENT_TAGS.items():
-                client.set_experiment_tag(experiment_id, key, value)
         else:
             experiment_id = experiment.experiment_id
+        for key, value in EXPERIMENT_TAGS.items():
+            if experiment is None or experiment.tags.get(key) != value:  # an earlier version's, perhaps
+                client.set_experiment_tag(experiment_id, key, value)
         self._experiment_id = experiment_id
         study = self.run.path.name
         known: dict[str, Run] = {}
@@ -227,7 +210,7 @@ class Tracker:
             client.log_inputs(parent.info.run_id, [_dataset(self.store)])
             client.log_dict(parent.info.run_id, self.space.resolved(), "space.json")
             search = {f"search.{k}": str(v) for k, v in self.space.search.model_dump(mode="json").items()}
-            self._log_params(client, parent, search)
+            Update("", params=search).send(client, parent.info.run_id, 0)
         self._catch_up(client, known)
 
     def _catch_up(self, client: MlflowClient, known: dict[str, Run]) -> None:
@@ -242,66 +225,42 @@ class Tracker:
                     continue
             elif record.stage == "teacher" or record.origin or (record.state == "INFEASIBLE" and record.epoch == 0):
                 continue  # another study's, and trials that were never started
-            self._start(record)(client)
-            self._end(record)(client)
+            update = Update(record.id)
+            _begin(update, record)
+            _end(update, record)
+            self._send(client, update)
 
-    def _start(self, record: Record) -> Call:
-        config, cost, trial_id = record.config, dict(record.cost), record.id
-        tags: dict[str, str] = {"kdsearch.stage": record.stage}
-        if record.stage in ("confirm", "control"):
-            tags["kdsearch.of"] = record.params["of"]
-        return lambda client: self._start_child(client, trial_id, tags, flatten(config), cost)
+    @contextmanager
+    def _update(self, trial_id: str) -> Iterator[Update]:
+        """What the run of a trial (of the study: "") has yet to be told, to add to; it is sent in its turn."""
+        with self._updating:
+            update = self._updates.get(trial_id)
+            if update is None:
+                update = self._updates[trial_id] = Update(trial_id)
+                self._calls.put(lambda client: self._send(client, update))
+            yield update
 
-    def _start_child(
-        self, client: MlflowClient, trial_id: str, tags: dict[str, str], settings: dict[str, Any],
-        cost: dict[str, float],
-    ) -> None:  # fmt: skip
-        """Open the trial's run. Whatever is there of it already, by a call or a driver that was cut off, is kept."""
-        costs = _metrics({f"cost/{k}": v for k, v in cost.items()}, 0)
-        if trial_id not in self._runs:
-            run = client.create_run(
-                self._experiment_id,
-                run_name=_run_name(trial_id, tags, settings),
-                tags={
-                    "mlflow.parentRunId": self._runs[""], "kdsearch.study": self.run.path.name,
-                    "kdsearch.trial": trial_id, "kdsearch.state": "RUNNING", "kdsearch.pareto": "false", **tags,
-                },
-            )  # fmt: skip
-            self._runs[trial_id] = run.info.run_id
+    def _send(self, client: MlflowClient, update: Update) -> None:
+        """Bring a run up to date. Whatever is there of it, by a call or a driver that was cut off, is kept."""
+        trial_id = update.trial_id
+        with self._updating:
+            if self._updates.get(trial_id) is update:
+                del self._updates[trial_id]  # from here on news wait for the next call
+        if update.begins and trial_id not in self._runs:
+            tags = {
+                "mlflow.parentRunId": self._runs[""], "kdsearch.study": self.run.path.name,
+                "kdsearch.trial": trial_id, "kdsearch.pareto": "false", **update.tags,
+            }  # fmt: skip
+            run = client.create_run(self._experiment_id, run_name=update.begins, tags=tags)
+            self._runs[trial_id], update.tags = run.info.run_id, {}
             self._note_runs()
-        else:
-            run = client.get_run(self._runs[trial_id])
-            client.update_run(run.info.run_id, status="RUNNING")
-            client.set_tag(run.info.run_id, "kdsearch.state", "RUNNING")
-        if len(run.data.params) < len(settings) or "cost/gflops" not in run.data.metrics:
-            self._log_params(client, run, {name: str(value) for name, value in settings.items()}, costs)
-
-    def _epoch(self, record: Record) -> Call:
-        """Log the record's last epoch, once: a trial that goes on from a checkpoint reports that epoch again."""
-        trial_id, epoch, metrics = record.id, record.epoch, record.metrics.copy()
-
-        def call(client: MlflowClient) -> None:
-            if epoch > self._sent.get(trial_id, 0):
-                client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, epoch))
-                self._sent[trial_id] = epoch
-
-        return call
-
-    def _end(self, record: Record) -> Call:
-        """Log the trial's outcome, and its last epoch where that has not been sent."""
-        trial_id, state, epoch, metrics = record.id, record.state, record.epoch, record.metrics.copy()
-        tags = {"kdsearch.state": state} | ({"kdsearch.reason": record.reason[:5000]} if record.reason else {})
-
-        def call(client: MlflowClient) -> None:
-            from mlflow.entities import RunTag
-
-            last = _metrics(metrics, epoch) if epoch > self._sent.get(trial_id, 0) else []
-            entries = [RunTag(name, value) for name, value in tags.items()]
-            client.log_batch(self._runs[trial_id], metrics=last, tags=entries)
-            self._sent[trial_id] = epoch
-            client.set_terminated(self._runs[trial_id], STATUS[state])
-
-        return call
+        elif update.begins:
+            client.update_run(self._runs[trial_id], status="RUNNING")
+            if "cost/gflops" in client.get_run(self._runs[trial_id]).data.metrics:
+                update.costs = {}
+        sent = update.send(client, self._runs[trial_id], self._sent.get(trial_id, 0))
+        if trial_id:  # epochs are sent once; of the study there may be news at the same step
+            self._sent[trial_id] = max(sent, self._sent.get(trial_id, 0))
 
     def _send_page(self, client: MlflowClient) -> None:
         """Bring the frontier's page up to date, where it is another than the last one sent."""
@@ -321,23 +280,7 @@ class Tracker:
         write_json(self.run.path / TRACKING, noted)
         self._note_due = time.monotonic() + 50 * (time.monotonic() - began)
 
-    def _log(self, trial_id: str, values: dict[str, float], step: int) -> None:
-        metrics = values.copy()
-        self._calls.put(lambda client: client.log_batch(self._runs[trial_id], metrics=_metrics(metrics, step)))
-
-    @staticmethod
-    def _log_params(client: MlflowClient, run: Run, params: dict[str, str], metrics: Sequence[Metric] = ()) -> None:
-        from mlflow.entities import Param
-
-        entries = [Param(_name(name), value[:6000]) for name, value in params.items()]
-        for start in range(0, len(entries), 100):
-            client.log_batch(
-                run.info.run_id, params=entries[start : start + 100], metrics=metrics if start == 0 else ()
-            )
-
     def _work(self) -> None:
-        from mlflow import MlflowClient
-
         client: MlflowClient | None = None
         while (call := self._calls.get()) is not None:
             while True:
@@ -345,7 +288,7 @@ class Tracker:
                     self._unsent += 1  # the server did not answer the calls before either
                     break
                 try:
-                    client = client or MlflowClient(tracking_uri=self.uri)
+                    client = client or connect(self.uri)
                     call(client)
                     break
                 except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried
@@ -359,6 +302,27 @@ class Tracker:
 
     def _too_late(self) -> bool:
         return self._closing is not None and time.monotonic() - self._closing > DRAIN_S
+
+
+def _begin(update: Update, record: Record) -> None:
+    """The trial begins: name, stage, settings and costs."""
+    settings = flatten(record.config)
+    update.tags |= {"kdsearch.stage": record.stage, "kdsearch.state": "RUNNING"}
+    if record.stage in ("confirm", "control"):
+        update.tags["kdsearch.of"] = record.params["of"]
+    update.begins = _run_name(record.id, update.tags, settings)
+    update.params = {name: str(value) for name, value in settings.items()}
+    update.costs = dict(record.cost)
+
+
+def _end(update: Update, record: Record) -> None:
+    """The trial's outcome, with its last epoch."""
+    if record.epoch:
+        update.add(record.metrics, record.epoch)
+    update.tags["kdsearch.state"] = record.state
+    if record.reason:
+        update.tags["kdsearch.reason"] = record.reason
+    update.status = STATUS[record.state]
 
 
 def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
@@ -378,73 +342,11 @@ def _may_pass(error: Exception) -> bool:
     return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
-def _metrics(values: dict[str, float], step: int) -> list[Metric]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(_name(name), value, now, step) for name, value in values.items()]
-
-
 def _dataset(store: Store) -> DatasetInput:
     from mlflow.entities import Dataset, DatasetInput
 
     source = json.dumps({"uri": store.path.as_uri()})
     return DatasetInput(Dataset(store.info.name, store.fingerprint[:36], "local", source))
-
-
-def _name(name: str) -> str:
-    """A name that MLflow takes: letters, digits and `_-. /` only."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
-
-
-def without_password(uri: str) -> str:
-    """A tracking URI as it may be shown: without the user and password, and the options, that it may hold."""
-    url = urlsplit(uri)
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
-
-
-def check_server(uri: str) -> None:
-    """Raise `UserError` when `uri` is a server that does not answer."""
-    import requests
-
-    if not uri.startswith(("http://", "https://")):
-        return
-
-    try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)
-        reachable = answer.status_code < 500
-    except requests.RequestException:
-        reachable = False
-    if not reachable:
-        raise UserError(
-            f"The tracking server {uri} does not answer; start it or correct --tracking-uri "
-            "(without it, trials are kept in mlflow.db in the run folder)."
-        )
-
-
-def check_own_database(run: RunFolder) -> None:
-    """Raise `UserError` where `mlflow.db` of the run folder is no database, or keeps artifacts outside the folder.
-
-    A folder that was moved, or comes from somebody else, would have them written wherever it says.
-    """
-    path = run.path / "mlflow.db"
-    if not path.exists():
-        return
-    query = "SELECT artifact_uri FROM runs UNION SELECT artifact_location FROM experiments WHERE name LIKE 'kdsearch/%'"
-    try:
-        with closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True)) as database:
-            tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            rows = database.execute(query).fetchall() if {"runs", "experiments"} <= tables else []
-    except sqlite3.Error as error:
-        raise UserError(f"{path} cannot be read ({error}); move it away and resume, the journal has it all.") from error
-    for (location,) in rows:
-        parts = urlsplit(str(location))
-        folder = Path(unquote(parts.path)).resolve()
-        if parts.scheme not in ("", "file") or not folder.is_relative_to(run.path.resolve()):
-            raise UserError(
-                f"{path} keeps artifacts in {location}, outside the run folder (was the folder moved?); move mlflow.db "
-                "away and resume, the journal has every result."
-            )
 
 
 def _versions() -> dict[str, str]:

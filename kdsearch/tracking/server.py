@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from kdsearch.errors import UserError
-from kdsearch.tracking.mlflow import check_server, without_password
 from kdsearch.tracking.results import Point, Results, TrialRow, budget, page_of, read_summary, searched
+from kdsearch.tracking.uris import connect, find, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -34,7 +32,8 @@ def results_of_server(run: str, uri: str | None) -> Results:
     from mlflow.exceptions import MlflowException
 
     run_id = run.removeprefix("runs:/").strip("/")
-    client, uri = _client(uri)
+    uri = find(uri)
+    client = connect(uri)
     shown = without_password(uri)
     try:
         parent = client.get_run(run_id)
@@ -80,19 +79,6 @@ def results_of_server(run: str, uri: str | None) -> Results:
         place=f"{run} on {shown}",
         server=shown if shown.startswith(("http://", "https://")) else "",
     )
-
-
-def _client(uri: str | None) -> tuple[MlflowClient, str]:
-    from mlflow import MlflowClient
-
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        raise UserError("Say where runs:/ID is: --tracking-uri http://HOST:PORT, or MLFLOW_TRACKING_URI.")
-    if uri.startswith("sqlite:///") and not Path(urlsplit(uri).path.removeprefix("/")).is_file():
-        raise UserError(f"There is no database at {uri}; correct --tracking-uri.")
-    check_server(uri)
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    return MlflowClient(tracking_uri=uri), uri
 
 
 def _files(client: MlflowClient, run_id: str, scratch: Path) -> tuple[SearchSpace, dict[str, Any]]:

@@ -52,6 +52,27 @@ def test_every_sampler_searches_a_space_with_branches(tmp_path: Path, sampler: s
     assert len({r.config.train.lr for r in record.all()}) > 4
 
 
+@pytest.mark.parametrize("options", [{}, {"constant_liar": True}, {"multivariate": True, "group": True}])
+def test_draws_are_those_of_optunas_own_sampler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
+) -> None:
+    def draws() -> list[dict[str, Any]]:
+        text = ", ".join(f"{name}: true" for name in options)
+        record = study(tmp_path, f"{{name: tpe, n_startup_trials: 4, {text}}}", BRANCHES)
+        out: list[Any] = []
+        for step in range(30):
+            while len(out) < 3:
+                out.append(record.ask())
+            trial = out.pop(0)
+            trial.epoch, trial.metrics = 4, {"val/miou": trial.config.train.lr * 10}
+            record.tell(trial, "PRUNED" if step % 3 == 2 else "COMPLETE")
+        return [each.params for each in record.all()]
+
+    ours = draws()
+    monkeypatch.setattr(samplers, "_TPESampler", optuna.samplers.TPESampler)
+    assert draws() == ours
+
+
 def test_options_reach_the_sampler(monkeypatch: pytest.MonkeyPatch) -> None:
     given: dict[str, Any] = {}
     monkeypatch.setattr(optuna.samplers, "NSGAIISampler", lambda **options: given.update(options))

@@ -18,7 +18,7 @@ from kdsearch.export import main as export
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import StudyRecord
 from kdsearch.search.study import as_a_study_wrote_it
-from kdsearch.tracking.mlflow import check_own_database
+from kdsearch.tracking.uris import check_own_database
 from tests.bundle_cases import POINT, run_folder
 from tests.security.conftest import Refused
 

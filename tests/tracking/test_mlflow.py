@@ -18,7 +18,8 @@ from kdsearch.config.space import load_space
 from kdsearch.data.store import Store
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import Tracker, _versions, check_server
+from kdsearch.tracking.mlflow import Tracker, _versions
+from kdsearch.tracking.uris import check_server
 
 
 def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:

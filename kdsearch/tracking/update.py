@@ -1,0 +1,63 @@
+"""What MLflow has yet to be told of one run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CALL_METRICS, CALL_PARAMS = 800, 100
+"""Most metrics and parameters of one call; MLflow takes 1,000 entries, of which 100 are parameters and 100 tags."""
+
+
+@dataclass
+class Update:
+    """News of one run, kept together until they are sent: while the server is busy or away, all that has come in.
+
+    `begins` is the run's name where the news are that its trial begins; `costs` are known then.
+    """
+
+    trial_id: str
+    begins: str = ""
+    params: dict[str, str] = field(default_factory=dict)
+    costs: dict[str, float] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    status: str = ""
+    _points: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
+
+    def add(self, metrics: Mapping[str, float], step: int) -> None:
+        """Metrics of now: MLflow shows when a point came about, not when it was sent."""
+        at_ms, others = self._points.get(step, (int(time.time() * 1000), {}))
+        self._points[step] = at_ms, others | dict(metrics)
+
+    def send(self, client: MlflowClient, run_id: str, after: int) -> int:
+        """Log all this to `run_id`, without steps up to `after`; returns the last step that MLflow has now.
+
+        A call that failed half way is made again as a whole: MLflow takes the same point twice as one.
+        """
+        from mlflow.entities import Metric, Param, RunTag
+
+        if self.costs:
+            self.add({f"cost/{name}": value for name, value in self.costs.items()}, 0)
+        metrics = [
+            Metric(clean(name), value, at_ms, step)
+            for step, (at_ms, values) in self._points.items() if step > after or step == 0
+            for name, value in values.items()
+        ]  # fmt: skip
+        params = [Param(clean(name), value[:6000]) for name, value in self.params.items()]
+        tags = [RunTag(name, value[:5000]) for name, value in self.tags.items()]
+        while metrics or params or tags:
+            client.log_batch(run_id, metrics=metrics[:CALL_METRICS], params=params[:CALL_PARAMS], tags=tags)
+            metrics, params, tags = metrics[CALL_METRICS:], params[CALL_PARAMS:], []
+        if self.status:
+            client.set_terminated(run_id, self.status)
+        return max(self._points, default=after)
+
+
+def clean(name: str) -> str:
+    """A name that MLflow takes: letters, digits and `_-. /` only."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)

@@ -1,0 +1,170 @@
+"""What a run has yet to be told goes out as one, whole, and under the time at which it came about."""
+
+from __future__ import annotations
+
+import queue
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from mlflow import MlflowClient
+
+from kdsearch.config.space import load_space
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.record import Record
+from kdsearch.tracking.mlflow import Tracker
+from kdsearch.tracking.update import Update
+
+
+class Client:
+    """Notes the calls; the log fails as often as it is told to."""
+
+    def __init__(self, failures: int = 0) -> None:
+        self.calls: list[str] = []
+        self.failures = failures
+        self.metrics: list[tuple[str, int, float, int]] = []
+        self.params: dict[str, str] = {}
+        self.tags: dict[str, str] = {}
+
+    def create_run(self, experiment: str, run_name: str, tags: dict[str, str]) -> Any:
+        self.calls.append("create")
+        self.tags |= tags
+        return SimpleNamespace(info=SimpleNamespace(run_id="run"))
+
+    def get_run(self, run_id: str) -> Any:
+        return SimpleNamespace(data=SimpleNamespace(metrics={name: 0.0 for name, *_ in self.metrics}))
+
+    def update_run(self, run_id: str, status: str) -> None:
+        self.calls.append(status)
+
+    def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise ConnectionError
+        assert len(metrics) + len(params) + len(tags) <= 1000
+        assert max(len(params), len(tags)) <= 100
+        self.calls.append("log")
+        self.metrics += [(m.key, m.step, m.value, m.timestamp) for m in metrics]
+        self.params |= {p.key: p.value for p in params}
+        self.tags |= {t.key: t.value for t in tags}
+
+    def set_terminated(self, run_id: str, status: str) -> None:
+        self.calls.append(status)
+
+
+def tracker_of(tmp_path: Path) -> tuple[Tracker, Any]:
+    run = RunFolder.at(str(tmp_path), "study")
+    run.create()
+    space = load_space("clfd", profile="demo")
+    tracker = Tracker(None, space, run, cast(Any, None), print)
+    tracker._runs, tracker._experiment_id = {"": "parent"}, "1"
+    return tracker, space.default().trial
+
+
+def drain(tracker: Tracker, client: Client) -> None:
+    """Make the waiting calls, each until it succeeds, as the tracker's thread does."""
+    while True:
+        try:
+            call = tracker._calls.get_nowait()
+        except queue.Empty:
+            return
+        assert call is not None
+        for _ in range(5):
+            try:
+                call(cast(Any, client))
+                break
+            except ConnectionError:
+                continue
+        else:
+            raise AssertionError
+
+
+def through_a_life(tracker: Tracker, record: Record, between: Any = lambda: None) -> None:
+    tracker.started(record)
+    between()
+    for epoch in range(1, record.config.train.epochs + 1):
+        record.epoch, record.metrics = epoch, {"val/miou": epoch / 10, "loss/a(b)": 1.0}
+        tracker.epoch(record)
+        between()
+    record.state = "COMPLETE"
+    tracker.ended(record)
+    between()
+
+
+@pytest.mark.parametrize("failures", [0, 3])
+def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: int) -> None:
+    tracker, config = tracker_of(tmp_path)
+    client = Client(failures)
+    through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}))
+    drain(tracker, client)
+    assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
+    epochs = config.train.epochs
+    points = sorted((name, step, value) for name, step, value, _ in client.metrics)
+    assert [p for p in points if p[0] == "val/miou"] == [("val/miou", e, e / 10) for e in range(1, epochs + 1)]
+    assert ("cost/gflops", 0, 0.4) in points
+    assert len(points) == 2 * epochs + 1
+    assert client.params["student.arch"] == config.student.arch
+    assert client.tags["kdsearch.state"] == "COMPLETE"
+
+
+def test_news_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
+    def told(at_once: bool, folder: Path) -> tuple[Any, ...]:
+        tracker, config = tracker_of(folder)
+        client = Client()
+        record = Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
+        through_a_life(tracker, record, lambda: None if at_once else drain(tracker, client))
+        drain(tracker, client)
+        return sorted(m[:3] for m in client.metrics), client.params, client.tags
+
+    assert told(True, tmp_path / "a") == told(False, tmp_path / "b")
+
+
+def test_an_epoch_that_is_reported_again_is_sent_once(tmp_path: Path) -> None:
+    tracker, config = tracker_of(tmp_path)
+    client = Client()
+    record = Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
+    tracker.started(record)
+    record.epoch, record.metrics = 1, {"val/miou": 0.1}
+    for _ in range(2):
+        tracker.epoch(record)  # and once more, from the checkpoint, when the first has been sent
+        tracker.epoch(record)
+        tracker.restarted(record, "a worker died")
+        tracker.started(record)
+        drain(tracker, client)
+    assert sorted(m[:2] for m in client.metrics) == [("cost/gflops", 0), ("val/miou", 1)]
+    assert client.tags["kdsearch.restarted"] == "a worker died"
+
+
+def test_the_study_is_told_twice_at_the_same_step(tmp_path: Path) -> None:
+    tracker, _ = tracker_of(tmp_path)
+    client = Client()
+    for volume in (0.1, 0.2):
+        tracker.frontier([], volume)
+        drain(tracker, client)
+    assert [m[2] for m in client.metrics if m[0] == "hypervolume"] == [0.1, 0.2]
+
+
+def test_a_long_update_is_sent_in_parts_and_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(10_000))
+    monkeypatch.setattr("kdsearch.tracking.update.time.time", lambda: next(clock))
+    update = Update("t0000", params={f"p{i}": "1" for i in range(250)}, tags={"x": "y"})
+    for epoch in range(1, 201):
+        update.add({f"m{i}": float(epoch) for i in range(10)}, epoch)
+    client = Client()
+    assert update.send(cast(Any, client), "run", after=3) == 200
+    assert sorted(client.metrics) == sorted(
+        (f"m{i}", epoch, float(epoch), (epoch - 1) * 1000) for i in range(10) for epoch in range(4, 201)
+    )
+    assert len(client.params) == 250
+    assert client.tags == {"x": "y"}
+
+
+def test_mlflow_itself_takes_a_point_that_is_sent_again_as_one(tmp_path: Path) -> None:
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'm.db'}")
+    run = client.create_run(client.create_experiment("x")).info.run_id
+    update = Update("t0000", params={"a": "1"})
+    update.add({"val/miou": 0.5}, 1)
+    for _ in range(2):
+        update.send(client, run, after=0)
+    assert len(client.get_metric_history(run, "val/miou")) == 1
