@@ -33,6 +33,11 @@ class RunFolder:
         return self.path / "study.journal"
 
     @property
+    def lock(self) -> Path:
+        """Held by the study's driver as long as it lives; made when the study first began, and never written."""
+        return self.journal.with_suffix(".lock")
+
+    @property
     def rungs(self) -> Path:
         return self.path / "rungs.jsonl"
 

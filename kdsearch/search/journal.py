@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import FrozenTrial
 
 from kdsearch.errors import UserError
+from kdsearch.search.lock import hold
 
 _SYNCED = (JournalOperation.CREATE_STUDY, JournalOperation.SET_STUDY_USER_ATTR, JournalOperation.SET_TRIAL_USER_ATTR)
 
@@ -30,7 +30,9 @@ class Journal:
         self.cut = 0
         self.storage: BaseStorage = InMemoryStorage()
         if path is not None:
-            self._handles.append(_lock(path))
+            self._handles.append(hold(path.with_suffix(".lock")))
+            # Optuna's own lock is a symlink that outlives a killed process; whoever holds ours is alone: it is stale.
+            Path(f"{path}.lock").unlink(missing_ok=True)
             self.cut = _mend(path)
             self._handles.append(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
             self.storage = JournalStorage(_OneWriter(self._handles[-1]))
@@ -86,21 +88,6 @@ def read_trials(path: Path) -> list[FrozenTrial]:
     storage = JournalStorage(JournalFileBackend(str(path)))
     studies = [study for study in storage.get_all_studies() if study.study_name.startswith("search")]
     return [t for study in studies for t in storage.get_all_trials(study._study_id, deepcopy=False)]
-
-
-def _lock(journal: Path) -> int:
-    """Hold the journal for this process; the operating system lets go of it when the process ends, however it ends."""
-    handle = os.open(journal.with_suffix(".lock"), os.O_RDWR | os.O_CREAT)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UserError(
-            f"Another process is running the study in {journal.parent}; wait for it, or give another --name."
-        ) from error
-    # Optuna's own lock is a symlink that outlives a killed process; whoever holds ours is alone, so it is stale.
-    Path(f"{journal}.lock").unlink(missing_ok=True)
-    return handle
 
 
 def _mend(journal: Path) -> int:

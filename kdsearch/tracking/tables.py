@@ -117,6 +117,8 @@ class Tables:
             "status": status,
             "objectives": dict(self.space.search.objectives),
             "trials": dict(Counter(record.state for record in self.record.all())),
+            "searched": sum(r.stage == "search" and r.state != "RUNNING" for r in self.record.all()),
+            "asked": self.space.search.trials,
             "hypervolume": self._volume,
             "stopping": self.rungs.audit_report(),
             "teacher_miou": self._teacher_metrics().get("val/miou"),

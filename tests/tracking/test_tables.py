@@ -10,6 +10,7 @@ import pytest
 
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
+from kdsearch.runs import list_runs
 from kdsearch.search.confirm import repeats
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -88,6 +89,10 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
 
+    (listed,) = list_runs(str(run.path.parent))
+    assert (listed.status, listed.space) == ("running", "clfd"), "the journal is open"
+    assert (listed.trials, listed.asked) == (2, record.space.search.trials), "repeats and controls do not count"
+    assert (listed.frontier, listed.best_miou, listed.hypervolume) == (2, 0.6, 0.1)
     first, second = json.loads(run.summary.read_text(), parse_constant=refuse)["frontier"]
     assert {name: first[name] for name in CONFIRMED} == pytest.approx(CONFIRMED, rel=1e-5)
     assert first["gain_of_class"] == pytest.approx({"car": 0.075})
