@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdsearch.config.check import corners, read_checked, sample_tree, validate
+from kdsearch.config.complete import written_out
 from kdsearch.config.document import SpaceDocument
 from kdsearch.config.flat import flatten, trial_key
 from kdsearch.config.nodes import parameters
@@ -59,6 +60,17 @@ class SearchSpace:
     def to_yaml(self) -> str:
         """`resolved` as the text of a file that loads as this space."""
         return dump_yaml(self._tree)
+
+    def complete(self) -> dict[str, Any]:
+        """`resolved` with every default written out, those of ranges and of the terms' options too."""
+
+        def document(taken: Mapping[str, str]) -> SpaceDocument:
+            tree = sample_tree(self._root, lambda name, domain: taken.get(name, domain.default))
+            return validate(tree, SpaceDocument)
+
+        complete = written_out(self._root, self.resolved(), document)
+        del complete["profiles"]
+        return complete
 
     def parameters(self) -> dict[str, Range]:
         """All parameters, the choices among branches and what is in each branch included."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from kdsearch.config.ranges import is_range
 from kdsearch.errors import UserError
 
 Origin = str
@@ -69,8 +70,8 @@ def parse_yaml(text: str | bytes, origin: Callable[[int], Origin]) -> Any:
 
 
 def dump_yaml(value: Any) -> str:
-    """YAML text that `parse_yaml` reads back as the same value."""
-    return yaml.dump(plain(value), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=120)
+    """YAML text that `parse_yaml` reads back as the same value; a range and a list of scalars take one line."""
+    return yaml.dump(plain(value), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=120)
 
 
 class _TooLong(Exception):  # noqa: N818
@@ -134,6 +135,13 @@ class _Loader(yaml.SafeLoader):
 
 class _Dumper(yaml.SafeDumper):
     """Quotes what either YAML version would read as something other than text."""
+
+    def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
+        return super().represent_mapping(tag, mapping, flow_style or is_range(mapping))
+
+    def represent_sequence(self, tag: str, sequence: Any, flow_style: bool | None = None) -> yaml.SequenceNode:
+        in_line = not any(isinstance(each, dict | list) for each in sequence)
+        return super().represent_sequence(tag, sequence, flow_style or in_line)
 
 
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?$")
