@@ -1,4 +1,4 @@
-"""`python -m kdsearch.export RUN`: write a student of a finished study as a bundle that stands alone."""
+"""`kdsearch export RUN`, or `python -m kdsearch.export RUN`: write a student as a bundle that stands alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import argparse
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from kdsearch.commands import complete
+from kdsearch.commands.answer import Answer
+from kdsearch.commands.parser import Commands, add_command, add_json
 from kdsearch.errors import UserError
 from kdsearch.run_folder import write_folder_atomically, write_json
-from kdsearch.secret import refuse_passwords
 
 if TYPE_CHECKING:
     from kdsearch.bundle.choose import Best
@@ -21,13 +24,14 @@ if TYPE_CHECKING:
 CONFIRMED = ("seeds", "miou_mean", "miou_std", "control_miou_mean", "gain", "gain_low", "gain_high", "p_frontier")
 """What a frontier point in `summary.json` says of repeats and controls (null where it does not), for the bundle."""
 
-EXAMPLES = """examples:
-  python -m kdsearch.export runs/clfd-20260101-120000 --best miou --out student
-  python -m kdsearch.export runs/clfd-20260101-120000 --budget 'gflops<=5' --formats safetensors,onnx,pt2 --out student
-  python -m kdsearch.export models:/clfd-20260101-120000@knee --tracking-uri http://mlflow:5000 --out student
+ABOUT = """\
+The student is one of the frontier's: the most accurate, or the best compromise, among those within a budget. Every
+format is loaded again and compared with PyTorch on validation images; where they differ nothing is written.
 
-read it back:  kdsearch.load_student("student")
-exit status:   0 done, 1 a format does not compute what the student computes, 2 the request was wrong"""
+'kdsearch.load_student(DIR)' reads the bundle back.
+
+'python -m kdsearch.export' is the same command.
+"""
 
 
 class MismatchError(RuntimeError):
@@ -42,12 +46,13 @@ def export(
     formats: tuple[str, ...] = ("safetensors",),
     tracking_uri: str | None = None,
     say: Callable[[str], None] = print,
-) -> None:
+) -> dict[str, Any]:
     """Write the chosen student of `run` to the folder `out`; each format is loaded again and compared first.
 
     `run` is a run folder, `runs:/ID` or `models:/NAME@ALIAS` in MLflow (`tracking_uri`). Of a study, `best` is
     `"miou"` (most accurate, the default) or `"knee"` (best compromise), among those within `budget` (`"gflops<=5"`).
-    Safetensors is always written.
+    Safetensors is always written. Returns what was written: `bundle`, `study`, `trial`, `chosen`, how each format
+    agrees with PyTorch (`formats`), and the time of one image here (`latency_ms`).
 
     Raises `UserError` for a request that cannot be met, and `MismatchError`.
     """
@@ -68,10 +73,12 @@ def export(
             source = from_run_folder(Path(run), best or "miou", budget)
         say(f"{source.point['trial']} of {source.study}: {source.chosen}")
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
-        write_folder_atomically(out.resolve(), lambda folder: _write(source, folder, formats, say))
+        written = {"bundle": str(out), "study": source.study, "trial": source.point["trial"], "chosen": source.chosen}
+        write_folder_atomically(out.resolve(), lambda folder: written.update(_write(source, folder, formats, say)))
+    return written
 
 
-def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> None:
+def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
     from kdsearch.bundle.card import card
     from kdsearch.bundle.formats import FORMATS, agreement, runner, write_formats
     from kdsearch.bundle.latency import latencies_ms, machine
@@ -104,51 +111,55 @@ def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable
     one = student.preprocess(images[:1]).numpy()
     latency = latencies_ms({title: runner(folder, name) for title, name in runtimes.items()}, one)
     say(f"one image on {machine()}: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
+    written = {"formats": {name: asdict(each) for name, each in agreements.items()}, "latency_ms": latency}
     del agreements["safetensors"]
     (folder / "README.md").write_text(card(source, config, metrics, agreements, compared_on, latency, machine()))
+    return written
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of an export."""
-    add = parser.add_argument
-    add(
-        "run",
-        metavar="RUN",
-        help="run folder of a study; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow",
-    )
-    add("--best", choices=("miou", "knee"), help="which point of the frontier (default: miou)")
-    add("--budget", metavar="'METRIC<=X'", help="only points within it, for example 'gflops<=5'")
-    add("--formats", default="safetensors", help="comma-separated: safetensors, onnx, pt2 (default: safetensors)")
-    add("--tracking-uri", metavar="URI", help="MLflow server or database of runs:/ and models:/")
-    add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m kdsearch.export", description=__doc__, epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def add_to(commands: Commands) -> None:
+    command = add_command(
+        commands, "export", run, help="write a student as safetensors, ONNX or pt2", about=ABOUT,
+        examples=[
+            "export runs/clfd-1 --best knee --out student",
+            "export runs/clfd-1 --budget 'gflops<=5' --formats onnx,pt2 --out s",
+            "export models:/clfd-1@knee --tracking-uri http://mlflow:5000 --out s",
+        ],
+        failed="a format does not compute what the student computes",
     )  # fmt: skip
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
+    add = command.add_argument
+    run_help = "run folder of a study; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow"
+    complete.by(add("run", metavar="RUN", help=run_help), complete.runs)
+    add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
+    add("--best", choices=("miou", "knee"), help="which point of the frontier (default: miou)")
+    add("--budget", metavar="METRIC<=X", help="only points within it, for example 'gflops<=5'")
+    add(
+        "--formats", metavar="LIST", default="safetensors",
+        help="comma-separated: safetensors, onnx, pt2 (default: safetensors)",
+    )  # fmt: skip
+    add("--tracking-uri", metavar="URI", help="MLflow server or database of runs:/ and models:/")
+    add_json(command, "bundle, study, trial, chosen, formats, latency_ms")
 
 
-def run(options: argparse.Namespace) -> int:
-    """Carry out a parsed command line; errors of the request become one sentence and exit status 2."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """`kdsearch export`, without its first two words."""
+    from kdsearch.cli import main
+
+    return main(["export", *(sys.argv[1:] if argv is None else argv)])
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Write a bundle."""
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    formats = tuple(options.formats.split(","))
     try:
-        refuse_passwords(vars(options).values())
-        from kdsearch.compat import ensure_torchvision
-
-        ensure_torchvision()
-        formats = tuple(options.formats.split(","))
-        export(options.run, options.out, options.best, options.budget, formats, options.tracking_uri)
-    except UserError as error:
-        print(f"kdsearch: {error}", file=sys.stderr)
-        return 2
+        written = export(options.run, options.out, options.best, options.budget, formats, options.tracking_uri)
     except MismatchError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return 1
-    print(f"wrote {options.out}")
-    return 0
+        return Answer({"bundle": None, "problem": str(error)}, status=1)
+    return Answer(written, lambda: print(f"wrote {options.out}"))
 
 
 if __name__ == "__main__":

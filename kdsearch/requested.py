@@ -26,12 +26,12 @@ def requested_space(
 
 
 def parse_data(text: str | None) -> tuple[str, str] | None:
-    """`NAME=FOLDER` in its two parts."""
+    """`NAME=PATH` in its two parts."""
     if text is None:
         return None
     name, separator, path = text.partition("=")
     if not (name and separator and path):
-        raise UserError(f"--data {text}: expected NAME=FOLDER, for example --data mfnet=/data/MFNet.")
+        raise UserError(f"--data {text}: expected NAME=PATH, for example --data mfnet=/data/MFNet.")
     return name, path
 
 

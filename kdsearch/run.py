@@ -1,46 +1,68 @@
-"""`python -m kdsearch.run SPACE`: search, train, and leave the frontier in the run folder and in MLflow."""
+"""`kdsearch run SPACE`, or `python -m kdsearch.run SPACE`: search, train, and leave the frontier in the run folder."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Sequence
 
-from kdsearch.errors import UserError
-from kdsearch.secret import refuse_passwords
+from kdsearch.commands import complete
+from kdsearch.commands.answer import Answer
+from kdsearch.commands.parser import Commands, add_command, add_json, add_space, add_storage, positive
 
-EXAMPLES = """examples:
-  python -m kdsearch.run clfd                                      built-in scenes, minutes on a laptop
-  python -m kdsearch.run clfd --data mfnet=/data/MFNet             your data
-  python -m kdsearch.run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50
-  python -m kdsearch.run clfd --resume                             go on with the latest study of this space
-  python -m kdsearch.run clfd --resume --trials 80 --set 'train.lr={log: [1e-5, 1e-3]}'        ... with a wider range
-  python -m kdsearch.run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1             what was good there first
+ABOUT = """\
+The teacher is trained first where it is not there yet, then trial after trial; the frontier, its students and a report
+are left in the run folder and in MLflow. Ctrl-C ends it in order, and --resume goes on.
 
-exit status: 0 done, 1 the study failed or was interrupted, 2 the request was wrong"""
+'python -m kdsearch.run' is the same command.
+"""
+EXAMPLES = (
+    "run clfd                              built-in scenes: no data needed",
+    "run clfd --data mfnet=/data/MFNet     your data",
+    "run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50",
+    "run clfd --resume                     go on with the latest study",
+    "run clfd --resume --set 'train.lr={log: [1e-5, 1e-3]}'",
+    "run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1",
+)
+
+
+def add_to(commands: Commands) -> None:
+    command = add_command(
+        commands, "run", run, help="search a space: train, stop early, keep the frontier", about=ABOUT,
+        examples=EXAMPLES, failed="the study failed",
+    )  # fmt: skip
+    add_arguments(command)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a study."""
-    add = parser.add_argument
-    add("space", metavar="SPACE", help="name of a search space (clfd, ...) or path of its YAML file")
-    add("--data", metavar="NAME=FOLDER", help="data set and where it lies; without it the demo profile runs")
-    add("--profile", metavar="P", help="a profile of the space (default: the one named like the data set)")
-    add("--set", metavar="K=V", action="append", default=[], dest="overrides", help="override any leaf; may repeat")
-    add("--trials", metavar="N", type=positive, help="number of trials")
-    add("--name", metavar="NAME", help="name of the run folder (default: space and time)")
-    add("--resume", action="store_true", help="go on with a study that was interrupted")
+    space = parser.add_argument_group("what is searched")
+    add_space(space, "the demo profile runs")
+    add = space.add_argument
+    add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
+    add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
+    kept = parser.add_argument_group("where it is kept, and going on")
+    add = kept.add_argument
+    complete.by(
+        add("--name", metavar="NAME", help="name of the run folder (default: space and time)"), complete.run_names
+    )
+    add_storage(kept, "folder of all runs (default: runs; in a submitted job: ~/kdsearch-runs)", default=None)
+    add("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db in the run folder)")
+    add("--resume", action="store_true", help="go on with a study: the one named, or the latest of this space")
     add("--extend", metavar="FILE", help="with --resume: an edited space to go on with; --set works there too")
-    add(
+    warm = add(
         "--warm-start",
         metavar="RUN",
         action="append",
         default=[],
         help="run folder whose best trials come first; may repeat",
     )
-    add("--storage", metavar="DIR", help="folder of all runs (default: ./runs; in a submitted job: ~/kdsearch-runs)")
-    add("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db in the run folder)")
+    complete.by(warm, complete.runs)
+    add_json(parser, "run, and what its summary.json says")
+    add = parser.add_argument_group("where it runs").add_argument
     add("--address", metavar="ADDR", help="Ray cluster to use (default: the job's own, else one started here)")
-    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial")
+    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial (default: 1)")
     add(
         "--gpus-per-worker",
         metavar="F",
@@ -54,64 +76,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="trials at a time that an autoscaling cluster may come to hold: so many ask for room, and wait for nodes",
     )
-    add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m kdsearch.run", description=__doc__, epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
-    add_arguments(parser)
-    return run(parser.parse_args(argv))
+def main(argv: Sequence[str] | None = None) -> int:
+    """`kdsearch run`, without its first two words."""
+    from kdsearch.cli import main
+
+    return main(["run", *(sys.argv[1:] if argv is None else argv)])
 
 
-def run(options: argparse.Namespace) -> int:
-    """Carry out a parsed command line; errors of the request become one sentence and exit status 2."""
+def run(options: argparse.Namespace) -> Answer:
+    """Carry out a study."""
     import os
 
-    try:
-        refuse_passwords([*vars(options).values(), *options.overrides])
-        # Imported late: `--help` and a mistyped option must not wait for torch and Ray.
-        from kdsearch.compat import ensure_torchvision
+    # Imported late: `--help` and a mistyped option must not wait for torch and Ray.
+    from kdsearch.compat import ensure_torchvision
 
-        ensure_torchvision()
-        from kdsearch.requested import parse_data
-        from kdsearch.search.study import Request, run_study
+    ensure_torchvision()
+    from kdsearch.requested import parse_data
+    from kdsearch.search.study import Request, run_study
 
-        submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-        return run_study(
-            Request(
-                space=options.space,
-                data=parse_data(options.data),
-                profile=options.profile,
-                overrides=tuple(options.overrides),
-                trials=options.trials,
-                name=options.name,
-                resume=options.resume,
-                extend=options.extend,
-                warm_start=tuple(options.warm_start),
-                storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),
-                tracking_uri=options.tracking_uri,
-                address=options.address,
-                workers_per_trial=options.workers_per_trial,
-                gpus_per_worker=options.gpus_per_worker,
-                max_concurrent=options.max_concurrent,
-                grow_to=options.grow_to,
-                confirm=not options.no_confirm,
-            )
+    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    ended = run_study(
+        Request(
+            space=options.space,
+            data=parse_data(options.data),
+            profile=options.profile,
+            overrides=tuple(options.overrides),
+            trials=options.trials,
+            name=options.name,
+            resume=options.resume,
+            extend=options.extend,
+            warm_start=tuple(options.warm_start),
+            storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),
+            tracking_uri=options.tracking_uri,
+            address=options.address,
+            workers_per_trial=options.workers_per_trial,
+            gpus_per_worker=options.gpus_per_worker,
+            max_concurrent=options.max_concurrent,
+            grow_to=options.grow_to,
+            confirm=not options.no_confirm,
         )
-    except UserError as error:
-        print(f"kdsearch: {error}", file=sys.stderr)
-        return 2
-
-
-def positive(text: str) -> int:
-    """The type of an option that counts things."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value
+    )
+    # A study that ended before it trained has no summary.
+    summary = json.loads(ended.run.summary.read_bytes()) if ended.run.summary.exists() else {}
+    return Answer({"run": str(ended.run.path), **summary}, status=ended.status)
 
 
 if __name__ == "__main__":

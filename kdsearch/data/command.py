@@ -3,59 +3,78 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsearch.commands import complete
+from kdsearch.commands.answer import Answer
+from kdsearch.commands.parser import Commands, add_command, add_group, add_json, add_storage, positive
 from kdsearch.errors import UserError
 
 if TYPE_CHECKING:
     from kdsearch.config.trial import DataConfig
 
-CHECK = """examples:
-  kdsearch data check camvid=/data/camvid
-  kdsearch data check camvid=/data/camvid --option flow=dis --picture camvid.png
-  kdsearch data check folder=s3://bucket/mine --json > mine.json
-
-exit status: 0 all samples can be used, 1 some cannot, 2 the request was wrong"""
-BUILD = """examples:
-  kdsearch data build camvid=/data/camvid --size 360 480
-  kdsearch data build camvid=/data/camvid --size 360 480 --set data.options.flow=dis --storage /shared/runs
-
+CHECK = """\
+Every sample is read: what the set holds, how often each class occurs, what cannot be used, and a picture of samples to
+look at.
+"""
+BUILD = """\
 A study with the same data set, size, options and --storage finds the store and starts at once. A build that was cut off
 is gone on with.
+"""
 
-exit status: 0 the store is there, 1 some samples cannot be used, 2 the request was wrong"""
 
-
-def add_commands(actions: Any) -> None:
-    """Add `check` and `build` to the sub-parsers of `kdsearch data`."""
-    how = argparse.RawDescriptionHelpFormatter
-    check = actions.add_parser(
-        "check", help="read a set in full: what it holds, what is wrong", epilog=CHECK, formatter_class=how
-    )
+def add_to(commands: Commands) -> None:
+    actions = add_group(commands, "data", help="check a data set, build its store")
+    check = add_command(
+        actions, "check", _check, help="read a data set in full and say what is wrong", about=CHECK,
+        examples=[
+            "data check camvid=/data/camvid",
+            "data check camvid=/data/camvid --option flow=dis --picture camvid.png",
+            "data check folder=s3://bucket/mine --json > mine.json",
+        ],
+        failed="some samples cannot be used",
+    )  # fmt: skip
     _add_set(check)
     check.add_argument("--picture", metavar="FILE", type=Path, help="where samples are shown (default: NAME-check.png)")
-    check.set_defaults(do=_check)
-    build = actions.add_parser("build", help="make the store of a set", epilog=BUILD, formatter_class=how)
+    add_json(check, "name, path, splits, classes, problems, picture, ...")
+    build = add_command(
+        actions, "build", _build, help="make the store of a data set", about=BUILD,
+        examples=[
+            "data build camvid=/data/camvid --size 360 480",
+            "data build camvid=/data/camvid --size 360 480 --option flow=dis",
+        ],
+        failed="some samples cannot be used",
+    )  # fmt: skip
     _add_set(build)
-    build.add_argument("--size", metavar=("H", "W"), nargs=2, type=_positive, required=True, help="in pixels")
-    build.add_argument("--storage", metavar="DIR", default="runs", help="folder of all runs, or URI (default: runs)")
-    build.set_defaults(do=_build)
+    build.add_argument(
+        "--size", metavar=("H", "W"), nargs=2, type=positive, required=True, help="of the stored images, in pixels"
+    )
+    add_storage(build, "folder of all runs, or URI (default: runs)")
+    add_json(build, "store, path, fingerprint, images, size, bytes")
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("data", metavar="NAME=PATH", help="reader, and folder or URI of the set; built-in sets have a name alone")
-    add("--option", metavar="K=V", action="append", default=[], help="option of the reader, as flow=dis; may repeat")
-    add("--set", metavar="data.options.K=V", action="append", default=[], dest="overrides", help="the same, as in run")
-    add("--json", action="store_true", help="print JSON in place of the table")
+    data = "reader, and folder or URI of the set; built-in sets have a name alone"
+    complete.by(add("data", metavar="NAME=PATH", help=data), complete.readers)
+    add(
+        "--option",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="option of the reader, as flow=dis; may repeat",
+    )
+    add(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="the same as 'run' takes it, as data.options.flow=dis; may repeat",
+    )  # fmt: skip
 
 
-def _check(options: argparse.Namespace) -> int:
+def _check(options: argparse.Namespace) -> Answer:
     from kdsearch.data.check import check_set
     from kdsearch.data.picture import write_picture
     from kdsearch.data.reader import open_reader
@@ -70,17 +89,18 @@ def _check(options: argparse.Namespace) -> int:
         write_picture(picture, report.info, report.shown)
     except OSError as error:
         raise UserError(f"--picture {picture} cannot be written ({error}); give another file") from None
-    if options.json:
-        print(json.dumps({**report.to_json(), "path": config.path, "picture": str(picture)}, indent=1))
-    else:
+
+    def show() -> None:
         from kdsearch.data.report_table import print_report
 
         print_report(report)
         print(f"picture: {picture}")
-    return 1 if report.problems else 0
+
+    value = {**report.to_json(), "path": config.path, "picture": str(picture)}
+    return Answer(value, show, status=1 if report.problems else 0)
 
 
-def _build(options: argparse.Namespace) -> int:
+def _build(options: argparse.Namespace) -> Answer:
     from kdsearch.data.paths import in_folder, is_remote
     from kdsearch.data.store import build_store
     from kdsearch.data.store_build import BadSamplesError
@@ -94,16 +114,13 @@ def _build(options: argparse.Namespace) -> int:
             store = build_store(config, root, progress)
     except BadSamplesError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return 1
+        return Answer({"store": None, "problem": str(error)}, status=1)
     counts = {name: len(store.split(name)) for name in store.meta["splits"]}
     size = sum(facts["bytes"] for facts in store.meta["splits"].values())
-    if options.json:
-        facts = {"store": str(store.source), "path": str(store.path), "fingerprint": store.fingerprint}
-        print(json.dumps({**facts, "images": counts, "size": list(store.size), "bytes": size}, indent=1))
-    else:
-        images = ", ".join(f"{count} {name}" for name, count in counts.items())
-        print(f"{store.source}: {images}, {store.size[0]}x{store.size[1]}, {size / 1e6:.1f} MB")
-    return 0
+    facts = {"store": str(store.source), "path": str(store.path), "fingerprint": store.fingerprint}
+    images = ", ".join(f"{count} {name}" for name, count in counts.items())
+    line = f"{store.source}: {images}, {store.size[0]}x{store.size[1]}, {size / 1e6:.1f} MB"
+    return Answer({**facts, "images": counts, "size": list(store.size), "bytes": size}, lambda: print(line))
 
 
 def _config(options: argparse.Namespace, size: tuple[int, int]) -> DataConfig:
@@ -161,10 +178,3 @@ def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(label)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
-    return value

@@ -17,8 +17,8 @@ from kdsearch.search.record import StudyRecord
 _PATHS = ("path", "encoder_weights", "checkpoint")
 
 
-def replay(folder: Path, out: Path, say: Callable[[str], None]) -> None:
-    """Write the table of the study in `folder` to `out`, and say how well its rows predict each other.
+def replay(folder: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Write the table of the study in `folder` to `out`; say, and return, how well its rows predict each other.
 
     Raises `UserError` when there is no study, when it still runs, or when it has too few whole curves.
     """
@@ -43,12 +43,17 @@ def replay(folder: Path, out: Path, say: Callable[[str], None]) -> None:
     ends, predicted = np.array([row.curve[-1] for row in rows]), tabulated.leave_one_out()
     error = float(np.sqrt(np.mean((predicted - ends) ** 2)))
     left_out = len(searched) - len(rows)
+    correlation = _rank_correlation(predicted, ends)
     say(f"{out}: {len(rows)} curves of {tabulated.epochs} epochs; {left_out} trials without a whole one")
     say(
         f"a trial's final mIoU predicted from the others: error {error:.3f} where they spread by {ends.std():.3f}; "
-        f"rank correlation {_rank_correlation(predicted, ends):.2f}"
+        f"rank correlation {correlation:.2f}"
     )
     say("other configurations are interpolated: compare searches on this table, do not read optima off it")
+    return {
+        "table": str(out), "curves": len(rows), "epochs": tabulated.epochs, "left_out": left_out, "error": error,
+        "spread": float(ends.std()), "rank_correlation": correlation,
+    }  # fmt: skip
 
 
 def _without_paths(node: Any) -> Any:

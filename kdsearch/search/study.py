@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.markup import escape
 
@@ -70,12 +70,23 @@ class Request:
     confirm: bool = True
 
 
+EXIT = {"done": 0, "failed": 1, "interrupted": 130}
+"""Exit status by how a study ended."""
+
+
 class Interrupted(KeyboardInterrupt):
     """SIGINT or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for a failed trial."""
 
 
-def run_study(request: Request) -> int:
-    """Carry a study out: 0 when it is done, 1 when it failed or was interrupted.
+class Ended(NamedTuple):
+    """The exit status of a study (0 done, 1 failed, 130 interrupted), and where what there is stays."""
+
+    status: int
+    run: RunFolder
+
+
+def run_study(request: Request) -> Ended:
+    """Carry a study out.
 
     Raises `UserError` for a request that cannot be met.
     """
@@ -92,10 +103,10 @@ def run_study(request: Request) -> int:
     training = threading.Event()
     try:
         with _interruptible():
-            return _run_study(request, run, space, training)
+            return Ended(_run_study(request, run, space, training), run)
     except Interrupted:
         print(f"Interrupted. What there is stays in {run.path}.")
-        return 1
+        return Ended(EXIT["interrupted"], run)
     except UserError:
         if is_new and not training.is_set():
             shutil.rmtree(run.path)
@@ -188,7 +199,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             tracker.finish("failed")
             failure = f"{error}; make room or mend it, then go on"
             view.finish("failed", failure, agenda.members(), agenda.confirmed(), agenda.volume, [])
-            return 1
+            return EXIT["failed"]
         if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
             status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
         elif status == "done" and not agenda.members():
@@ -206,7 +217,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 "frontier"
             )
         view.finish(status, failure, agenda.members(), agenda.confirmed(), agenda.volume, notes)
-    return 0 if status == "done" else 1
+    return EXIT[status]
 
 
 class _Capacity:

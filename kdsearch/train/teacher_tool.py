@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from kdsearch import models
 from kdsearch.config.space import SearchSpace
@@ -21,7 +22,7 @@ from kdsearch.train.trial import Trial
 Say = Callable[[str], None]
 
 
-def train_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
+def train_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> dict[str, Any]:
     """Train the space's teacher, unless it is there, and say where its weights lie."""
     config, store = _opened(space, folder)
     assert config.teacher is not None
@@ -33,9 +34,10 @@ def train_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
     is_new = not teacher_folder(config, store, folder.teachers).exists()
     weights = teacher_weights(config, store, folder, say)
     say(f"{'wrote' if is_new else 'it is there already:'} {weights}")
+    return {"teacher": str(weights), "trained": is_new}
 
 
-def evaluate_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
+def evaluate_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> dict[str, Any]:
     """Say the teacher's cost, its mIoU and the IoU of each class over the whole validation split."""
     config, store = _opened(space, folder)
     weights = _existing_weights(config, store, folder, space)
@@ -54,9 +56,13 @@ def evaluate_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
     for name in store.info.classes:
         iou = metrics.get(f"val/iou/{name}")
         say(f"  {name:{longest}}  {'does not occur' if iou is None else f'{iou:.4f}'}")
+    return {
+        "teacher": str(weights), "gflops": cost.gflops, "params_m": cost.params_m, "images": len(store.split("val")),
+        "size": list(store.size), "metrics": metrics,
+    }  # fmt: skip
 
 
-def cache_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
+def cache_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> list[dict[str, Any]]:
     """Write the cache that the space's trials read, its teacher first where that is not there; say what it loses.
 
     Several of these commands at once share the work. With `teacher.cache: off` it is that of `taps`.
@@ -69,16 +75,16 @@ def cache_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
         raise UserError(planned.why or f"no trial of {space.name} has a term that reads a teacher: add one to distill.")
     say(planned.why)
     resources = Resources(store.path, weights, device(), maps_plan=planned.plan, say=say)
-    seen: set[Path] = set()
+    written: dict[Path, dict[str, Any]] = {}
     for trial in trials:
         if trial.teacher is None:
             continue
         started = time.monotonic()
         maps = resources.teacher_maps(trial, planned.plan.maps, planned.plan.next_frames)
         assert maps is not None
-        if maps.path in seen:
+        if maps.path in written:
             continue
-        seen.add(maps.path)
+        written[maps.path] = {"path": str(maps.path), "bytes": maps.nbytes, "errors": dict(maps.errors)}
         say(f"{maps.path}: {maps.nbytes / 1e6:.1f} MB, {time.monotonic() - started:.1f} s")
         for name in planned.plan.maps:
             form, error = maps.forms[name], maps.errors[name]
@@ -89,6 +95,7 @@ def cache_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> None:
             if "kl" in error:
                 line += f", KL {error['kl']:.2g} nats a pixel, {error['classes_changed']:.3%} of pixels change class"
             say(line)
+    return list(written.values())
 
 
 def _opened(space: SearchSpace, folder: RunFolder) -> tuple[TrialConfig, Store]:

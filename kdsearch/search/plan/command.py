@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsearch.run import positive
+from kdsearch.commands.answer import Answer
+from kdsearch.commands.parser import Commands, add_command, add_json, add_space, add_storage, positive
 
 if TYPE_CHECKING:
     from kdsearch.config.space import Sample, SearchSpace
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from kdsearch.search.plan.estimate import Model
     from kdsearch.search.plan.measure import Measured
 
+ABOUT = """\
+A few steps of the default, the cheapest and the dearest trials are timed; nothing is started or kept: no Ray, no run
+folder. The options that 'kdsearch run' has too mean the same.
+"""
 LIMIT_S = 120.0
 TOTAL_S = 300.0
 FLOPS = {"cpu": 2e10, "cuda": 5e12}
@@ -28,26 +32,26 @@ STEP_S = 3.0
 """A step is timed on fewer images than it has where all of them would probably take longer."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of `kdsearch plan`; those of `run` mean the same."""
-    add = parser.add_argument
-    add("space", metavar="SPACE", help="name of a search space (clfd, ...) or path of its YAML file")
-    add("--data", metavar="NAME=FOLDER", help="data set and where it lies; without it the demo profile is planned")
-    add("--profile", metavar="P", help="a profile of the space (default: the one named like the data set)")
-    add("--set", metavar="K=V", action="append", default=[], dest="overrides", help="override any leaf; may repeat")
-    add("--trials", metavar="N", type=positive, help="number of trials")
-    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial")
+def add_to(commands: Commands) -> None:
+    command = add_command(
+        commands, "plan", run, help="say what a study would cost: hours, disk, memory", about=ABOUT,
+        examples=["plan clfd", "plan clfd --data mfnet=/data/MFNet --trials 50 --slots 8", "plan clfd --json"],
+        failed="nothing could be measured",
+    )  # fmt: skip
+    add_space(command, "the demo profile is planned")
+    add = command.add_argument
+    add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
+    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial (default: 1)")
     add("--gpus-per-worker", metavar="F", type=float, help="share of a GPU for each rank")
     add("--slots", metavar="N", type=positive, help="trials at a time (default: what this machine holds)")
     add("--no-confirm", action="store_true", help="without repeats and controls of the frontier")
-    add("--storage", metavar="DIR", default="runs", help="folder of all runs, whose disk is looked at")
+    add_storage(command, "folder of all runs, whose disk is looked at (default: runs)")
     add("--seconds", metavar="S", type=float, default=TOTAL_S, help="time for measuring (default: %(default).0f)")
     add("--limit", metavar="S", type=float, default=LIMIT_S, help="time for one trial's (default: %(default).0f)")
-    add("--json", action="store_true", help="print JSON")
-    parser.set_defaults(do=run)
+    add_json(command, "the fields of kdsearch.search.plan.command.Plan; times in seconds")
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> Answer:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
@@ -64,11 +68,7 @@ def run(options: argparse.Namespace) -> int:
     )  # fmt: skip
     with errors.status("measuring") as status:
         plan = make_plan(space, options, lambda text: status.update(f"measuring {text}"))
-    if options.json:
-        print(json.dumps(asdict(plan), indent=2))
-    else:
-        print_plan(plan)
-    return 0 if plan.stages else 1
+    return Answer(asdict(plan), lambda: print_plan(plan), status=0 if plan.stages else 1)
 
 
 @dataclass

@@ -1,0 +1,67 @@
+"""What a command gives: a value for scripts, and a way to show it to people.
+
+A command is a function from parsed options to an `Answer`. What it prints on the way is for people; with `--json` that
+goes to standard error, and standard output is the answer's value and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: `value` for `--json`, `show` prints it for people, `status` is the exit status."""
+
+    value: Any = None
+    show: Callable[[], None] = lambda: None
+    status: int = 0
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    """Rows of text under their header; on a terminal each is cut to one line. Columns in `right` are aligned so.
+
+    What a folder or a file brought in is made printable, so that no text can command the terminal.
+    """
+    lines = [[text if text.isprintable() else ascii(text)[1:-1] for text in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in lines:
+        cells = [
+            text.rjust(width) if name in right else text.ljust(width)
+            for name, text, width in zip(header, line, widths, strict=True)
+        ]
+        text = "  ".join(cells).rstrip()
+        print(text if room is None or len(text) <= room else _cut(text, room))
+
+
+@contextmanager
+def only_the_answer() -> Iterator[None]:
+    """Send what is printed meanwhile, by libraries and child processes too, to standard error."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _cut(text: str, room: int) -> str:
+    kept = text[: room - 1]
+    whole_words = kept.rsplit(" ", 1)[0].rstrip(" ,.;:")
+    return f"{whole_words if len(whole_words) > room / 2 else kept}…"
