@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import argparse
 import json
+import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kdsearch.cli import main
+from kdsearch import __version__
+from kdsearch.cli import _parser, main
+from kdsearch.commands.parser import Parser
 
 TRIAL = """
 data: {name: scenes, size: [32, 64], options: {train: 8, val: 4, height: 32, width: 64}}
@@ -34,16 +42,160 @@ def test_help_loads_nothing_heavy() -> None:
     assert answer.stdout.strip().endswith("False False")
 
 
-def test_spaces_are_listed_and_shown(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["spaces", "list"]) == 0
-    assert "clfd" in capsys.readouterr().out
-    assert main(["spaces", "show", "clfd", "--profile", "demo"]) == 0
-    shown = tmp_path / "shown.yaml"
-    shown.write_text(capsys.readouterr().out)
-    assert main(["spaces", "show", str(shown)]) == 0
-    assert capsys.readouterr().out == shown.read_text()
-    assert main(["spaces", "show", "clfb"]) == 2
-    assert "Did you mean 'clfd'?" in capsys.readouterr().err
+def parsers(parser: Parser) -> Iterator[Parser]:
+    """A parser, and those of all commands below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
+PARSERS = {parser.prog: parser for parser in parsers(_parser())}
+METAVARS = {
+    "SPACE", "RUN", "FILE", "DIR", "NAME", "NAME=PATH", "KEY=VALUE", "URI", "ADDR", "N", "F", "S", "METRIC<=X", "LIST",
+    "SHELL", "COMMAND", "ACTION", ("H", "W"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("prog", PARSERS)
+class TestHelp:
+    def test_it_reads_well_at_80_columns(self, prog: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+        lines = PARSERS[prog].format_help().splitlines()
+        assert max(map(len, lines)) <= 80
+
+    def test_it_says_what_it_does_and_how_it_ends(self, prog: str) -> None:
+        parser = PARSERS[prog]
+        assert parser.description
+        assert parser.description.partition("\n")[0].endswith(".")
+        assert parser.epilog is not None
+        if parser.get_default("do") is None or prog == "kdsearch":
+            assert " --help'" in parser.epilog
+        else:
+            assert f"  {prog}" in parser.epilog, "an example"
+            assert "exit status: 0 done" in parser.epilog
+
+    def test_its_arguments_are_explained_with_the_nouns_of_all_commands(self, prog: str) -> None:
+        for action in PARSERS[prog]._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                assert all(each.help for each in action._choices_actions)
+                continue
+            assert action.help
+            if action.nargs != 0 and action.choices is None:
+                assert (action.metavar or action.dest) in METAVARS
+
+    def test_its_examples_are_understood(self, prog: str) -> None:
+        parser, known = PARSERS[prog], PARSERS["kdsearch"]
+        for line in re.findall(r"^  kdsearch (.*)", parser.epilog or "", re.M):
+            command = re.split(r"   +| [|>] ", line)[0]
+            assert known.parse_known_args(shlex.split(command))[1] == []
+
+
+def test_without_a_command_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out.startswith("usage: kdsearch ")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"kdsearch {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("rnu", "kdsearch: unknown command 'rnu'. Did you mean 'run'?"),
+        ("data chekc x", "kdsearch data: unknown action 'chekc'. Did you mean 'check'?"),
+        ("data", "kdsearch data: the following arguments are required: ACTION"),
+        ("run clfd --trails 5", "kdsearch run: unknown option --trails. Did you mean '--trials'?"),
+        ("run clfd --trial 5", "kdsearch run: unknown option --trial. Did you mean '--trials'?"),
+        ("run clfd --trials=x", "kdsearch run: argument --trials: 'x' is not a whole number"),
+        ("run clfd --trials 0", "kdsearch run: argument --trials: 0 is not a positive number"),
+        ("spaces show clfd stc", "kdsearch spaces show: there is no place for 'stc'"),
+        ("--jsn", "kdsearch: unknown option --jsn."),
+        ("export r --out x --best kne", "kdsearch export: argument --best: unknown 'kne'. Did you mean 'knee'?"),
+    ],
+)
+def test_a_wrong_command_line_is_told_the_nearest_right_one(
+    line: str, error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(line.split())
+    out, err = capsys.readouterr()
+    first, second = err.splitlines()
+    assert first == error
+    assert second == f"Try '{error.partition(':')[0]} --help'."
+    assert out == ""
+
+
+def test_python_m_is_the_same_command(capsys: pytest.CaptureFixture[str]) -> None:
+    from kdsearch import export, run
+
+    for module, name in ((run, "run"), (export, "export")):
+        with pytest.raises(SystemExit):
+            module.main(["--help"])
+        assert capsys.readouterr().out == PARSERS[f"kdsearch {name}"].format_help()
+
+
+@pytest.mark.parametrize("status", [0, 1, 130])
+def test_with_json_a_study_prints_its_summary_and_nothing_else(
+    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from kdsearch.run_folder import RunFolder
+    from kdsearch.search import study
+
+    def stand_in(request: study.Request) -> study.Ended:
+        print("a table")
+        os.write(1, b"a library\n")
+        subprocess.run(["echo", "a worker"], check=True)
+        (tmp_path / "summary.json").write_text('{"status": "done", "hypervolume": 0.5}')
+        return study.Ended(status, RunFolder(tmp_path))
+
+    monkeypatch.setattr(study, "run_study", stand_in)
+    assert main(["run", "clfd", "--json"]) == status
+    out, err = capfd.readouterr()
+    assert json.loads(out) == {"run": str(tmp_path), "status": "done", "hypervolume": 0.5}
+    assert sorted(err.splitlines()) == ["a library", "a table", "a worker"]
+    assert main(["run", "clfd"]) == status
+    assert "a table" in capfd.readouterr().out
+
+
+def test_an_error_leaves_standard_output_empty_with_json(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["spaces", "show", "clfb", "--json"]) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err == "kdsearch: unknown search space 'clfb'. Did you mean 'clfd'?\n"
+
+
+def test_ctrl_c_ends_a_command_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("kdsearch.runs.list_runs", lambda storage: signal.raise_signal(signal.SIGINT))
+    assert main(["runs"]) == 130
+    assert capsys.readouterr().err == "kdsearch: interrupted\n"
+
+
+@pytest.mark.parametrize("argument", ["spaces", "--help"])
+def test_a_reader_that_goes_away_ends_a_command_without_a_traceback(argument: str) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "kdsearch.cli", argument]
+    # Unbuffered, argparse would meet the broken pipe itself, and say nothing of it.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    ended = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=environment, text=True, timeout=60)
+    os.close(write)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_another_broken_connection_is_not_taken_for_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(storage: str) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("kdsearch.runs.list_runs", broken)
+    with pytest.raises(BrokenPipeError):
+        main(["runs"])
 
 
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,7 +253,11 @@ def test_a_teacher_is_trained_evaluated_and_cached(capsys: pytest.CaptureFixture
     status, out, _ = teacher("train")
     assert status == 0
     assert "teacher epoch 1/1" in out
-    assert "it is there already" in teacher("train")[1]
+    status, out, error = teacher("train", "--json")
+    assert json.loads(out).pop("trained") is False
+    assert "it is there already" in error
+    status, out, error = teacher("evaluate", "--json")
+    assert f"mIoU            {json.loads(out)['metrics']['val/miou']:.4f}" in error
     status, out, _ = teacher("evaluate")
     assert status == 0
     assert "mIoU            0." in out
@@ -111,7 +267,10 @@ def test_a_teacher_is_trained_evaluated_and_cached(capsys: pytest.CaptureFixture
     assert "c4, logits of 8 images, uint8" in out
     assert "teacher maps: 8/8 images" in out
     assert "of pixels change class" in out
-    assert teacher("cache")[0] == 0
+    status, out, error = teacher("cache", "--json")
+    (cache,) = json.loads(out)
+    assert f"{cache['path']}: {cache['bytes'] / 1e6:.1f} MB" in error
+    assert cache["errors"]["c4"]["rms_error"] > 0
     assert len(list((tmp_path / "runs" / ".cache" / "teacher-maps").iterdir())) == 2
     # A trial of its own takes what is there.
     trial = TRIAL.replace("steps: 2,", "steps: 2, cache: taps,")

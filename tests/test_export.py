@@ -68,10 +68,16 @@ def test_one_repeat_has_no_spread(tmp_path: Path, store: Store) -> None:
     assert "| gain over the same student without distillation | +0.0200 |\n" in card
 
 
-def test_a_bundle_tells_how_to_use_and_to_train_the_student(tmp_path: Path, store: Store) -> None:
+def test_a_bundle_tells_how_to_use_and_to_train_the_student(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
     trial = distilled()
     run = run_folder(tmp_path, store, trial=trial)
-    assert export([str(run), "--out", str(tmp_path / "out")]) == 0
+    assert export([str(run), "--out", str(tmp_path / "out"), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written["bundle"] == str(tmp_path / "out")
+    assert written["formats"]["safetensors"]["pixels"] == 1
+    assert written["latency_ms"]["PyTorch"] > 0
     assert load_trial(tmp_path / "out" / "trial.yaml") == trial
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| road | 0.500 |" in card

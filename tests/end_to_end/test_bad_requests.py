@@ -58,7 +58,7 @@ def test_missing_folder(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> No
 
 
 def test_data_without_a_name(capfd: pytest.CaptureFixture[str]) -> None:
-    assert "expected NAME=FOLDER" in refused(capfd, "clfd", "--data", "/data/mfnet")
+    assert "expected NAME=PATH" in refused(capfd, "clfd", "--data", "/data/mfnet")
 
 
 def test_image_without_label(capfd: pytest.CaptureFixture[str], mfnet: Path, tmp_path: Path) -> None:

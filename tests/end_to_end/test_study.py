@@ -150,7 +150,7 @@ def test_an_interrupted_study_goes_on_where_it_was(
         for pid in process.descendants(""):
             os.kill(pid, signal.SIGKILL)
     else:
-        assert status == 1
+        assert status == 130
         assert "Go on with:" in process.output
         assert f"--resume --name again --storage {run.parent}" in process.output
         assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"

@@ -53,8 +53,12 @@ def a_record(space: SearchSpace, **params: object) -> Record:
 
 def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = finished(tmp_path, 20), tmp_path / "table.json"
-    assert main(["replay", str(run), "--out", str(out)]) == 0
-    assert "20 curves of 4 epochs" in capsys.readouterr().out
+    assert main(["replay", str(run), "--out", str(out), "--json"]) == 0
+    said, progress = capsys.readouterr()
+    found = json.loads(said)
+    assert (found["table"], found["curves"], found["epochs"], found["left_out"]) == (str(out), 20, 4, 0)
+    assert f"error {found['error']:.3f} where they spread by {found['spread']:.3f}" in progress
+    assert "20 curves of 4 epochs" in progress
     assert str(tmp_path) not in out.read_text()
     table = Table.load(out)
     land = Tabulated(table)
