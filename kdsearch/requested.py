@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from kdsearch.config.space import SearchSpace, load_space, profile_names
+from kdsearch.config.target import Target
 from kdsearch.data.reader import needs_folder
 from kdsearch.errors import UserError
 
@@ -15,14 +17,29 @@ def requested_space(
     overrides: Sequence[str],
     data: tuple[str, str] | None,
     say: Callable[[str], None] = lambda line: print(line, flush=True),
+    latency: str | None = None,
 ) -> SearchSpace:
-    """The space with its profile, data set and overrides.
+    """The space with its profile, data set and overrides. `latency` names a device for `search.latency`; then
+    `latency_ms` takes the place of `gflops` among the objectives, unless it is one of them already.
 
     Without a profile that is the one named like the data set, or the demo where the space needs a folder that nobody
     named; `say` is told.
     """
     profile = profile or _implied_profile(source, data, say)
-    return load_space(source, profile=profile, overrides=overrides, data=data)
+    if latency is None:
+        return load_space(source, profile=profile, overrides=overrides, data=data)
+    try:
+        Target.parse(latency)
+    except ValueError as error:
+        raise UserError(f"--latency {error}.") from None
+    overrides = [*overrides, f"search.latency={latency}"]
+    space = load_space(source, profile=profile, overrides=overrides, data=data)
+    objectives: dict[Any, str] = dict(space.search.objectives)
+    if "latency_ms" in objectives:
+        return space
+    objectives.pop("gflops", None)
+    text = ", ".join(f"{name}: {direction}" for name, direction in [*objectives.items(), ("latency_ms", "min")])
+    return load_space(source, profile=profile, overrides=[*overrides, f"search.objectives={{{text}}}"], data=data)
 
 
 def parse_data(text: str | None) -> tuple[str, str] | None:

@@ -21,6 +21,7 @@ EXAMPLES = (
     "run clfd                              built-in scenes: no data needed",
     "run clfd --data mfnet=/data/MFNet     your data",
     "run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50",
+    "run clfd --latency cpu:4              mIoU against milliseconds, on four threads",
     "run clfd --resume                     go on with the latest study",
     "run clfd --resume --set 'train.lr={log: [1e-5, 1e-3]}'",
     "run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1",
@@ -41,6 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_space(space, "the demo profile runs")
     add = space.add_argument
     add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
+    add(
+        "--latency",
+        metavar="DEVICE",
+        help="mIoU against each student's latency instead of its FLOPs: measured on cpu (one thread), cpu:4 or cuda",
+    )
     add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
     kept = parser.add_argument_group("where it is kept, and going on")
     add = kept.add_argument
@@ -116,6 +122,7 @@ def run(options: argparse.Namespace) -> Answer:
             max_concurrent=options.max_concurrent,
             grow_to=options.grow_to,
             confirm=not options.no_confirm,
+                latency=options.latency,
         )
     )
     # A study that ended before it trained has no summary.

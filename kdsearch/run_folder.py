@@ -46,6 +46,10 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def latency(self) -> Path:
+        return self.path / "latency.json"
+
+    @property
     def log(self) -> Path:
         return self.path / "run.log"
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from kdsearch.bundle.formats import Run
+from kdsearch.models.latency import processor
 
 WARM_UP, SECONDS, MOST = 3, 3.0, 100
 """Runs that do not count; seconds that all formats take together; most runs of each."""
@@ -37,14 +36,4 @@ def latencies_ms(runs: Mapping[str, Run], image_bchw: NDArray[np.float32]) -> di
 def machine() -> str:
     """The processor that the latencies are of, and how many of its threads were used."""
     threads = torch.get_num_threads()
-    return f"{_processor()}, {threads} thread{'s' * (threads > 1)}"
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {threads} thread{'s' * (threads > 1)}"

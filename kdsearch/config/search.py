@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -15,21 +16,30 @@ from pydantic import (
     PositiveInt,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from kdsearch.config.sampler import SamplerConfig, TPEConfig
 from kdsearch.config.strict import Listed, Strict
+from kdsearch.config.target import TargetText
 from kdsearch.errors import did_you_mean
 
 Direction = Literal["max", "min"]
-Metric = Literal["miou", "gflops", "params_m"]
+Metric = Literal["miou", "gflops", "params_m", "latency_ms"]
 
-DIRECTIONS: dict[Metric, Direction] = {"miou": "max", "gflops": "min", "params_m": "min"}
+DIRECTIONS: dict[Metric, Direction] = {"miou": "max", "gflops": "min", "params_m": "min", "latency_ms": "min"}
 
-STATIC = ("gflops", "params_m")
+STATIC = ("gflops", "params_m", "latency_ms")
 """Metrics that are known before training."""
 REPORTED = ("val/", "time/", "loss/", "grad_ratio/")
 """Beginnings of the names of metrics that trials report after each epoch."""
+
+
+
+def main_cost(objectives: Mapping[Any, str]) -> str:
+    """The cost that a frontier is drawn against, sorted by and has its knee in, of those among its objectives."""
+    return next((name for name in ("latency_ms", "gflops", "params_m") if name in objectives), "gflops")
+
 
 _CONSTRAINT = r"^\s*(<=|>=)\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$"
 
@@ -78,8 +88,13 @@ class SearchConfig(Strict):
     )
     constraints: dict[str, ConstraintText] = Field(
         {},
-        description="bounds on metrics: a trial beyond one on gflops or params_m is never trained, a trial that ends "
-        "beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) is never on the frontier",
+        description="bounds on metrics: a trial beyond one on gflops, params_m or latency_ms is never trained, one that "
+        "ends beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) is never on the frontier",
+    )
+    latency: TargetText | None = Field(
+        None,
+        description="device on which each student's latency_ms is measured before training: cpu (one thread), cpu:4, "
+        "cuda; needed for bounds on latency_ms and for latency_ms among the objectives",
     )
     rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
     stop: Literal["forecast", "pareto", "miou", "none"] = Field(
@@ -119,6 +134,12 @@ class SearchConfig(Strict):
                 known = [*STATIC, "val/miou", "val/iou/<class>", "val/temporal_consistency", "time/train_s"]
                 raise ValueError(f"no metric is called '{name}'.{did_you_mean(name, known)}")
         return constraints
+
+    @model_validator(mode="after")
+    def _latency_is_measured_somewhere(self) -> Self:
+        if self.latency is None and ("latency_ms" in self.objectives or "latency_ms" in self.constraints):
+            raise ValueError("latency_ms is measured on a device: name it with search.latency, such as cpu or cuda")
+        return self
 
     @field_validator("rungs")
     @classmethod

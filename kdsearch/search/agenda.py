@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from kdsearch.config.search import main_cost
 from kdsearch.config.space import SearchSpace, trial_key
 from kdsearch.search.confirm import Confirmation, confirmations, repeats
 from kdsearch.search.constraints import check_reported
@@ -144,7 +145,8 @@ class Agenda:
 
     def members(self) -> list[Record]:
         """Complete trials of the search that keep all constraints and that no other dominates, cheapest first."""
-        return sorted(self.record.frontier(), key=lambda r: r.cost["gflops"])
+        cost = main_cost(self.space.search.objectives)
+        return sorted(self.record.frontier(), key=lambda r: r.cost[cost])
 
     def confirmed(self) -> dict[str, Confirmation]:
         """What repeats and controls say so far of each frontier member, by its id."""

@@ -63,6 +63,11 @@ def check_comparable(old: SearchSpace, new: SearchSpace) -> None:
         _refuse("data", "data set and size", before.data, after.data)
     if _without(before.teacher, "fuse") != _without(after.teacher, "fuse"):
         _refuse("teacher", "teacher", before.teacher, after.teacher)
+    if old.search.latency != new.search.latency:
+        raise UserError(
+            f"search.latency cannot change on --resume (it is {old.search.latency or 'not set'}): the latencies of "
+            "earlier trials would not compare; start a new study with --warm-start instead."
+        )
     if before.train.epochs != after.train.epochs or "train.epochs" in new.parameters():
         raise UserError(
             f"train.epochs cannot change on --resume (it is {before.train.epochs}): trials of different length are "

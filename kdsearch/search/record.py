@@ -39,7 +39,7 @@ SAMPLER_DRAWS = 30
 class StudyRecord:
     """Ask and tell over the journal at `path`; without one everything stays in memory.
 
-    `cost_of` gives static metrics of a configuration (`gflops`, `params_m`) or raises `UserError` where the student
+    `cost_of` gives static metrics of a configuration (`gflops`, `params_m`, ...) or raises `UserError` where the student
     cannot be built at that size. Raises `UserError` when another process has the journal open, when it is damaged, and
     when `space` is not the one the journal was begun with and their results would not compare. Otherwise a changed
     space starts a new generation, and `extension` says what it took over. `cut` is the number of bytes of an unfinished
@@ -82,6 +82,10 @@ class StudyRecord:
 
     def get(self, trial_id: str) -> Record:
         return self._records[trial_id]
+
+    def cost(self, config: TrialConfig) -> dict[str, float]:
+        """What is known of its cost before training. Raises `UserError` where it cannot run."""
+        return dict(self._cost_of(config))
 
     def knows(self, config: TrialConfig) -> bool:
         """Whether an equal configuration of the search is on record."""
@@ -132,7 +136,7 @@ class StudyRecord:
         reason = ""
         bounds = constraints.static(self._bounds)
         try:
-            cost = dict(self._cost_of(sample.trial))
+            cost = self.cost(sample.trial)
             reason = constraints.broken(bounds, cost)
         except UserError as error:
             reason = str(error)
@@ -170,7 +174,7 @@ class StudyRecord:
         trial = self._confirm.ask()
         record = Record(
             id=f"{stage[:4]}{trial.number:04d}", stage=stage, state="RUNNING", config=config, params=params,
-            cost=dict(self._cost_of(config)),
+            cost=self.cost(config),
         )  # fmt: skip
         self._write(trial, record)
         self._keep(record, self._confirm, trial._trial_id)
@@ -351,7 +355,7 @@ class StudyRecord:
         """Put a complete trial of an earlier study, equal in everything, on record as one that costs nothing."""
         record = Record(
             id=self.next_id(), stage="search", state="COMPLETE", config=earlier.config,
-            params=dict(fitted.sample.params), cost=dict(self._cost_of(earlier.config)), epoch=earlier.epoch,
+            params=dict(fitted.sample.params), cost=self.cost(earlier.config), epoch=earlier.epoch,
             metrics=earlier.metrics, seconds=earlier.seconds, origin=origin,
         )  # fmt: skip
         outcome = {"state": "COMPLETE", "epoch": record.epoch, "metrics": record.metrics, "seconds": record.seconds}

@@ -29,7 +29,7 @@ from kdsearch.requested import requested_space
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import check_batches, check_fits, connected, place, slots
-from kdsearch.search.constraints import check_names
+from kdsearch.search.costs import Costs
 from kdsearch.search.generations import keep_old_spaces, space_to_go_on_with
 from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record, StudyRecord
@@ -37,13 +37,13 @@ from kdsearch.search.rungs import Rungs
 from kdsearch.search.warm_start import lines as carried_lines
 from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job, Placement
+from kdsearch.tracking.latency import latency_line
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.pages import versions, write_pages
 from kdsearch.tracking.tables import Status, Tables
 from kdsearch.tracking.uris import check_own_database, check_server
 from kdsearch.train.maps_plan import plan_maps
-from kdsearch.train.needs import needs_of
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 
@@ -68,6 +68,7 @@ class Request:
     max_concurrent: int | None = None
     grow_to: int | None = None
     confirm: bool = True
+    latency: str | None = None
 
 
 EXIT = {"done": 0, "failed": 1, "interrupted": 130}
@@ -119,8 +120,12 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
     with ExitStack() as stack:
         view = stack.enter_context(LiveView(space, run))
         store = _store(space, run, view)
-        costs = _Costs(space, store)
+        costs = Costs(space, store)
         costs.check()
+        facts: dict[str, Any] = {"store": store.path.name, "versions": versions()}
+        if space.search.latency is not None:
+            # Before anything else runs on these machines, and before the record asks what a trial costs.
+            facts["latency"] = _measure_latency(request, space, run, costs, view, stack)
         teacher = _Teacher(space, store, run, costs)
         planned = plan_maps((sample.trial for _, sample in space.corners()), store, run.teacher_maps, teacher.weights)
         if planned.why:
@@ -149,13 +154,13 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         told = [each for each in [*record.all(), *teacher.trained()] if each.state != "RUNNING"]
         tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say, told))
         write_text(run.space, space.to_yaml())
-        view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
-        stack.enter_context(connected(request.address))
+        if space.search.latency is None:
+            _connect(request, view, stack)
         placement = place(request.workers_per_trial, request.gpus_per_worker)
         if request.grow_to is None:
             check_fits(placement)
         capacity = _Capacity(placement, request.grow_to or 1, request.max_concurrent or space.search.trials, view)
-        facts = {"reference": costs.reference(), "store": store.path.name, "versions": versions()}
+        facts["reference"] = costs.reference()
         tables = Tables(space, run, record, teacher.metrics, rungs, facts)
         agenda = Agenda(
             space,
@@ -237,53 +242,10 @@ class _Capacity:
         return min(max(slots(self.placement), self.least), self.most)
 
 
-class _Costs:
-    """Static cost of configurations, and what has to hold for any of them before a study starts."""
-
-    def __init__(self, space: SearchSpace, store: Store) -> None:
-        self.space, self.store = space, store
-
-    def __call__(self, config: TrialConfig) -> dict[str, float]:
-        cost = models.cost(config.student, self.store.info, config.data.size)
-        return {"gflops": cost.gflops, "params_m": cost.params_m}
-
-    def check(self) -> None:
-        """The space can be trained: weights load, and every student and set of terms fits teacher, data and size.
-
-        Networks and terms are built on the meta device, at the default and at the ends of every range.
-        """
-        config, info = self.space.default().trial, self.store.info
-        if not info.video and (config.data.consistency or config.data.frames == "video"):
-            raise UserError(
-                f"the data set {info.name} has single images: set data.frames to views and data.consistency to false, "
-                "or choose a video set (camvid with option flow, scenes)."
-            )
-        check_names(self.space, info)
-        for corner, sample in self.space.corners():
-            try:
-                self(sample.trial)
-                if sample.trial.teacher is not None:
-                    needs_of(sample.trial, info)
-            except UserError as error:
-                raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
-        models.build(config.student, info)
-        if config.teacher is not None:
-            models.build(config.teacher.network(), info)
-
-    def reference(self) -> dict[str, float]:
-        """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""
-        config = self.space.default().trial
-        bounds = self(config if config.teacher is None else teacher_trial(config))
-        for name, constraint in self.space.search.constraints.items():
-            if constraint.op == "<=":
-                bounds[name] = constraint.bound
-        return bounds
-
-
 class _Teacher:
     """Where the study's teacher lies, and its training where it is not there yet."""
 
-    def __init__(self, space: SearchSpace, store: Store, run: RunFolder, costs: _Costs) -> None:
+    def __init__(self, space: SearchSpace, store: Store, run: RunFolder, costs: Costs) -> None:
         self.config, self.costs = space.default().trial, costs
         self.folder: Path | None = None
         self.weights: Path | None = None
@@ -313,7 +275,7 @@ class _Teacher:
         return [teacher]
 
     def cost(self) -> dict[str, float]:
-        return self.costs(teacher_trial(self.config))
+        return self.costs.of_teacher()
 
     def metrics(self) -> dict[str, float]:
         """What the teacher reached when it was trained; empty while it is not, or when it came as a checkpoint."""
@@ -361,12 +323,41 @@ def _space(request: Request, run: RunFolder) -> SearchSpace:
     if not request.resume:
         if request.extend:
             raise UserError(f"--extend {request.extend}: only a study that goes on is extended; add --resume.")
-        return requested_space(request.space, request.profile, [*request.overrides, *trials], request.data)
+        overrides = [*request.overrides, *trials]
+        return requested_space(request.space, request.profile, overrides, request.data, latency=request.latency)
+    if request.latency:
+        raise UserError("A resumed study keeps the device of its latencies: leave --latency out.")
     if request.profile or request.data:
         raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
     if request.warm_start:
         raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
     return space_to_go_on_with(run, request.extend, [*request.overrides, *trials])
+
+
+def _connect(request: Request, view: LiveView, stack: ExitStack) -> None:
+    view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
+    stack.enter_context(connected(request.address))
+
+
+def _measure_latency(
+    request: Request, space: SearchSpace, run: RunFolder, costs: Costs, view: LiveView, stack: ExitStack
+) -> dict[str, Any]:
+    """Connect to Ray, and measure what is not known yet; `stack` ends the connection with the study."""
+    from kdsearch.search.stopwatch import RayStopwatch
+
+    target = space.search.latency
+    assert target is not None
+    costs.networks()  # too many students are an error before Ray starts
+    _connect(request, view, stack)
+    with ExitStack() as measuring:
+        advance = measuring.enter_context(view.progress(f"latency on {target}"))
+
+        def stopwatch(device: str | None) -> RayStopwatch:
+            return measuring.enter_context(RayStopwatch(target, device, space.search.start_timeout))
+
+        about = costs.measure(run, stopwatch, advance)
+    view.say(escape(latency_line(about)))
+    return about
 
 
 def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:

@@ -11,7 +11,7 @@ import itertools
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +109,11 @@ def _carry(
     if fitted.exact and record.knows(earlier.config):
         return "not", "an equal configuration is on record"
     if fitted.exact:
+        try:
+            # Costs are this study's: latencies of another device do not count here.
+            earlier = replace(earlier, cost=record.cost(earlier.config))
+        except UserError as error:
+            return "not", str(error)
         student = study.run.student(earlier.id)
         if not student.is_dir():
             record.inform(fitted, earlier)
