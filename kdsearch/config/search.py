@@ -35,7 +35,6 @@ REPORTED = ("val/", "time/", "loss/", "grad_ratio/")
 """Beginnings of the names of metrics that trials report after each epoch."""
 
 
-
 def main_cost(objectives: Mapping[Any, str]) -> str:
     """The cost that a frontier is drawn against, sorted by and has its knee in, of those among its objectives."""
     return next((name for name in ("latency_ms", "gflops", "params_m") if name in objectives), "gflops")

@@ -19,11 +19,12 @@ LEAST, MOST, SECONDS = 5, 200, 1.0
 """Runs that count: at least and at most so many, and in between for so long."""
 
 
-@torch.inference_mode()
 def latency_ms(config: AnyNetwork, info: DatasetInfo, size: tuple[int, int], target: Target) -> float:
     """Median milliseconds from one normalised image of `size` to its logits, in fp32, in eval mode, as it is exported.
 
-    On a CPU with as many threads as the process has been given. Weights are random: they do not change the time.
+    On one CPU thread that is the time that the thread computes, which is its latency on a free core whatever else runs
+    on the others; on several threads and on a GPU it is time by the clock, and wants a device with nothing else to do.
+    The process must have been given the target's threads. Weights are random: they do not change the time.
 
     Raises `UserError` for a network that cannot be built, `RuntimeError` for one that does not run on the device.
     """
@@ -31,13 +32,15 @@ def latency_ms(config: AnyNetwork, info: DatasetInfo, size: tuple[int, int], tar
     network = build(without_weights(config), info).eval().to(device)
     network.detail_taps = False
     image_bchw = torch.rand(1, info.channels, *size, device=device)
+    clock = time.thread_time if target == Target("cpu") else time.perf_counter
 
+    @torch.inference_mode()
     def run() -> float:
-        started = time.perf_counter()
+        started = clock()
         network(image_bchw)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        return time.perf_counter() - started
+        return clock() - started
 
     warm_up = [run()]
     while len(warm_up) < WARM_UP and sum(warm_up) < WARM_UP_S:

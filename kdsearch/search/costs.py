@@ -13,7 +13,7 @@ from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.constraints import broken, check_names, static
 from kdsearch.search.latencies import Latencies, Stopwatch, latencies, rank_correlation
-from kdsearch.search.students import describe, network_key, students
+from kdsearch.search.students import describe, students
 from kdsearch.train.needs import needs_of
 from kdsearch.train.teacher import teacher_trial
 

@@ -38,8 +38,7 @@ class Stopwatch(Protocol):
 
 @dataclass(frozen=True)
 class Latency:
-    """Median of the rounds' milliseconds, and how far these lie apart, as a share of it; `problem`: why there is none.
-    """
+    """Median of the rounds' milliseconds, and how far these lie apart, as a share of it; `problem`: why there is none."""
 
     ms: float
     spread: float
@@ -145,9 +144,7 @@ def rank_correlation(a: list[float], b: list[float]) -> dict[str, float | None]:
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def _cache_file(
-    run: RunFolder, target: Target, watch: Stopwatch, info: DatasetInfo, size: tuple[int, int]
-) -> Path:
+def _cache_file(run: RunFolder, target: Target, watch: Stopwatch, info: DatasetInfo, size: tuple[int, int]) -> Path:
     """Where latencies lie that are the same measurement: named by everything that they depend on."""
     packages = {name: metadata.version(name) for name in ("segmentation-models-pytorch", "timm")}
     key = [str(target), watch.device, watch.torch, packages, list(size), info.channels, len(info.classes)]

@@ -21,7 +21,6 @@ from rich.markup import escape
 
 from kdsearch import models
 from kdsearch.config.space import SearchSpace
-from kdsearch.config.trial import TrialConfig
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
 from kdsearch.errors import UserError
