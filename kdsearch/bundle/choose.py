@@ -15,6 +15,7 @@ Point = dict[str, Any]
 
 OPERATORS = {"<=": operator.le, "<": operator.lt, ">=": operator.ge, ">": operator.gt}
 METRICS = ["miou", "gflops", "params_m"]
+"""What every point has; one of a study that measured latency has `latency_ms` too."""
 
 
 def is_confirmed(points: Sequence[Point]) -> bool:
@@ -22,11 +23,12 @@ def is_confirmed(points: Sequence[Point]) -> bool:
     return bool(points) and all(point.get("miou_mean") is not None for point in points)
 
 
-def choose(frontier: Sequence[Point], best: Best, budget: str | None = None) -> tuple[Point, str]:
+def choose(frontier: Sequence[Point], best: Best, budget: str | None = None, cost: str = "gflops") -> tuple[Point, str]:
     """The point that `best` and `budget` (`"gflops<=5"`) name, and by which mIoU it was chosen, in words.
 
     The mIoU that the search found is biased upwards, for it is the largest of many draws; so where every point within
-    the budget was confirmed, the mean over the repeats decides. The budget itself compares the search's numbers.
+    the budget was confirmed, the mean over the repeats decides. The budget itself compares the search's numbers. The
+    knee is that of mIoU and `cost`.
 
     Raises `UserError` where no point is within the budget.
     """
@@ -47,7 +49,7 @@ def choose(frontier: Sequence[Point], best: Best, budget: str | None = None) -> 
     )
     if best == "miou":
         return max(points, key=lambda point: point[name]), how
-    return points[knee(np.array([[-point[name], point["gflops"]] for point in points]))], how
+    return points[knee(np.array([[-point[name], point[cost]] for point in points]))], how
 
 
 def _within(point: Point, budget: str | None) -> bool:
@@ -57,6 +59,8 @@ def _within(point: Point, budget: str | None) -> bool:
     if match is None:
         raise UserError(f"--budget {budget!r}: expected METRIC<=NUMBER, for example 'gflops<=5'.")
     name, sign, bound = match.groups()
-    if name not in METRICS:
+    if name == "latency_ms" and name not in point:
+        raise UserError(f"--budget {budget!r}: this study measured no latency (kdsearch run --latency).")
+    if name not in [*METRICS, "latency_ms"]:
         raise UserError(f"--budget {budget!r}: unknown metric '{name}'.{did_you_mean(name, METRICS)}")
     return bool(OPERATORS[sign](point[name], float(bound)))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from kdsearch.bundle.choose import METRICS, Best, Point, choose
+from kdsearch.config.search import main_cost
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder
 
@@ -38,7 +39,7 @@ def from_run_folder(folder: Path, best: Best, budget: str | None) -> Source:
     A folder with links is refused: what they lead to would end in the bundle.
     """
     summary = read_summary(folder / "summary.json")
-    point, how = choose(summary["frontier"], best, budget)
+    point, how = choose(summary["frontier"], best, budget, summary["cost"])
     run = RunFolder(folder.resolve())
     run.refuse_links()
     student = run.student(point["trial"])
@@ -56,7 +57,7 @@ def from_run_folder(folder: Path, best: Best, budget: str | None) -> Source:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """`summary.json` of a study, checked as far as it is used. Raises `UserError`."""
+    """`summary.json` of a study, checked as far as it is used, and its main `cost`. Raises `UserError`."""
     try:
         summary: Any = json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -66,9 +67,10 @@ def read_summary(path: Path) -> dict[str, Any]:
     run = RunFolder(path.parent)
     try:
         points = list(summary["frontier"])
+        summary["cost"] = main_cost(dict(summary.get("objectives", {})))
         summary["space"], summary["kdsearch"]
         for point in points:
-            for name in METRICS:
+            for name in [*METRICS, summary["cost"], *(["latency_ms"] if "latency_ms" in point else [])]:
                 point[name] = float(point[name])
             run.student(point["trial"])  # a name from a file becomes part of a path
     except (KeyError, TypeError, ValueError) as error:

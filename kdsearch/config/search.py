@@ -87,8 +87,8 @@ class SearchConfig(Strict):
     )
     constraints: dict[str, ConstraintText] = Field(
         {},
-        description="bounds on metrics: a trial beyond one on gflops, params_m or latency_ms is never trained, one that "
-        "ends beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) is never on the frontier",
+        description="bounds on metrics: a trial beyond one on gflops, params_m or latency_ms is never trained, one "
+        "that ends beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) never on the frontier",
     )
     latency: TargetText | None = Field(
         None,

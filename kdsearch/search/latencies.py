@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
@@ -24,7 +23,8 @@ from kdsearch.run_folder import RunFolder, write_json
 from kdsearch.search.students import network_key
 
 ROUNDS = 3
-"""Times that all networks are measured, in turns, so that what slows the device for a while falls on one round."""
+"""Times that all networks are measured, in turns. Whatever else the device does can only slow a network down, and for a
+while: so the quickest of a network's rounds counts."""
 
 
 class Stopwatch(Protocol):
@@ -38,7 +38,7 @@ class Stopwatch(Protocol):
 
 @dataclass(frozen=True)
 class Latency:
-    """Median of the rounds' milliseconds, and how far these lie apart, as a share of it; `problem`: why there is none."""
+    """Milliseconds of the quickest round, and how far the rounds lie apart, as a share of it; or the `problem`."""
 
     ms: float
     spread: float
@@ -127,8 +127,7 @@ def _measure(
             advance(number * len(networks) + index + 1, ROUNDS * len(networks))
     for network, times in rounds.items():
         if network not in found:
-            middle = statistics.median(times)
-            found[network] = Latency(middle, (max(times) - min(times)) / middle)
+            found[network] = Latency(min(times), max(times) / min(times) - 1)
     return found
 
 

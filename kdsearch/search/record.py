@@ -39,9 +39,9 @@ SAMPLER_DRAWS = 30
 class StudyRecord:
     """Ask and tell over the journal at `path`; without one everything stays in memory.
 
-    `cost_of` gives static metrics of a configuration (`gflops`, `params_m`, ...) or raises `UserError` where the student
-    cannot be built at that size. Raises `UserError` when another process has the journal open, when it is damaged, and
-    when `space` is not the one the journal was begun with and their results would not compare. Otherwise a changed
+    `cost_of` gives static metrics of a configuration (`gflops`, `params_m`, ...) or raises `UserError` where the
+    student cannot run. Raises `UserError` when another process has the journal open, when it is damaged, and when `space`
+    is not the one the journal was begun with and their results would not compare. Otherwise a changed
     space starts a new generation, and `extension` says what it took over. `cut` is the number of bytes of an unfinished
     entry that were cut off the journal's end.
     """

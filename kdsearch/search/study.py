@@ -36,7 +36,7 @@ from kdsearch.search.rungs import Rungs
 from kdsearch.search.warm_start import lines as carried_lines
 from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job, Placement
-from kdsearch.tracking.latency import latency_line
+from kdsearch.tracking.latency import latency_report
 from kdsearch.tracking.live import LiveView
 from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.pages import versions, write_pages
@@ -355,7 +355,9 @@ def _measure_latency(
             return measuring.enter_context(RayStopwatch(target, device, space.search.start_timeout))
 
         about = costs.measure(run, stopwatch, advance)
-    view.say(escape(latency_line(about)))
+    report = latency_report({"latency": about})
+    assert report is not None
+    view.say(escape(report.line()))
     return about
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from kdsearch.tracking.latency import AXIS, LatencyReport
 from kdsearch.tracking.results import Results, TrialRow
 
 MAX_CURVES = 250
@@ -62,10 +63,11 @@ def member_color(results: Results, trial_id: str) -> str:
 
 
 def frontier(results: Results) -> Markup:
-    """mIoU against GFLOPs, with means and spreads of repeats and the means of controls."""
-    members = sorted(results.points, key=lambda point: point.trial.gflops)
+    """mIoU against the main cost, with means and spreads of repeats and the means of controls."""
+    cost = results.main_cost
+    members = sorted(results.points, key=lambda point: point.trial.cost(cost))
     ids = {point.trial.id for point in members}
-    dots = [t for t in results.search if t.state in ("COMPLETE", "PRUNED") and _drawable(t)]
+    dots = [t for t in results.search if t.state in ("COMPLETE", "PRUNED") and _drawable(t, cost)]
     if not dots:
         return Markup("<p>No trial has reported yet.</p>")
     heights = [t.miou for t in dots]
@@ -75,10 +77,10 @@ def frontier(results: Results) -> Markup:
         heights += [alone] if alone is not None else []
     if results.teacher_miou is not None:
         heights.append(results.teacher_miou)
-    costs = [t.gflops for t in dots]
+    costs = [t.cost(cost) for t in dots]
     x = Scale.over(costs, 54, 700, 0.06, min(costs) > 0 and max(costs) > 3 * min(costs))
     y = Scale.over(heights, 350, 24, 0.05)
-    parts = [_axes(x, y, "GFLOPs an image (2 x MAC)", "mIoU on val")]
+    parts = [_axes(x, y, AXIS[cost], "mIoU on val")]
     if results.teacher_miou is not None:
         at = y(results.teacher_miou)
         parts.append(
@@ -90,14 +92,20 @@ def frontier(results: Results) -> Markup:
     for trial in sorted(dots, key=lambda t: t.state == "COMPLETE"):
         if trial.id not in ids:
             color, radius = ("var(--rest)", 3.4) if trial.state == "COMPLETE" else ("var(--stopped)", 2.2)
-            parts.append(_dot(x(trial.gflops), y(trial.miou), radius, color, trial.id))
+            parts.append(_dot(x(trial.cost(cost)), y(trial.miou), radius, color, trial.id))
     if members:
-        path = f"M{x(members[0].trial.gflops)} {y(members[0].trial.miou)}"
-        path += "".join(f"H{x(p.trial.gflops)}V{y(p.trial.miou)}" for p in members[1:]) + "H700"
+        path = f"M{x(members[0].trial.cost(cost))} {y(members[0].trial.miou)}"
+        best = members[0].trial.miou
+        for member in members[1:]:
+            # With a third objective, some members are not the best that this cost buys.
+            if member.trial.miou > best:
+                best = member.trial.miou
+                path += f"H{x(member.trial.cost(cost))}V{y(best)}"
+        path += "H700"
         parts.append(Markup('<path d="{}" fill="none" stroke="var(--front)" stroke-width="1.5"/>').format(path))
     taken: list[tuple[float, float]] = []
     for point in members:
-        at = x(point.trial.gflops)
+        at = x(point.trial.cost(cost))
         up = y(point.trial.miou) - 7
         while any(abs(left - at) < 40 and abs(top - up) < 12 for left, top in taken):
             up -= 12  # labels that would cover each other go further up: there lies no other point
@@ -123,6 +131,18 @@ def frontier(results: Results) -> Markup:
         diamond = f"M{at} {y(mean) - 4.5}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"
         parts.append(Markup('<path d="{}" fill="var(--seeds)"/>').format(diamond))
     return _svg(720, 390, parts)
+
+
+def latency(report: LatencyReport) -> Markup:
+    """Latency against FLOPs, a dot for each student of the space."""
+    x_values, y_values = [s.gflops for s in report.students], [s.latency_ms for s in report.students]
+    x = Scale.over(x_values, 54, 520, 0.06, min(x_values) > 0 and max(x_values) > 3 * min(x_values))
+    y = Scale.over(y_values, 250, 24, 0.08, max(y_values) > 3 * min(y_values))
+    parts = [_axes(x, y, AXIS["gflops"], "latency, ms", bottom=250, right=520)]
+    for each in report.students:
+        title = f"{each.student}: {each.gflops:.3g} GFLOPs, {each.latency_ms:.3g} ms"
+        parts.append(_dot(x(each.gflops), y(each.latency_ms), 4, "var(--front)", title))
+    return _svg(560, 290, parts)
 
 
 def curves(results: Results) -> Markup:
@@ -174,8 +194,8 @@ def gain_style(gain: float, largest: float) -> Markup:
     return Markup("background:rgb({},{},{})").format(red, green, blue)
 
 
-def _drawable(trial: TrialRow) -> bool:
-    return math.isfinite(trial.miou) and math.isfinite(trial.gflops)
+def _drawable(trial: TrialRow, cost: str) -> bool:
+    return math.isfinite(trial.miou) and math.isfinite(trial.cost(cost))
 
 
 def _svg(width: int, height: int, parts: Sequence[Markup]) -> Markup:

@@ -45,7 +45,7 @@ def from_mlflow(uri: str, tracking_uri: str | None, best: Best | None, budget: s
         if trial:
             point, chosen = _point(summary["frontier"], trial), uri if match["name"] else "named by its run"
         else:
-            point, how = choose(summary["frontier"], best or "miou", budget)
+            point, how = choose(summary["frontier"], best or "miou", budget, summary["cost"])
             chosen = f"best {best or 'miou'}, by {how}"
             run = _child(client, parent, point["trial"])
         for name in FILES:

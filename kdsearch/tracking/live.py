@@ -106,7 +106,7 @@ class LiveView:
     def started(self, record: Record) -> None:
         self.records[record.id] = record
         if self._live is None:
-            self.say(f"{record.id} starts: {_student(record)}, {_gflops(record)} GFLOPs{_purpose(record)}")
+            self.say(f"{record.id} starts: {_student(record)}, {_cost(record)}{_purpose(record)}")
 
     def epoch(self, record: Record) -> None:
         epochs = record.config.train.epochs
@@ -122,7 +122,7 @@ class LiveView:
         elif self._live is None:
             self.say(
                 f"{record.id} {WORD[record.state]} at epoch {record.epoch}/{record.config.train.epochs}, "
-                f"mIoU {record.miou:.3f}, {_gflops(record)} GFLOPs  ({self._headline()})"
+                f"mIoU {record.miou:.3f}, {_cost(record)}  ({self._headline()})"
             )
 
     def frontier(self, members: list[Record], volume: float) -> None:
@@ -223,15 +223,18 @@ P(frontier): probability that no other point of equal or lower cost is truly bet
 
 
 def _frontier_table(members: list[Record], run: RunFolder, volume: float) -> Table:
-    table = Table(title=f"Frontier: mIoU against FLOPs (hypervolume {volume:.4g})", title_justify="left", box=None)
-    for name, justify in [("trial", "left"), ("mIoU", "right"), ("GFLOPs", "right"), ("params M", "right")]:
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    timed = any("latency_ms" in record.cost for record in members)
+    title = f"Frontier: mIoU against {'latency' if timed else 'FLOPs'} (hypervolume {volume:.4g})"
+    table = Table(title=title, title_justify="left", box=None)
+    for name in ("trial", "mIoU", *(["ms"] if timed else []), "GFLOPs", "params M"):
+        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
     table.add_column("settings")
     table.add_column("file", no_wrap=True)
     for record in members:
         settings = escape(", ".join(f"{name}={_short(value)}" for name, value in record.params.items()))
         table.add_row(
-            record.id, f"{record.miou:.3f}", _gflops(record), f"{record.cost['params_m']:.2f}",
+            record.id, f"{record.miou:.3f}", *([f"{record.cost['latency_ms']:.3g}"] if timed else []), _gflops(record),
+            f"{record.cost['params_m']:.2f}",
             settings, str(run.student(record.id).relative_to(run.path)),
         )  # fmt: skip
     return table
@@ -273,6 +276,11 @@ def _student(record: Record) -> str:
     width = f" w{student.width}" if student.arch == "clnet" else ""
     method = f", {record.params['distill']}" if "distill" in record.params else ""  # where the method is searched
     return f"{student.arch} {student.encoder}{width}{method}"
+
+
+def _cost(record: Record) -> str:
+    text = f"{_gflops(record)} GFLOPs"
+    return f"{text}, {record.cost['latency_ms']:.3g} ms" if "latency_ms" in record.cost else text
 
 
 def _gflops(record: Record) -> str:

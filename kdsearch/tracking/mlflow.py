@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from kdsearch import __version__
 from kdsearch.bundle.source import read_summary
+from kdsearch.config.search import main_cost
 from kdsearch.config.space import SearchSpace, flatten
 from kdsearch.run_folder import RunFolder, write_json
 from kdsearch.tracking.registry import register
 from kdsearch.tracking.results import TRACKING
 from kdsearch.tracking.update import Update
 from kdsearch.tracking.uris import connect, without_password
-from kdsearch.tracking.views import EXPERIMENT_TAGS, NOTE
+from kdsearch.tracking.views import NOTE, experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,6 +70,7 @@ class Tracker:
     ) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
         self.space, self.run, self.store = space, run, store
+        self._cost = main_cost(space.search.objectives)
         self._calls: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._told = told
@@ -173,7 +175,7 @@ class Tracker:
         self._calls.put(call)
         if self.run.summary.exists():
             frontier = read_summary(self.run.summary)["frontier"]
-            self._calls.put(lambda client: register(client, path.name, frontier, self._runs))
+            self._calls.put(lambda client: register(client, path.name, frontier, self._runs, self._cost))
 
     def how_to_look(self) -> str:
         command = "mlflow ui --backend-store-uri " if self.uri.startswith("sqlite:") else ""
@@ -189,8 +191,11 @@ class Tracker:
             experiment_id = client.create_experiment(name, artifact_location=local)
         else:
             experiment_id = experiment.experiment_id
-        for key, value in EXPERIMENT_TAGS.items():
-            if experiment is None or experiment.tags.get(key) != value:  # an earlier version's, perhaps
+        shown = {} if experiment is None else experiment.tags
+        # A later study without latency leaves the column to those that have it.
+        timed = self.space.search.latency is not None or any("latency_ms" in value for value in shown.values())
+        for key, value in experiment_tags(self._cost, timed).items():
+            if shown.get(key) != value:  # an earlier version's, perhaps
                 client.set_experiment_tag(experiment_id, key, value)
         self._experiment_id = experiment_id
         study = self.run.path.name

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from kdsearch import __version__
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder, write_text
+from kdsearch.tracking.latency import AXIS
 from kdsearch.tracking.results import Results, TrialRow, read_results
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def frontier_page(results: Results) -> str:
     data = {
         "server": results.server,
         "teacher": results.teacher_miou,
+        "cost": results.main_cost,
+        "axes": {name: title for name, title in AXIS.items() if name != "latency_ms" or results.latency is not None},
         "trials": [_plain(trial) for trial in results.trials],
         "frontier": [
             {"id": trial_id, **{name: point.known(name) for name in point.confirmed}}
@@ -151,6 +154,7 @@ def _plain(trial: TrialRow) -> dict[str, Any]:
     return {
         "id": trial.id, "stage": trial.stage, "state": trial.state, "student": trial.student, "epoch": trial.epoch,
         "epochs": trial.epochs, "miou": trial.miou, "gflops": trial.gflops, "params_m": trial.params_m,
+        "latency_ms": trial.latency_ms,
         "seconds": trial.seconds, "seed": trial.seed, "settings": dict(trial.settings), "reason": trial.reason[:300],
         "of": trial.of, "run": trial.run,
     }  # fmt: skip

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kdsearch.tracking.latency import AXIS
 
 if TYPE_CHECKING:
     from kdsearch.search.confirm import Confirmation
@@ -13,12 +16,12 @@ if TYPE_CHECKING:
 
 def frontier_png(
     path: Path, title: str, records: list[Record], members: list[Record], confirmed: Mapping[str, Confirmation],
-    teacher_miou: float | None,
+    teacher_miou: float | None, cost: str = "gflops",
 ) -> None:  # fmt: skip
-    """mIoU against FLOPs: complete trials, stopped ones pale at the mIoU they had reached, the frontier as steps.
+    """mIoU against `cost`: complete trials, stopped ones pale at the mIoU they had reached, the frontier as steps.
 
     The steps show what is attained: the best mIoU that a budget buys. The teacher's mIoU is a dotted line. Where a
-    member was repeated, its mean and standard deviation over seeds stand at the same FLOPs, and a thin line leads from
+    member was repeated, its mean and standard deviation over seeds stand at the same cost, and a thin line leads from
     the mean of its controls, the same student alone, up (or down) to it.
     """
     import matplotlib as mpl
@@ -38,10 +41,17 @@ def frontier_png(
     }
     for label, (color, group) in groups.items():
         group = [record for record in group if record.miou == record.miou]
-        axes.scatter([r.cost["gflops"] for r in group], [r.miou for r in group], s=22, color=color, label=label)
-    gflops, mious = [r.cost["gflops"] for r in members], [r.miou for r in members]
-    axes.plot(gflops, mious, "o-", color="#c2410c", drawstyle="steps-post", label="frontier")
-    repeated = [(record.cost["gflops"], confirmed[record.id]) for record in members if confirmed[record.id].seeds]
+        axes.scatter(
+            [r.cost.get(cost, math.nan) for r in group], [r.miou for r in group], s=22, color=color, label=label
+        )
+    axes.scatter([r.cost[cost] for r in members], [r.miou for r in members], color="#c2410c", zorder=3)
+    # With a third objective, some members are not the best that this cost buys.
+    steps = [r for i, r in enumerate(members) if all(r.miou > other.miou for other in members[:i])]
+    axes.plot(
+        [r.cost[cost] for r in steps], [r.miou for r in steps], "o-", color="#c2410c", drawstyle="steps-post",
+        label="frontier",
+    )  # fmt: skip
+    repeated = [(record.cost[cost], confirmed[record.id]) for record in members if confirmed[record.id].seeds]
     if repeated:
         x, means = [at for at, _ in repeated], [c.miou_mean for _, c in repeated]
         alone = [c.control_miou_mean for _, c in repeated]
@@ -59,9 +69,9 @@ def frontier_png(
         # Above and left of a frontier point lies no other point.
         axes.annotate(
             f"{record.id} {record.config.student.arch}",
-            (record.cost["gflops"], record.miou), textcoords="offset points", xytext=(-4, 4), ha="right", fontsize=7,
+            (record.cost[cost], record.miou), textcoords="offset points", xytext=(-4, 4), ha="right", fontsize=7,
         )  # fmt: skip
-    axes.set(xscale="log", xlabel="GFLOPs an image (2 x MAC)", ylabel="mIoU on val", title=title)
+    axes.set(xscale="log", xlabel=AXIS[cost], ylabel="mIoU on val", title=title)
     axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 3, 5)))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -18,18 +18,22 @@ def model_name(study: str) -> str:
     return re.sub(r"[^\w. -]", "_", study)
 
 
-def aliases(frontier: Sequence[Point]) -> dict[str, str]:
+def aliases(frontier: Sequence[Point], cost: str = "gflops") -> dict[str, str]:
     """Alias to trial: `best-miou`, `knee`, and `mflops-le-620` for the most accurate one within 620 MFLOPs.
 
-    The budgets are the members' own costs, rounded up to two digits.
+    The budgets are the members' own costs, rounded up to two digits. A study that measured latency has aliases such as
+    `us-le-4300` too, for microseconds. `cost` is what the knee goes by.
     """
     if not frontier:
         return {}
-    named = {best: choose(frontier, best)[0]["trial"] for best in ("miou", "knee")}
+    named = {best: choose(frontier, best, cost=cost)[0]["trial"] for best in ("miou", "knee")}
     found = {"best-miou": named["miou"], "knee": named["knee"]}
     for point in frontier:
         mflops = round_up(1000 * point["gflops"])
         found[f"mflops-le-{mflops}"] = choose(frontier, "miou", f"gflops<={mflops / 1000:.6f}")[0]["trial"]
+        if "latency_ms" in point:
+            us = round_up(1000 * point["latency_ms"])
+            found[f"us-le-{us}"] = choose(frontier, "miou", f"latency_ms<={us / 1000:.6f}")[0]["trial"]
     return found
 
 
@@ -39,7 +43,9 @@ def round_up(number: float) -> int:
     return max(1, math.ceil(number / step) * step)
 
 
-def register(client: MlflowClient, study: str, frontier: Sequence[Point], runs: Mapping[str, str]) -> None:
+def register(
+    client: MlflowClient, study: str, frontier: Sequence[Point], runs: Mapping[str, str], cost: str = "gflops"
+) -> None:
     """One version for each member of the frontier, its source the artifacts `student` of the trial's run, and aliases.
 
     `runs` maps trials to run ids. Called again it adds what is new and moves the aliases. No model is logged: MLflow's
@@ -64,7 +70,7 @@ def register(client: MlflowClient, study: str, frontier: Sequence[Point], runs: 
             tags = {"kdsearch.trial": point["trial"], "kdsearch.study": study}
             made = client.create_model_version(name, f"runs:/{run_id}/student", run_id, tags=tags)
             versions[run_id] = made.version
-    wanted = {alias: versions[runs[trial]] for alias, trial in aliases(members).items()}
+    wanted = {alias: versions[runs[trial]] for alias, trial in aliases(members, cost).items()}
     for alias in set(known.aliases) - set(wanted):
         client.delete_registered_model_alias(name, alias)
     for alias, version in wanted.items():

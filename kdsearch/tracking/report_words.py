@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from kdsearch.tracking.results import Point, Results
+from kdsearch.tracking.latency import UNIT
+from kdsearch.tracking.results import Point, Results, TrialRow
 
 STATE_WORDS = {
     "COMPLETE": "trained to the end", "PRUNED": "stopped early", "FAIL": "failed",
@@ -36,12 +37,12 @@ def summary(results: Results) -> Iterator[str]:
     if len(results.points) == 1:
         yield (
             f"One student dominates all others: {first.id} ({first.student}), mIoU {first.miou:.3f} at "
-            f"{first.gflops:.3g} GFLOPs."
+            f"{_cost(results, first)}."
         )
     else:
         yield (
-            f"{len(results.points)} students are on the frontier, from mIoU {first.miou:.3f} at {first.gflops:.3g} "
-            f"GFLOPs ({first.id}) to mIoU {last.miou:.3f} at {last.gflops:.3g} GFLOPs ({last.id})."
+            f"{len(results.points)} students are on the frontier, from mIoU {first.miou:.3f} at "
+            f"{_cost(results, first)} ({first.id}) to mIoU {last.miou:.3f} at {_cost(results, last)} ({last.id})."
         )
     knee = results.knee()
     assert knee is not None
@@ -51,7 +52,16 @@ def summary(results: Results) -> Iterator[str]:
             f"; its mIoU is {knee.trial.miou / results.teacher_miou:.0%} of the teacher's {results.teacher_miou:.3f}"
         )
     yield text + "."
+    if results.latency is not None and results.latency.spearman is not None:
+        yield (
+            f"Latency on {results.latency.device} and FLOPs order the students of the space alike with a rank correlation "
+            f"of {results.latency.spearman:.2f}."
+        )
     yield gain(knee)
+
+
+def _cost(results: Results, trial: TrialRow) -> str:
+    return f"{trial.cost(results.main_cost):.3g} {UNIT[results.main_cost]}"
 
 
 def gain(point: Point) -> str:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kdsearch.config.search import main_cost
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder
+from kdsearch.tracking.latency import LatencyReport, latency_report
 
 if TYPE_CHECKING:
     from kdsearch.config.space import SearchSpace
@@ -52,6 +54,11 @@ class TrialRow:
     reason: str = ""
     of: str = ""
     run: str = ""
+    latency_ms: float = NAN
+
+    def cost(self, name: str) -> float:
+        """A cost by the name that it has as an objective."""
+        return {"gflops": self.gflops, "params_m": self.params_m, "latency_ms": self.latency_ms}[name]
 
 
 @dataclass(frozen=True)
@@ -102,13 +109,23 @@ class Results:
     def search(self) -> list[TrialRow]:
         return [trial for trial in self.trials if trial.stage == "search"]
 
+    @property
+    def main_cost(self) -> str:
+        """The cost that the frontier is drawn against."""
+        return main_cost(self.objectives)
+
+    @property
+    def latency(self) -> LatencyReport | None:
+        """What was measured of latency; None where the study measured none."""
+        return latency_report(self.summary)
+
     def knee(self) -> Point | None:
         """The best compromise of the frontier, as `kdsearch.export --best knee` takes it."""
         from kdsearch.search.frontier import knee
 
         if not self.points:
             return None
-        return self.points[knee(np.array([[-p.trial.miou, p.trial.gflops] for p in self.points]))]
+        return self.points[knee(np.array([[-p.trial.miou, p.trial.cost(self.main_cost)] for p in self.points]))]
 
 
 def read_results(run: RunFolder) -> Results:
@@ -191,6 +208,7 @@ def budget(space: SearchSpace) -> list[tuple[str, str]]:
         ("epochs of a trial", str(train.epochs)),
         ("objectives", ", ".join(f"{name} ({direction})" for name, direction in search.objectives.items())),
         ("bounds", ", ".join(f"{name} {bound}" for name, bound in search.constraints.items()) or "none"),
+        *([("latency", f"on {search.latency}")] if search.latency is not None else []),
         ("sampler", search.sampler.name),
         ("early stopping", f"{search.stop}, after epochs {', '.join(map(str, search.rungs))}" if search.rungs else "-"),
         ("repeats and controls", f"{space.confirm.seeds} seeds for each point of the frontier"),
@@ -222,6 +240,7 @@ def _row(record: Record, run: str) -> TrialRow:
         reason=record.reason,
         of=str(record.params.get("of", "")) if record.stage != "search" else "",
         run=run,
+        latency_ms=record.cost.get("latency_ms", NAN),
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsearch.config.search import main_cost
 from kdsearch.errors import UserError
 from kdsearch.tracking.results import Point, Results, TrialRow, budget, page_of, read_summary, searched
 from kdsearch.tracking.uris import connect, find, without_password
@@ -68,7 +69,7 @@ def results_of_server(run: str, uri: str | None) -> Results:
         status={"FINISHED": "done", "FAILED": "failed", "KILLED": "interrupted"}.get(parent.info.status, "running"),
         objectives={str(name): direction for name, direction in space.search.objectives.items()},
         trials=[row for row, _ in rows.values()],
-        points=sorted(points, key=lambda point: point.trial.gflops),
+        points=sorted(points, key=lambda point: point.trial.cost(main_cost(space.search.objectives))),
         hypervolume=[metric.value for metric in volumes if metric.value > 0],
         importance={},
         teacher_miou=teacher if summary["teacher_miou"] is None else summary["teacher_miou"],
@@ -151,6 +152,7 @@ def _row(run: Run, names: Sequence[str], curve: Mapping[int, float]) -> TrialRow
         reason=tags.get("kdsearch.reason", ""),
         of=tags.get("kdsearch.of", ""),
         run=page_of(run.info.experiment_id, run.info.run_id),
+        latency_ms=metrics.get("cost/latency_ms", math.nan),
     )
 
 

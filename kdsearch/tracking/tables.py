@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdsearch import __version__
+from kdsearch.config.search import main_cost
 from kdsearch.config.space import flatten
 from kdsearch.run_folder import RunFolder, write_atomically, write_json
 from kdsearch.search.confirm import Confirmation, confirmations, control_to_show
@@ -97,7 +98,7 @@ class Tables:
                 self.run.path / "frontier.png",
                 lambda path: frontier_png(
                     path, self.space.name, self.record.all(), self._members, confirmed,
-                    self._teacher_metrics().get("val/miou"),
+                    self._teacher_metrics().get("val/miou"), main_cost(self.space.search.objectives),
                 ),
             )  # fmt: skip
         took = time.monotonic() - began
@@ -163,6 +164,7 @@ def table(records: list[Record]) -> pd.DataFrame:
             {
                 "trial": record.id, "state": record.state, "stage": record.stage, "epoch": record.epoch,
                 "miou": record.miou, "gflops": record.cost.get("gflops"), "params_m": record.cost.get("params_m"),
+                **{name: value for name, value in record.cost.items() if name == "latency_ms"},
                 "seed": record.config.train.seed, "seconds": record.seconds, "reason": record.reason, **settings,
             }
         )  # fmt: skip

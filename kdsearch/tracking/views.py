@@ -10,20 +10,27 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _view(order: str, query: str) -> str:
+def _view(order: str, query: str, timed: bool) -> str:
     """A view of MLflow's table of runs, in the interface's own form; one that does not know it shows its default."""
+    columns = [*COLUMNS, *(["metrics.`cost/latency_ms`"] if timed else [])]
     return json.dumps(
-        {"selectedColumns": COLUMNS, "runsExpanded": {}, "orderByKey": order, "orderByAsc": True, "searchFilter": query,
+        {"selectedColumns": columns, "runsExpanded": {}, "orderByKey": order, "orderByAsc": True, "searchFilter": query,
          "startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs",
          "runsPinned": [], "runsHidden": []}
     )  # fmt: skip
 
 
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development",  # the interface opens with runs, not with traces
-    "mlflow.sharedViewState.kdsearch": _view("attributes.start_time", ""),
-    "mlflow.sharedViewState.kdsearch-frontier": _view("metrics.`cost/gflops`", "tags.`kdsearch.pareto` = 'true'"),
-}
+def experiment_tags(cost: str, timed: bool) -> dict[str, str]:
+    """Tags of the experiment: how the interface shows it. The frontier is sorted by `cost`; `timed`: with latency."""
+    return {
+        "mlflow.experimentKind": "custom_model_development",  # the interface opens with runs, not with traces
+        "mlflow.sharedViewState.kdsearch": _view("attributes.start_time", "", timed),
+        "mlflow.sharedViewState.kdsearch-frontier": _view(
+            f"metrics.`cost/{cost}`", "tags.`kdsearch.pareto` = 'true'", timed
+        ),
+    }
+
+
 NOTE = """\
 A study of kdsearch. Its trials are the runs below it: [all of them]({runs}?viewStateShareKey=kdsearch), and [the \
 frontier]({runs}?viewStateShareKey=kdsearch-frontier), with mIoU, cost and state as columns. Under Artifacts, \

@@ -10,6 +10,7 @@ from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range
 from kdsearch.config.space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
+from kdsearch.search.constraints import violations
 from kdsearch.search.plan.measure import student_key
 
 SAMPLES = 200
@@ -29,8 +30,8 @@ def draw(space: SearchSpace, gflops: Callable[[TrialConfig], dict[str, float]]) 
             cost = gflops(sample.trial)
         except UserError:
             continue  # it cannot run at this size: told to the sampler, never trained
-        bounds = space.search.constraints.items()
-        if all(bound.violation(cost[name]) <= 0 for name, bound in bounds):
+        # Of bounds on what only training, or the target device, tells, nothing is known here.
+        if all(violation <= 0 for violation in violations(space.search.constraints, cost).values()):
             found.append((sample, cost["gflops"]))
     if not found:
         raise UserError(

@@ -41,6 +41,7 @@ def add_to(commands: Commands) -> None:
     add_space(command, "the demo profile is planned")
     add = command.add_argument
     add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
+    add("--latency", metavar="DEVICE", help="mIoU against latency, measured on cpu, cpu:4 or cuda")
     add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial (default: 1)")
     add("--gpus-per-worker", metavar="F", type=float, help="share of a GPU for each rank")
     add("--slots", metavar="N", type=positive, help="trials at a time (default: what this machine holds)")
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> Answer:
     trials = [] if options.trials is None else [f"search.trials={options.trials}"]
     space = requested_space(
         options.space, options.profile, [*options.overrides, *trials], parse_data(options.data),
-        say=lambda line: errors.print(line, markup=False),
+        say=lambda line: errors.print(line, markup=False), latency=options.latency,
     )  # fmt: skip
     with errors.status("measuring") as status:
         plan = make_plan(space, options, lambda text: status.update(f"measuring {text}"))
@@ -211,7 +212,11 @@ def _summarise(
     confirm: bool,
     on_gpu: bool,
 ) -> None:
+    from kdsearch.models.latency import SECONDS
+    from kdsearch.search.latencies import ROUNDS
     from kdsearch.search.plan import estimate
+    from kdsearch.search.plan.report import duration
+    from kdsearch.search.students import students
 
     for row in plan.rows:
         _warn(plan, row)
@@ -260,6 +265,12 @@ def _summarise(
         )
     if not on_gpu:
         plan.notes.append("On CPUs, trials side by side also share memory and caches, which is not in these numbers.")
+    if space.search.latency is not None:
+        count = len(students(space)) + (space.default().trial.teacher is not None)
+        plan.notes.append(
+            f"Before the first trial, the latency of {count} networks is measured on {space.search.latency}, unless it "
+            f"is known: about {duration(count * ROUNDS * (1.5 * SECONDS + 0.5))}, more where an image takes over 0.2 s."
+        )
     plan.notes.append("Not in it: starting Ray and the workers (about half a minute), and reading the data set once.")
 
 

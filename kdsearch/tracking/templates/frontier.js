@@ -77,6 +77,7 @@
     const rows = [["student", trial.student], ["state", words[trial.state] + ", epoch " + trial.epoch + " of " + trial.epochs]];
     if (trial.reason) rows.push(["why", trial.reason]);
     rows.push(["mIoU", miou(trial.miou)], ["GFLOPs", short(trial.gflops)], ["parameters", short(trial.params_m) + " M"]);
+    if (trial.latency_ms !== null) rows.push(["latency", short(trial.latency_ms) + " ms"]);
     const point = points.get(trial.id);
     if (point && point.seeds) {
       const half = point.gain_low === null ? "" : " ± " + miou((point.gain_high - point.gain_low) / 2);
@@ -123,7 +124,7 @@
     node.addEventListener("mousemove", (event) => {
       const tip = $("tip");
       const settings = Object.entries(trial.settings).map(([name, value]) => name + " = " + short(value)).join("\n");
-      tip.textContent = trial.id + "  " + trial.student + "\nmIoU " + miou(trial.miou) + ", " + short(trial.gflops) + " GFLOPs, " + words[trial.state] + (settings ? "\n" + settings : "");
+      tip.textContent = trial.id + "  " + trial.student + "\nmIoU " + miou(trial.miou) + ", " + short(trial.gflops) + " GFLOPs" + (trial.latency_ms === null ? "" : ", " + short(trial.latency_ms) + " ms") + ", " + words[trial.state] + (settings ? "\n" + settings : "");
       tip.style.display = "block";
       const width = tip.offsetWidth, height = tip.offsetHeight;
       tip.style.left = Math.max(4, Math.min(event.clientX + 14, innerWidth - width - 6)) + "px";
@@ -148,15 +149,16 @@
     }
     if (data.teacher !== null) heights.push(data.teacher);
     const x = scale(costs, box.left, box.right, 0.05, isLog(costs)), y = scale(heights, box.bottom, box.top, 0.05, false);
-    frame(svg, x, y, box, cost === "gflops" ? "GFLOPs an image (2 x MAC)" : "million parameters", "mIoU on val");
+    frame(svg, x, y, box, data.axes[cost], "mIoU on val");
     if (data.teacher !== null) {
       make(svg, "line", { x1: box.left, x2: box.right, y1: y(data.teacher), y2: y(data.teacher), stroke: "var(--teacher)", "stroke-dasharray": "2 4" });
       make(svg, "text", { x: box.right, y: y(data.teacher) - 5, "text-anchor": "end" }, "teacher " + miou(data.teacher));
     }
     const members = [...points.keys()].map((id) => byId.get(id)).filter((t) => t && t[cost] !== null).sort((a, b) => a[cost] - b[cost]);
-    if (cost === "gflops" && members.length) {
-      let path = "M" + x(members[0][cost]) + " " + y(members[0].miou);
-      for (const t of members.slice(1)) path += "H" + x(t[cost]) + "V" + y(t.miou);
+    if (cost === data.cost && members.length) {
+      let path = "M" + x(members[0][cost]) + " " + y(members[0].miou), best = members[0].miou;
+      // With a third objective, some members are not the best that this cost buys.
+      for (const t of members.slice(1)) if (t.miou > best) { best = t.miou; path += "H" + x(t[cost]) + "V" + y(best); }
       make(svg, "path", { d: path + "H" + box.right, fill: "none", stroke: "var(--front)", "stroke-width": 1.5, "stroke-opacity": 0.7 });
     }
     const order = (t) => (points.has(t.id) ? 2 : t.state === "COMPLETE" ? 1 : 0);
@@ -226,7 +228,7 @@
   function ranked() {
     const names = [...new Set(complete.flatMap((t) => Object.keys(t.settings)))];
     const varied = names.filter((name) => new Set(complete.map((t) => JSON.stringify(t.settings[name]))).size > 1);
-    const weight = (name) => Math.max(0, ...Object.entries(data.importance).filter(([o]) => o !== "gflops" && o !== "params_m").map(([, shares]) => shares[name] || 0));
+    const weight = (name) => Math.max(0, ...Object.entries(data.importance).filter(([o]) => !(o in data.axes)).map(([, shares]) => shares[name] || 0));
     return varied.sort((a, b) => weight(b) - weight(a));
   }
 
@@ -234,7 +236,7 @@
   function parallel() {
     const place = $("parallel"), names = ranked().slice(0, 6);
     if (complete.length < 2 || !names.length) { make(place, "p", { class: "soft" }, "This needs two complete trials with different settings."); return; }
-    const axes = [...names.map((name) => ({ name, of: (t) => t.settings[name] })), { name: "GFLOPs", of: (t) => t.gflops }, { name: "mIoU", of: (t) => t.miou }];
+    const axes = [...names.map((name) => ({ name, of: (t) => t.settings[name] })), { name: { gflops: "GFLOPs", params_m: "parameters (M)", latency_ms: "latency (ms)" }[data.cost], of: (t) => t[data.cost] }, { name: "mIoU", of: (t) => t.miou }];
     const svg = make(place, "svg", { viewBox: "0 0 1100 300", width: "100%" });
     const top = 44, bottom = 256, at = (i) => 70 + (i * 960) / (axes.length - 1);
     axes.forEach((axis, i) => {
@@ -275,7 +277,7 @@
   const columns = [
     ["trial", (t) => t.id], ["student", (t) => t.student], ["purpose", (t) => ({ search: "", confirm: "repeat of " + t.of, control: "alone, for " + t.of })[t.stage] ?? t.stage],
     ["state", (t) => words[t.state]], ["epoch", (t) => t.epoch, 1], ["mIoU", (t) => t.miou, 1], ["GFLOPs", (t) => t.gflops, 1],
-    ["params M", (t) => t.params_m, 1], ["train s", (t) => t.seconds, 1], ["settings", (t) => Object.entries(t.settings).map(([n, v]) => n + "=" + short(v)).join(", ")],
+    ["params M", (t) => t.params_m, 1], ...("latency_ms" in data.axes ? [["ms", (t) => t.latency_ms, 1]] : []), ["train s", (t) => t.seconds, 1], ["settings", (t) => Object.entries(t.settings).map(([n, v]) => n + "=" + short(v)).join(", ")],
   ];
   let sorted = null, down = true;
   function table() {
