@@ -50,7 +50,7 @@ def same_space(old: SearchSpace, new: SearchSpace) -> bool:
 
 def _meaning(space: SearchSpace) -> str:
     drawn = {k: v for k, v in space.resolved().items() if k not in ("name", "description", "search", "confirm")}
-    judged = space.search.model_dump(mode="json", include={"objectives", "constraints"})
+    judged = space.search.model_dump(mode="json", include={"objectives", "constraints", "latency"})
     return json.dumps([drawn, judged], sort_keys=True)
 
 

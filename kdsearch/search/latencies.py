@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from kdsearch import __version__
 from kdsearch.config.target import Target
 from kdsearch.config.trial import AnyNetwork
 from kdsearch.data.info import DatasetInfo
@@ -146,7 +147,7 @@ def rank_correlation(a: list[float], b: list[float]) -> dict[str, float | None]:
 def _cache_file(run: RunFolder, target: Target, watch: Stopwatch, info: DatasetInfo, size: tuple[int, int]) -> Path:
     """Where latencies lie that are the same measurement: named by everything that they depend on."""
     packages = {name: metadata.version(name) for name in ("segmentation-models-pytorch", "timm")}
-    key = [str(target), watch.device, watch.torch, packages, list(size), info.channels, len(info.classes)]
+    key = [__version__, str(target), watch.device, watch.torch, packages, list(size), info.channels, len(info.classes)]
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:12]
     return run.cache / "latency" / f"{target.kind}-{digest}.json"
 

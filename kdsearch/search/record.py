@@ -40,10 +40,10 @@ class StudyRecord:
     """Ask and tell over the journal at `path`; without one everything stays in memory.
 
     `cost_of` gives static metrics of a configuration (`gflops`, `params_m`, ...) or raises `UserError` where the
-    student cannot run. Raises `UserError` when another process has the journal open, when it is damaged, and when `space`
-    is not the one the journal was begun with and their results would not compare. Otherwise a changed
-    space starts a new generation, and `extension` says what it took over. `cut` is the number of bytes of an unfinished
-    entry that were cut off the journal's end.
+    student cannot run. Raises `UserError` when another process has the journal open, when it is damaged, and when
+    `space` is not the one the journal was begun with and their results would not compare. Otherwise a changed space
+    starts a new generation, and `extension` says what it took over. `cut` is the number of bytes of an unfinished entry
+    that were cut off the journal's end.
     """
 
     def __init__(

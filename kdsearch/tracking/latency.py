@@ -67,9 +67,9 @@ class LatencyReport:
         """What the numbers are, and what they say of FLOPs as a stand-in for them."""
         height, width = self.size
         text = (
-            f"Each student was measured before training, on {self.device}{self.threads}, one image of {height}x{width}, "
-            f"fp32, torch {self.torch}: the quickest of three rounds' medians. Rounds of one student lay apart by up to "
-            f"{self.spread:.0%}."
+            f"Each student was measured before training, on {self.device}{self.threads}: one image of "
+            f"{height}x{width}, fp32, torch {self.torch}, the median of the quickest of three rounds. Rounds of one "
+            f"student lay apart by up to {self.spread:.0%}."
         )
         if self.spearman is None or self.kendall is None:
             return text + " A rank correlation with FLOPs wants three students that differ."

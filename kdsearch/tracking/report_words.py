@@ -54,8 +54,8 @@ def summary(results: Results) -> Iterator[str]:
     yield text + "."
     if results.latency is not None and results.latency.spearman is not None:
         yield (
-            f"Latency on {results.latency.device} and FLOPs order the students of the space alike with a rank correlation "
-            f"of {results.latency.spearman:.2f}."
+            f"The rank correlation of latency on {results.latency.device} with FLOPs, over the students of the space, "
+            f"is {results.latency.spearman:.2f}."
         )
     yield gain(knee)
 
