@@ -45,7 +45,7 @@ def message_of(load: Load, text: str) -> str:
         ("teacher: {arch: clnet, encoder: mit_b0, shared_encoder: false}", "teacher: null",
          "13: distill: distillation needs a teacher: add a `teacher` section, or remove the terms"),
         ('"<= 60"', "60", "24: search.constraints.gflops: should be text such as '<= 60' or '>= 5'"),
-        ("trials: 12", "objectives: {iou: max}", "24: search.objectives.iou: should be 'miou', 'gflops', 'params_m' or"),
+        ("trials: 12", "objectives: {iou: max}", "24: search.objectives.iou: should be 'miou', 'gflops', 'params_m'"),
         # Ranges that are not well formed.
         ("log: [0.01, 100]", "log: [0, 100]", "14: distill.soft.weight: log cannot start at 0, a log scale"),
         ("int: [16, 64]", "int: [64, 16]", "9: student[clnet].width: empty range: 64 is not below 16"),

@@ -161,8 +161,9 @@ class TestKept:
             "{", "[]", '{"networks": {}}',
             '{"target": "cpu:2", "device": "d", "torch": "t", "networks": {}}',
             *(
-                '{"target": "cpu", "device": "d", "torch": "t", "networks": {"x": {"ms": %s, "spread": 0, '
-                '"problem": ""}}}' % ms for ms in ("NaN", "0", "1e999")
+                '{"target": "cpu", "device": "d", "torch": "t", "networks": '
+                f'{{"x": {{"ms": {ms}, "spread": 0, "problem": ""}}}}}}'
+                for ms in ("NaN", "0", "1e999")
             ),
         ],
     )  # fmt: skip
