@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from kdsearch.config.search import main_cost
 from kdsearch.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ class LiveView:
         """The result: the frontier with each point's settings and file, and what can be done next."""
         self._stop_live()
         if members:
-            self.say(_frontier_table(members, self.run, volume))
+            self.say(_frontier_table(members, self.run, volume, main_cost(self.space.search.objectives)))
         if any(each.seeds for each in confirmed.values()):
             self.say(_confirmed_table(members, confirmed))
             self.say(_CONFIRMED_WORDS)
@@ -222,9 +223,10 @@ P(frontier): probability that no other point of equal or lower cost is truly bet
 [/]"""
 
 
-def _frontier_table(members: list[Record], run: RunFolder, volume: float) -> Table:
+def _frontier_table(members: list[Record], run: RunFolder, volume: float, cost: str) -> Table:
     timed = any("latency_ms" in record.cost for record in members)
-    title = f"Frontier: mIoU against {'latency' if timed else 'FLOPs'} (hypervolume {volume:.4g})"
+    against = {"gflops": "FLOPs", "params_m": "parameters", "latency_ms": "latency"}[cost]
+    title = f"Frontier: mIoU against {against} (hypervolume {volume:.4g})"
     table = Table(title=title, title_justify="left", box=None)
     for name in ("trial", "mIoU", *(["ms"] if timed else []), "GFLOPs", "params M"):
         table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
