@@ -136,13 +136,13 @@ def frontier(results: Results) -> Markup:
 def latency(report: LatencyReport) -> Markup:
     """Latency against FLOPs, a dot for each student of the space."""
     x_values, y_values = [s.gflops for s in report.students], [s.latency_ms for s in report.students]
-    x = Scale.over(x_values, 54, 520, 0.06, min(x_values) > 0 and max(x_values) > 3 * min(x_values))
+    x = Scale.over(x_values, 54, 700, 0.06, min(x_values) > 0 and max(x_values) > 3 * min(x_values))
     y = Scale.over(y_values, 250, 24, 0.08, max(y_values) > 3 * min(y_values))
-    parts = [_axes(x, y, AXIS["gflops"], "latency, ms", bottom=250, right=520)]
+    parts = [_axes(x, y, AXIS["gflops"], "latency, ms", bottom=250)]
     for each in report.students:
         title = f"{each.student}: {each.gflops:.3g} GFLOPs, {each.latency_ms:.3g} ms"
         parts.append(_dot(x(each.gflops), y(each.latency_ms), 4, "var(--front)", title))
-    return _svg(560, 290, parts)
+    return _svg(720, 290, parts)
 
 
 def curves(results: Results) -> Markup:
