@@ -45,7 +45,7 @@ def test_constraints() -> None:
     [
         ({"objectives": {"miou": "min"}}, "miou has only the direction max, got min"),
         ({"objectives": {}}, "at least 1 item"),
-        ({"objectives": {"iou": "max"}}, "'miou', 'gflops' or 'params_m'"),
+        ({"objectives": {"iou": "max"}}, "'miou', 'gflops', 'params_m' or 'latency_ms'"),
         ({"constraints": {"miou": ">= 0.5"}}, "no metric is called 'miou'. Did you mean 'val/miou'?"),
         ({"constraints": {"gflops": "60"}}, "should be text such as '<= 60'"),
         ({"constraints": {"gflops": 60}}, "should be text such as '<= 60'"),
