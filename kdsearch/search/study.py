@@ -214,7 +214,9 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         tracker.finish(status)
         notes = [tracker.how_to_look()]
         if (miou := teacher.metrics().get("val/miou")) is not None:
-            notes.insert(0, f"the teacher: mIoU {miou:.3f}, {teacher.cost()['gflops']:.2f} GFLOPs")
+            cost = teacher.cost()
+            text = f"the teacher: mIoU {miou:.3f}, {cost['gflops']:.2f} GFLOPs"
+            notes.insert(0, text + (f", {cost['latency_ms']:.3g} ms" if "latency_ms" in cost else ""))
         if audit := rungs.audit_report():
             notes.append(
                 f"early stopping: of {audit['complete']} trials that ran on to audit it, {audit['wrong']} ended on the "
