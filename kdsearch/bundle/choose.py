@@ -38,18 +38,19 @@ def choose(frontier: Sequence[Point], best: Best, budget: str | None = None, cos
 
     points = [point for point in frontier if _within(point, budget)]
     if not points:
-        cheapest = min(frontier, key=lambda point: point["gflops"], default=None)
-        hint = f" The cheapest has {cheapest['gflops']:.3g} GFLOPs." if cheapest else " The frontier is empty."
+        name, unit = ("latency_ms", "ms") if "latency_ms" in (budget or "") else ("gflops", "GFLOPs")
+        least = min((point[name] for point in frontier), default=None)
+        hint = " The frontier is empty." if least is None else f" The cheapest has {least:.3g} {unit}."
         raise UserError(f"No student is within {budget or 'the frontier'}.{hint}")
-    name = "miou_mean" if is_confirmed(points) else "miou"
+    by = "miou_mean" if is_confirmed(points) else "miou"
     how = (
         "mean mIoU of repeats with other seeds"
-        if name == "miou_mean"
+        if by == "miou_mean"
         else "mIoU in the search, which is biased upwards: not every candidate was confirmed"
     )
     if best == "miou":
-        return max(points, key=lambda point: point[name]), how
-    return points[knee(np.array([[-point[name], point[cost]] for point in points]))], how
+        return max(points, key=lambda point: point[by]), how
+    return points[knee(np.array([[-point[by], point[cost]] for point in points]))], how
 
 
 def _within(point: Point, budget: str | None) -> bool:
