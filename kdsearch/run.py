@@ -122,7 +122,7 @@ def run(options: argparse.Namespace) -> Answer:
             max_concurrent=options.max_concurrent,
             grow_to=options.grow_to,
             confirm=not options.no_confirm,
-                latency=options.latency,
+            latency=options.latency,
         )
     )
     # A study that ended before it trained has no summary.
