@@ -21,7 +21,7 @@ EXAMPLES = (
     "run clfd                              built-in scenes: no data needed",
     "run clfd --data mfnet=/data/MFNet     your data",
     "run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50",
-    "run clfd --latency cpu:4              mIoU against milliseconds, on four threads",
+    "run clfd --latency cpu:4              mIoU against latency",
     "run clfd --resume                     go on with the latest study",
     "run clfd --resume --set 'train.lr={log: [1e-5, 1e-3]}'",
     "run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1",
