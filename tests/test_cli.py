@@ -54,7 +54,7 @@ def parsers(parser: Parser) -> Iterator[Parser]:
 PARSERS = {parser.prog: parser for parser in parsers(_parser())}
 METAVARS = {
     "SPACE", "RUN", "FILE", "DIR", "NAME", "NAME=PATH", "KEY=VALUE", "URI", "ADDR", "N", "F", "S", "METRIC<=X", "LIST",
-    "SHELL", "COMMAND", "ACTION", ("H", "W"),
+    "DEVICE", "SHELL", "COMMAND", "ACTION", ("H", "W"),
 }  # fmt: skip
 
 
