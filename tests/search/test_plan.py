@@ -13,7 +13,7 @@ from kdsearch.data.store import Store
 from kdsearch.search.plan import disk, estimate, measure, probe
 from kdsearch.search.plan.choose import draw, representatives
 from kdsearch.search.plan.measure import Measured, drawn_store, measurable
-from kdsearch.search.plan.report import duration, size
+from kdsearch.search.plan.units import duration, size
 from tests.conftest import TEACHER, config, distilled
 
 SPACE = """

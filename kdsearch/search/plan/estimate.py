@@ -129,6 +129,13 @@ def full_seconds(model: Model, config: TrialConfig, gflops: float, cached: bool 
     return config.train.epochs * model.epoch(config, gflops, cached) + TURNAROUND_S
 
 
+def seconds_alone(setting: Setting, config: TrialConfig, measured: Measured) -> float:
+    """Seconds of the training of one network that no other says anything of: the teacher's."""
+    model = Model(setting)
+    model.add(config, 0.0, measured)
+    return full_seconds(model, config, 0.0)
+
+
 def least_share(space: SearchSpace, epochs: int) -> float:
     """The share of all epochs that is trained when every rung stops all that it may."""
     search = space.search

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kdsearch.search.plan.command import Plan, Row
+from kdsearch.search.plan.summary import Plan, Row
+from kdsearch.search.plan.units import duration, size, two_digits
 from kdsearch.tracking.live import PLAIN_WIDTH
 
 
@@ -101,33 +102,13 @@ def _table(first: str) -> Table:
     return table
 
 
-def duration(seconds: float) -> str:
-    """A time in the unit in which it reads best."""
-    for limit, unit, length in ((1, "ms", 1e-3), (90, "s", 1), (5400, "min", 60), (48 * 3600, "h", 3600)):
-        if seconds < limit:
-            return f"{_round(seconds / length)} {unit}"
-    return f"{_round(seconds / 86400)} days"
-
-
-def size(count: float) -> str:
-    """Bytes in the unit in which they read best."""
-    for limit, unit, length in ((1e9, "MB", 1e6), (1e12, "GB", 1e9)):
-        if count < limit:
-            return f"{_round(count / length)} {unit}"
-    return f"{_round(count / 1e12)} TB"
-
-
-def _round(value: float) -> str:
-    return f"{value:.0f}" if value >= 20 else f"{value:.2g}"
-
-
 def _range(ends: Sequence[float]) -> str:
     low, high = (duration(end) for end in ends)
     return low if low == high else f"{low} to {high}"
 
 
 def _hours(ends: Sequence[float], scale: float) -> str:
-    low, high = (_round(end * scale / 3600) for end in ends)
+    low, high = (two_digits(end * scale / 3600) for end in ends)
     return low if low == high else f"{low} to {high}"
 
 
