@@ -1,9 +1,9 @@
 """Readers: one class a data set, behind one protocol.
 
 A reader lists the samples of its splits and reads each at its native size; `data/store.py` resizes and keeps them.
-To add one, write a class with the methods of `Reader` and register it in `READERS`. Its constructor's keyword arguments
-are the data set's `options`; one that reads files takes `path` as well. Every registered reader passes the conformance
-suite in `tests/data/conformance.py`.
+To add one, write a class with the methods of `Reader` and register it in `READERS`, or list it in those of a plug-in.
+Its constructor's keyword arguments are the data set's `options`; one that reads files takes `path` as well. Every
+registered reader passes the conformance suite in `tests/data/conformance.py`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
+from kdsearch import plugins
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.paths import is_remote, local_path
@@ -102,9 +103,12 @@ def needs_folder(name: str) -> bool:
 
 
 def _reader_class(name: str) -> Any:
-    if name not in READERS:
-        raise UserError(f"unknown data set '{name}'.{did_you_mean(name, list(READERS))}")
-    module, _, class_name = READERS[name].partition(":")
+    known = plugins.readers(READERS)
+    if name not in known:
+        raise UserError(f"unknown data set '{name}'.{did_you_mean(name, list(known))}")
+    if not isinstance(known[name], str):
+        return known[name]
+    module, _, class_name = known[name].partition(":")
     return getattr(importlib.import_module(module), class_name)
 
 

@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def registry() -> dict[str, type[Term]]:
-    """Every distillation term by name. Its `Config` validates the hyper-parameters. Imports torch."""
+    """Every distillation term by name, those of plug-ins too. Its `Config` validates the hyper-parameters.
+
+    Imports torch, and the plug-ins.
+    """
+    from kdsearch import plugins
     from kdsearch.distill.adversarial import Adversarial
     from kdsearch.distill.afdcd import AfDCD
     from kdsearch.distill.at import AT
@@ -38,9 +42,8 @@ def registry() -> dict[str, type[Term]]:
     from kdsearch.distill.stc_pair import StcPair
     from kdsearch.distill.stc_temporal_kd import StcTemporalKD
 
-    return {
-        term.name: term
-        for term in (
+    return plugins.terms(
+        (
             KD,
             DSRD,
             CLFD,
@@ -65,7 +68,7 @@ def registry() -> dict[str, type[Term]]:
             FRKDInter,
             FRKDIntra,
         )
-    }
+    )
 
 
 def build_terms(configs: Mapping[str, TermConfig], student: Shapes, teacher: Shapes, info: DatasetInfo) -> WeightedSum:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
 import traceback
@@ -88,9 +89,11 @@ class _Rank:
     def start(self, job: Job) -> dict[str, Any]:
         import torch
 
+        from kdsearch import plugins
         from kdsearch.config.trial import TrialConfig
         from kdsearch.train.trial import Trial
 
+        os.environ[plugins.VARIABLE] = job.plugins
         self.trial = None  # frees the previous student and its optimiser before the next is built
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

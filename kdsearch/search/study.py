@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from rich.markup import escape
 
-from kdsearch import models
+from kdsearch import models, plugins
 from kdsearch.config.space import SearchSpace
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
@@ -186,6 +186,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 threads=max(1, int(placement.cpus)) * (capacity.slots if is_teacher else 1),
                 maps_plan=None if planned.plan is None else planned.plan.to_json(),
                 log=str(run.log),
+                plugins=plugins.named(),
             )
 
         status: Status = "done"

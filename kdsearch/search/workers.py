@@ -52,6 +52,7 @@ class Job:
     `config` is a `TrialConfig` as JSON. `checkpoint` is written after every epoch and read first if it exists;
     `output` receives the trained student. `threads` is the number of CPU threads a rank may use. `maps_plan` says which
     maps of the teacher are cached; the first workers that need them write them, and say so in the file `log`.
+    `plugins` names the modules that terms of the configuration may come from.
     """
 
     id: str
@@ -63,6 +64,7 @@ class Job:
     threads: int = 1
     maps_plan: dict[str, Any] | None = None
     log: str = ""
+    plugins: str = ""
 
 
 class WorkerGroup:

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsearch import __version__
+from kdsearch import __version__, plugins
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.tracking.latency import AXIS
@@ -132,10 +132,12 @@ def report_page(results: Results, pictures: Overlays | None, no_pictures: str) -
 
 
 def versions() -> dict[str, str]:
-    """kdsearch, Python and the packages that results depend on."""
-    return {"kdsearch": __version__, "python": platform.python_version()} | {
+    """kdsearch, Python and the packages that results depend on; plug-ins by the names of their modules."""
+    known = {"kdsearch": __version__, "python": platform.python_version()} | {
         name: metadata.version(name) for name in PACKAGES
     }
+    modules = ", ".join(module.__name__ for module in plugins.modules(plugins.named()))
+    return known | ({"plug-ins": modules} if modules else {})
 
 
 @cache
