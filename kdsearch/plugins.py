@@ -39,9 +39,7 @@ def terms(own: Iterable[type[Term]]) -> dict[str, type[Term]]:
     for module in modules(named()):
         for term in getattr(module, "TERMS", ()):
             if not (isinstance(term, type) and issubclass(term, Term) and isinstance(getattr(term, "name", None), str)):
-                raise UserError(
-                    f"plug-in {module.__name__}: TERMS holds {term!r}; a term is a class of Term with a name."
-                )
+                raise UserError(f"plug-in {module.__name__}: TERMS holds {term!r}, no class of Term with a name.")
             _add(found, term.name, term, module)
     return found
 
