@@ -6,8 +6,8 @@ The language of a block says what is checked, an HTML comment on the line before
 - `yaml` is a search space, or sections of one, and loads.
 - `console`, `sh`, or no language: commands. Those of kdsearch pass its argument parser, and spaces that they name load.
   `<!-- run -->` runs them as well; `<!-- run slow: ARGUMENTS -->` does so with ARGUMENTS added, in a slow test.
-- `text` is what a command printed: `<!-- output -->` of the commands run before it, line by line, or `<!-- sample -->` of
-  a longer run, which nothing checks.
+- `text` is what was printed: `<!-- output -->` by the blocks run before it, line by line, or `<!-- sample -->` by a
+  longer run, which nothing checks.
 - `<!-- file: NAME -->` writes a block to the page's folder (a `.yaml` with a `name` is loaded as a space too), and
   `<!-- from: PATH -->` says that it stands word for word in a file of the repository.
 

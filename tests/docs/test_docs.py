@@ -24,6 +24,7 @@ from kdsearch.config.shipped import shipped_spaces
 from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.yaml_tree import Tree, dump_yaml, parse_yaml
 from kdsearch.data.store import Store
+from kdsearch.errors import UserError
 from kdsearch.requested import parse_data, requested_space
 from tests.bundle_cases import run_folder, student_folder
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks, commands, prose
@@ -36,8 +37,8 @@ student: {arch: fpn, encoder: resnet18}
 """
 """What sections of a space are laid over to make a whole one."""
 OTHERS = {
-    "cd", "curl", "docker", "export", "git", "helm", "kubectl", "make", "mkdir", "mlflow", "pip", "pytest", "ray", "sbatch",
-    "source", "cluster/study.sh", "openssl", "kdsearch-study",
+    "cd", "cluster/study.sh", "docker", "export", "git", "helm", "kubectl", "make", "mlflow", "pip", "ray", "sbatch",
+    "source",
 }  # fmt: skip
 """Programs whose commands are not checked here."""
 MODULES = {"kdsearch.run": run_module, "kdsearch.export": export_module}
@@ -221,6 +222,34 @@ def test_blocks_that_train(page: Path, folder: Path) -> None:
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```rust\n```\n",
+        "```text\nout\n```\n",
+        "<!-- skip -->\n```console\nls\n```\n",
+        "```yaml\na: b\n",
+        "- x\n  ```\n  y\n  ```\n",
+    ],
+)
+def test_a_block_that_nothing_checks_is_an_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(text)
+    with pytest.raises(ValueError, match=r"page\.md"):
+        blocks(tmp_path / "page.md")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "kdsearch run clfd --trails 3", "python -m kdsearch.run clfd --set train.epoch=3", "kdsearch spaces shw clfd",
+        "ray job submit -- python -m kdsearch.run clfdd.yaml", "kdsaerch run clfd", "python examples/gone.py",
+    ],
+)  # fmt: skip
+def test_a_command_that_is_wrong_is_found(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises((AssertionError, UserError)):
+        check_command(command, monkeypatch)
 
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -1,0 +1,47 @@
+"""The term of docs/term.md and the reader of docs/data.md pass the suites that those of kdsearch pass."""
+
+from __future__ import annotations
+
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from examples.term import test_zscore_kd
+from kdsearch import plugins
+from kdsearch.data.reader import Reader
+from tests.data.conformance import ReaderConformance
+from tests.docs.blocks import REPOSITORY, blocks
+
+
+class TestTerm(test_zscore_kd.TestConformance):
+    @pytest.fixture(autouse=True)
+    def _named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv(plugins.VARIABLE, "examples.term.zscore_kd")
+
+    def test_is_the_published_formula(self) -> None:
+        test_zscore_kd.test_is_the_published_formula()
+
+    def test_scale_and_shift_of_the_logits_do_not_matter(self) -> None:
+        test_zscore_kd.test_scale_and_shift_of_the_logits_do_not_matter()
+
+    def test_a_pixel_of_equal_logits_has_a_gradient(self) -> None:
+        test_zscore_kd.test_a_pixel_of_equal_logits_has_a_gradient()
+
+
+class TestReader(ReaderConformance):
+    @pytest.fixture
+    def open_again(self, tmp_path: Path) -> Callable[[], Reader]:
+        page = REPOSITORY / "docs" / "data.md"
+        code = next(block.text for block in blocks(page) if block.argument == "my_reader.py")
+        (tmp_path / "my_reader.py").write_text(code)
+        reader = runpy.run_path(str(tmp_path / "my_reader.py"))["READERS"]["npz"]
+        rng = np.random.default_rng(0)
+        for split in ("train", "val"):
+            (tmp_path / split).mkdir()
+            for number in range(3):
+                image, label = rng.integers(0, 256, (8, 12, 3), np.uint8), rng.integers(0, 2, (8, 12)).astype(np.uint8)
+                np.savez(tmp_path / split / f"{split}{number}.npz", image=image, label=label)
+        return lambda: reader(tmp_path)
