@@ -218,7 +218,7 @@ def test_blocks_that_train(page: Path, folder: Path) -> None:
             path = os.pathsep.join([str(REPOSITORY), inherited.get("PYTHONPATH", "")])
             ours = {"PYTHONPATH": path, "RAY_worker_niceness": "0"}
             done = subprocess.run(
-                [sys.executable, *arguments], env=inherited | ours | environment, text=True, timeout=300,
+                [sys.executable, *arguments], env=inherited | ours | environment, text=True, timeout=600,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
             )  # fmt: skip
             assert done.returncode == 0, done.stdout
