@@ -10,6 +10,7 @@ import torch
 from kdsearch.cli import main
 from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.data.store import Store
+from kdsearch.errors import UserError
 from kdsearch.search.plan import disk, estimate, measure, probe
 from kdsearch.search.plan.choose import draw, representatives
 from kdsearch.search.plan.measure import Measured, drawn_store, measurable
@@ -56,6 +57,20 @@ def test_what_is_measured_holds_every_student_and_every_set_of_terms(space: Sear
                                                                            frozenset()}  # fmt: skip
     assert {sample.trial.student.encoder for _, sample, _ in chosen} == {"tu-mobilenetv3_small_050", "mobilenet_v2",
                                                                          "resnet18"}  # fmt: skip
+
+
+def test_bounds_on_what_trials_report_are_left_for_the_study(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPACE)
+    bound = load_space(tmp_path / "tiny.yaml", overrides=['search.constraints={"val/iou/person": ">= 0.5"}'])
+    assert len(draw(bound, gflops)) == 201
+
+
+def test_a_space_none_of_whose_trials_can_be_built_is_refused_with_the_reason(space: SearchSpace) -> None:
+    def refuse(trial: object) -> dict[str, float]:
+        raise UserError("it needs a thermal channel")
+
+    with pytest.raises(UserError, match="can be trained: it needs a thermal channel"):
+        draw(space, refuse)
 
 
 def setting(slots: int = 2, ranks: int = 1, gpus: float = 0.0) -> estimate.Setting:

@@ -18,25 +18,30 @@ SAMPLES = 200
 
 
 def draw(space: SearchSpace, gflops: Callable[[TrialConfig], dict[str, float]]) -> list[tuple[Sample, float]]:
-    """The default and random samples of the space with their GFLOPs, those alone that keep its constraints.
+    """The default and random samples of the space with their GFLOPs, those alone that keep its constraints on costs.
 
-    `gflops` gives a student's static costs. Raises `UserError` when no sample keeps the constraints.
+    `gflops` gives a student's static costs. Raises `UserError` when no sample can be built and keeps the constraints.
     """
     rng = np.random.default_rng(space.search.seed)
     samples = [space.default(), *(space.sample(lambda _, domain: _any(domain, rng)) for _ in range(SAMPLES))]
+    bounds = space.search.constraints
     found = []
+    unfit = []
     for sample in samples:
         try:
             cost = gflops(sample.trial)
-        except UserError:
-            continue  # it cannot run at this size: told to the sampler, never trained
+        except UserError as error:
+            unfit.append(str(error))  # told to the sampler, never trained
+            continue
         # Of bounds on what only training, or the target device, tells, nothing is known here.
-        if all(violation <= 0 for violation in violations(space.search.constraints, cost).values()):
+        if all(violation <= 0 for violation in violations(bounds, cost).values()):
             found.append((sample, cost["gflops"]))
+    if len(unfit) == len(samples):
+        raise UserError(f"none of {len(samples)} trials drawn from {space.name} can be trained: {unfit[0]}")
     if not found:
         raise UserError(
             f"none of {len(samples)} trials drawn from {space.name} keeps its constraints "
-            f"({', '.join(f'{name} {bound}' for name, bound in space.search.constraints.items())}); loosen them."
+            f"({', '.join(f'{name} {bound}' for name, bound in bounds.items())}); loosen them."
         )
     return found
 
