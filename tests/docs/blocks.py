@@ -28,7 +28,7 @@ _BLOCK = re.compile(
     re.M | re.S,
 )
 _KINDS = {"python": "python", "yaml": "space", "console": "commands", "sh": "commands", "": "commands"}
-_NOTES = {"run": "run", "output": "output", "sample": "sample", "parse": "commands"}
+_NOTES = {"run": "run", "output": "output", "sample": "sample"}
 
 
 @dataclass(frozen=True)
