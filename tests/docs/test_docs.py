@@ -64,13 +64,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def parsed(arguments: list[str], main: Any, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
     """What `main` makes of its arguments, without doing it; fails with the parser's words when it refuses them."""
-    real = argparse.ArgumentParser.parse_args
 
-    def parse_args(parser: argparse.ArgumentParser, *given: Any) -> None:
-        raise ParsedError(real(parser, *given))
+    def stop(options: argparse.Namespace) -> None:
+        raise ParsedError(options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+        patch.setattr(cli, "_carry_out", stop)
         with pytest.raises((ParsedError, SystemExit)) as raised:
             main(arguments)
     assert isinstance(raised.value, ParsedError) or raised.value.code == 0, f"refused: {shlex.join(arguments)}"
