@@ -46,11 +46,13 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(address=target, log_to_driver=False, logging_level="error")
         else:
             ray.init(address="local", log_to_driver=False, logging_level="error", include_dashboard=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"No Ray cluster answers at {target or 'this machine'} ({_last_line(error)}); check --address, "
-            "or leave it out to start Ray here."
-        ) from error
+    except Exception as error:
+        if target:
+            message = f"No Ray cluster answers at {target}"
+            remedy = "check --address, or leave it out to start Ray here"
+        else:
+            message, remedy = "Ray could not be started here", "try again, perhaps with less running on this machine"
+        raise UserError(f"{message} ({_last_line(error)}); {remedy}.") from error
     if not target:
         # With several local clusters on a machine, Ray's helper actors must be told which one is theirs.
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address

@@ -170,7 +170,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             confirm=request.confirm,
             listeners=[tables, tracker, view],
         )
-        view.begin(capacity.slots)
+        view.begin(capacity.slots, record.all())
         from kdsearch.search.tune import train_all
 
         def job_of(record: Record) -> Job:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal
@@ -87,8 +87,10 @@ class LiveView:
             task = bar.add_task(label)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    def begin(self, slots: int) -> None:
+    def begin(self, slots: int, records: Sequence[Record] = ()) -> None:
+        """Trials may start, `slots` at a time; `records` are those that an earlier driver has trained."""
         self.slots = slots
+        self.records |= {r.id: r for r in records if r.state not in ("RUNNING", "INFEASIBLE") and not r.origin}
         self.say(f"{self.space.search.trials} trials, {slots} at a time")
         if self.console.is_terminal:
             self._live = Live(

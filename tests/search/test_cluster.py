@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,16 @@ import pytest
 from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.search import cluster
-from kdsearch.search.cluster import GROUP_MEMORY, Node, check_batches, check_fits, place, slots, trials_that_fit
+from kdsearch.search.cluster import (
+    GROUP_MEMORY,
+    Node,
+    check_batches,
+    check_fits,
+    connected,
+    place,
+    slots,
+    trials_that_fit,
+)
 from kdsearch.search.workers import Placement
 from tests.search.conftest import SPACE
 
@@ -108,3 +118,19 @@ def test_batch_sizes_divide_over_the_ranks_before_anything_starts(tmp_path: Path
         check_batches(space(tmp_path, "batch_size: {int: [4, 9]}"), 2)
     with pytest.raises(UserError, match=r"^teacher.train.batch_size 8 does not divide over 16"):
         check_batches(space(tmp_path, "batch_size: 16"), 16)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [(None, "Ray could not be started here (timed out during startup); try again"), ("auto", "No Ray cluster answers")],
+)
+def test_a_ray_that_does_not_start_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, address: str | None, sentence: str
+) -> None:
+    def slow(**options: Any) -> None:
+        raise Exception("the node\ntimed out during startup")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr("ray.init", slow)
+    with pytest.raises(UserError, match=re.escape(sentence)), connected(address):
+        pass

@@ -92,6 +92,17 @@ def test_the_result_says_what_other_seeds_gave(
     ]
 
 
+def test_a_study_that_goes_on_counts_what_it_has(
+    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    had = [record(space, i, state, 9, 0.3) for i, state in enumerate(("COMPLETE", "PRUNED", "INFEASIBLE", "RUNNING"))]
+    had[0].origin = "another study"
+    with LiveView(space, run) as view:
+        view.begin(2, had)
+        view.ended(had[1])
+    assert "(1/14 trials" in capfd.readouterr().out
+
+
 def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: SearchSpace, run: RunFolder) -> None:
     view = LiveView(space, run)
     view.console = Console(width=100, height=20, force_terminal=True, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
