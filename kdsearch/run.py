@@ -100,7 +100,8 @@ def run(options: argparse.Namespace) -> Answer:
 
     ensure_torchvision()
     from kdsearch.requested import parse_data
-    from kdsearch.search.study import Request, run_study
+    from kdsearch.search.request import Request
+    from kdsearch.search.study import run_study
 
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     ended = run_study(

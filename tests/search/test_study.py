@@ -11,7 +11,9 @@ import pytest
 from kdsearch.errors import UserError
 from kdsearch.run_folder import RunFolder
 from kdsearch.search import study
-from kdsearch.search.study import Interrupted, Request, _interruptible, run_study
+from kdsearch.search.interruption import Interrupted, interruptible
+from kdsearch.search.request import Request
+from kdsearch.search.study import run_study
 
 
 @pytest.mark.parametrize("began", [False, True])
@@ -44,10 +46,10 @@ def test_an_interruption_that_comes_out_of_compiled_code_as_something_else_is_st
             raise SystemError("returned a result with an exception set") from error
 
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Interrupted), _interruptible():
+    with pytest.raises(Interrupted), interruptible():
         compiled()
     assert signal.getsignal(signal.SIGTERM) is before
-    with pytest.raises(SystemError), _interruptible():
+    with pytest.raises(SystemError), interruptible():
         raise SystemError("no signal came")
 
 
