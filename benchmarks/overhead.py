@@ -1,13 +1,14 @@
 """What the driver of a study costs: CPU seconds and time of trials that do no work, with 8 out at a time.
 
-    python benchmarks/overhead.py [--trials 1000] [--tune] [--bounded] [--profile]
+    python benchmarks/overhead.py [--trials 1000] [--limit 300] [--rows "bare Optuna"] [--bounded] [--profile]
 
-One after the other, in one run: kdsearch's driver (agenda, journal, tables, MLflow in SQLite; each trial reports one
-epoch of 16 metrics) without Ray, its parts alone, and bare Optuna with a journal file and the same parameters, which
-ask and tell does not make slower by what a study also has to do. With `--tune` the same trials go through Ray Tune with
-a trainable that does nothing, beside bare Tune with `reuse_actors`. CPU is that of the driver process, all its threads.
-`--bounded` measures what it costs the search to look at a bounded part of its history. `--profile` prints where the
-driver's time goes. GFLOPs come from a formula: the real ones are computed once for each student.
+One after the other, in one run: kdsearch on Ray Tune (agenda, journal, tables, MLflow in SQLite; each trial reports one
+epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's driver
+without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does not make
+slower by what a study also has to do. CPU is that of the driver process, all its threads. `--limit` ends a row after so
+many seconds, and the table says how far it came. `--bounded` measures what it costs the search to look at a part of its
+history. `--profile` prints where the driver's time goes. GFLOPs come from a formula: the real ones are computed once
+for each student.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import pstats
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,46 +77,60 @@ def metrics_of(config: TrialConfig) -> dict[str, float]:
     }
 
 
+class TimeUpError(Exception):
+    """A row has had its time."""
+
+
 class Clock:
     """CPU time (of this process, its threads included) and wall time of the trials between marks."""
 
-    def __init__(self, marks: Iterable[int]) -> None:
-        self.marks = set(marks)
+    def __init__(self, marks: Iterable[int], limit_s: float) -> None:
+        self.marks, self.limit_s = set(marks), limit_s
         self.rows: dict[int, tuple[float, float]] = {}
+        self.start()
+
+    def start(self) -> None:
         self.begin = self.last = (0, time.process_time(), time.perf_counter())
 
     def count(self, n: int) -> None:
         """`n` trials are over. At a mark, keep the CPU and wall time of each trial since the mark before."""
-        if n in self.marks:
+        if self.is_mark(n):
             now = (n, time.process_time(), time.perf_counter())
             trials = n - self.last[0]
             self.rows[n] = ((now[1] - self.last[1]) / trials, (now[2] - self.last[2]) / trials)
             self.last = now
             print(f"  {n}: {self.rows[n][0] * 1000:.1f} ms CPU, {self.rows[n][1] * 1000:.1f} ms", flush=True)
+            if n not in self.marks:
+                raise TimeUpError
+
+    def is_mark(self, n: int) -> bool:
+        return n in self.marks or time.perf_counter() > self.begin[2] + self.limit_s
 
 
-def study(folder: Path, space: SearchSpace, with_tracker: bool) -> tuple[Agenda, StudyRecord, Tables, Tracker | None]:
-    run = RunFolder(folder)
-    run.create()
-    write_text(run.space, space.to_yaml())  # the pages of a study are made from its folder
-    record = StudyRecord(run.journal, space, cost_of)
-    search = space.search
-    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
-    tables = Tables(space, run, record, dict, rungs)
-    listeners: list[Any] = [tables]
-    tracker = None
-    if with_tracker:
-        store: Any = SimpleNamespace(path=folder, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
-        tracker = Tracker(None, space, run, store, print).__enter__()
-        listeners.append(tracker)
-    return Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record, tables, tracker
+@contextmanager
+def study(space: SearchSpace, with_tracker: bool) -> Iterator[tuple[Agenda, StudyRecord, Tracker | None]]:
+    """All that a study's driver holds, in a folder for the time."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        run = RunFolder(Path(name) / "run")
+        run.create()
+        write_text(run.space, space.to_yaml())  # the pages of a study are made from its folder
+        record = StudyRecord(run.journal, space, cost_of)
+        stack.callback(record.close)
+        search = space.search
+        rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+        listeners: list[Any] = [Tables(space, run, record, dict, rungs)]
+        tracker = None
+        if with_tracker:
+            store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
+            tracker = stack.enter_context(Tracker(None, space, run, store, print))
+            listeners.append(tracker)
+        yield Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record, tracker
 
 
-def driver(trials: int, marks: Iterable[int], sampler: str, with_tracker: bool) -> Clock:
+def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
     """kdsearch without Ray: as many trials as there are slots are out, the oldest ends first."""
-    with tempfile.TemporaryDirectory() as name:
-        agenda, record, tables, tracker = study(Path(name) / "run", space_of(sampler, trials), with_tracker)
-        clock = Clock(marks)
+    with study(space_of(sampler, trials), with_tracker) as (agenda, _, tracker):
+        clock.start()
         out: deque[Record] = deque()
         over = 0
         while True:
@@ -126,14 +142,9 @@ def driver(trials: int, marks: Iterable[int], sampler: str, with_tracker: bool) 
             agenda.heard(trial.id, 1, metrics_of(trial.config))
             agenda.ended(trial.id, None)
             over += 1
-            if tracker is not None and over in clock.marks:
+            if tracker is not None and clock.is_mark(over):
                 _drain(tracker)
             clock.count(over)
-        tables.write("done")
-        if tracker is not None:
-            tracker.__exit__(None, None, None)
-        record.close()
-    return clock
 
 
 def _drain(tracker: Tracker) -> None:
@@ -142,7 +153,7 @@ def _drain(tracker: Tracker) -> None:
         time.sleep(0.02)
 
 
-def bare_optuna(trials: int, marks: Iterable[int], in_memory: bool = False) -> Clock:
+def bare_optuna(trials: int, clock: Clock, in_memory: bool = False) -> None:
     """The same parameters asked and the same values told, TPE as it comes, journal file as it comes."""
     with tempfile.TemporaryDirectory() as name:
         storage: Any = None
@@ -152,7 +163,7 @@ def bare_optuna(trials: int, marks: Iterable[int], in_memory: bool = False) -> C
         sampler = optuna.samplers.TPESampler(seed=0)
         bare = optuna.create_study(storage=storage, directions=["maximize", "minimize"], sampler=sampler)
         space = space_of("tpe", trials)
-        clock = Clock(marks)
+        clock.start()
         out: deque[tuple[optuna.Trial, TrialConfig]] = deque()
         for over in range(1, trials + 1):
             while len(out) < SLOTS:
@@ -161,7 +172,6 @@ def bare_optuna(trials: int, marks: Iterable[int], in_memory: bool = False) -> C
             trial, config = out.popleft()
             bare.tell(trial, [miou_of(config), cost_of(config)["gflops"]])
             clock.count(over)
-    return clock
 
 
 class NoWork(tune.Trainable):  # type: ignore[misc]
@@ -188,27 +198,23 @@ class Ticks(tune.Callback):  # type: ignore[misc]
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self.over += 1
-        self.clock.count(self.over)
+        with suppress(TimeUpError):  # Tune has the same limit
+            self.clock.count(self.over)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-def kdsearch_on_tune(trials: int, marks: Iterable[int]) -> Clock:
+def kdsearch_on_tune(trials: int, clock: Clock) -> None:
     from kdsearch.search.tune import train_all
     from kdsearch.search.workers import Placement
 
-    with tempfile.TemporaryDirectory() as name:
-        agenda, record, tables, tracker = study(Path(name) / "run", space_of("tpe", trials), True)
-        clock = Clock(marks)
+    with study(space_of("tpe", trials), True) as (agenda, _, tracker):
+        clock.start()
+        assert tracker is not None
         agenda.listeners.append(_Counting(clock, tracker))  # type: ignore[arg-type]
         job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
         train_all(agenda, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Limits(900), trainable=NoWork)
-        tables.write("done")
-        assert tracker is not None
-        tracker.__exit__(None, None, None)
-        record.close()
-    return clock
 
 
 class _Counting:
@@ -219,7 +225,7 @@ class _Counting:
 
     def ended(self, record: Record) -> None:
         self.over += 1
-        if self.over in self.clock.marks:
+        if self.clock.is_mark(self.over):
             _drain(self.tracker)
         self.clock.count(self.over)
 
@@ -227,19 +233,20 @@ class _Counting:
         return lambda *arguments: None
 
 
-def bare_tune(trials: int, marks: Iterable[int]) -> Clock:
-    clock = Clock(marks)
+def bare_tune(trials: int, clock: Clock) -> None:
+    clock.start()
     with tempfile.TemporaryDirectory() as name:
         tune.Tuner(
             tune.with_resources(NoWork, {"node:__internal_head__": 0.0001}),
             param_space={"x": tune.uniform(0, 1)},
-            tune_config=tune.TuneConfig(num_samples=trials, reuse_actors=True, max_concurrent_trials=SLOTS),
+            tune_config=tune.TuneConfig(
+                num_samples=trials, reuse_actors=True, max_concurrent_trials=SLOTS, time_budget_s=clock.limit_s
+            ),
             run_config=tune.RunConfig(
                 storage_path=name, verbose=0, callbacks=[Ticks(clock)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()  # fmt: skip
-    return clock
 
 
 def bounded(trials: int, seeds: int) -> None:
@@ -277,21 +284,35 @@ def bounded(trials: int, seeds: int) -> None:
 
 
 def table(rows: dict[str, Clock], marks: list[int]) -> None:
+    """One row a driver; a span that was cut off says after how many trials."""
     print(f"\nCPU ms of the driver a trial (wall ms a trial), {SLOTS} out at a time\n")
-    spans = [f"{a + 1} to {b}" for a, b in zip([0, *marks], marks, strict=False)]
-    print(f"| | {' | '.join(f'trials {span}' for span in spans)} |\n|---|{'---|' * len(marks)}")
+    spans = list(zip([0, *marks], marks, strict=False))
+    print(f"| | {' | '.join(f'trials {a + 1} to {b}' for a, b in spans)} | seconds |\n|---|{'---|' * (len(marks) + 1)}")
     for name, clock in rows.items():
-        cells = [
-            f"{clock.rows[n][0] * 1000:.1f} ({clock.rows[n][1] * 1000:.1f})" if n in clock.rows else "-" for n in marks
-        ]
-        print(f"| {name} | {' | '.join(cells)} |")
+        cells = []
+        for a, b in spans:
+            n = max((n for n in clock.rows if a < n <= b), default=None)
+            until = f", to {n}" if n != b else ""
+            cells.append("-" if n is None else f"{clock.rows[n][0] * 1e3:.1f} ({clock.rows[n][1] * 1e3:.1f}){until}")
+        print(f"| {name} | {' | '.join(cells)} | {clock.last[2] - clock.begin[2]:.0f} |")
+
+
+ROWS: dict[str, Callable[[int, Clock], None]] = {
+    "kdsearch on Ray Tune: journal, tables, MLflow, TPE": kdsearch_on_tune,
+    "bare Ray Tune: random draws, reuse_actors": bare_tune,
+    "kdsearch without Ray": partial(driver, sampler="tpe", with_tracker=True),
+    "the same without MLflow": partial(driver, sampler="tpe", with_tracker=False),
+    "the same with random draws": partial(driver, sampler="random", with_tracker=False),
+    "bare Optuna: journal file, TPE": bare_optuna,
+    "bare Optuna: in memory, TPE": partial(bare_optuna, in_memory=True),
+}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--tune", action="store_true", help="through Ray Tune too, beside bare Tune")
-    parser.add_argument("--only-driver", action="store_true", help="kdsearch's driver alone")
+    parser.add_argument("--limit", type=float, default=600, help="seconds for each row")
+    parser.add_argument("--rows", nargs="+", default=[""], help="only rows whose names hold one of these")
     parser.add_argument("--bounded", action="store_true", help="what a bounded history costs the search")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--profile", action="store_true")
@@ -305,30 +326,18 @@ def main() -> None:
         return
     if options.profile:
         with cProfile.Profile() as profile:
-            driver(n, marks, "tpe", True)
+            driver(n, Clock(marks, options.limit), "tpe", True)
         pstats.Stats(profile).sort_stats("cumulative").print_stats(55)
         return
-    rows: dict[str, Clock] = {}
-    runs: dict[str, Callable[[], Clock]] = {
-        "kdsearch: journal, tables, MLflow, TPE": lambda: driver(n, marks, "tpe", True),
-        "the same without MLflow": lambda: driver(n, marks, "tpe", False),
-        "the same with random draws": lambda: driver(n, marks, "random", False),
-        "bare Optuna: journal file, TPE": lambda: bare_optuna(n, marks),
-        "bare Optuna: in memory, TPE": lambda: bare_optuna(n, marks, in_memory=True),
-    }
-    if options.only_driver:
-        runs = dict(list(runs.items())[:3])
-    if options.tune:
-        runs = {
-            "kdsearch on Ray Tune": lambda: kdsearch_on_tune(n, marks),
-            "bare Ray Tune, random draws, reuse_actors": lambda: bare_tune(n, marks),
-            **dict(list(runs.items())[:1]),
-        }
-    with connected(None) if options.tune else nullcontext():
-        for name, run in runs.items():
+    clocks: dict[str, Clock] = {}
+    wanted = {name: row for name, row in ROWS.items() if any(part in name for part in options.rows)}
+    with connected(None) if any("Ray Tune" in name for name in wanted) else nullcontext():
+        for name, row in wanted.items():
             print(name, flush=True)
-            rows[name] = run()
-    table(rows, marks)
+            clocks[name] = Clock(marks, options.limit)
+            with suppress(TimeUpError):
+                row(n, clocks[name])
+    table(clocks, marks)
 
 
 if __name__ == "__main__":

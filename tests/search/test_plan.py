@@ -31,7 +31,7 @@ distill:
     - {at: {tap: c3}}
     - null
 train: {epochs: 9, batch_size: 4}
-search: {trials: 6, rungs: [3], reduction: 2}
+search: {trials: 6, rungs: [3], stop: pareto, reduction: 2}
 confirm: {seeds: 2}
 """
 
@@ -120,6 +120,13 @@ def test_stages_add_up_and_early_stopping_is_a_range(space: SearchSpace) -> None
     alone = 9 * 45 + estimate.TURNAROUND_S
     assert confirm.trainings == 2 * 5 * 2
     assert confirm.slot_s[0] == pytest.approx(5 * 2 * (full + alone))
+
+
+def test_a_forecast_may_stop_all_but_the_first(tmp_path: Path) -> None:
+    for trials, share in ((6, 1.0), (20, (8 + 12 / 3) / 20)):
+        text = SPACE.replace("trials: 6, rungs: [3], stop: pareto, reduction: 2", f"trials: {trials}, rungs: [3, 6]")
+        (tmp_path / "tiny.yaml").write_text(text)
+        assert estimate.least_share(load_space(tmp_path / "tiny.yaml"), 9) == pytest.approx(share)
 
 
 def test_measuring_needs_no_weights_and_no_cache() -> None:

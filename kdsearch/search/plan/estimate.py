@@ -11,6 +11,7 @@ import numpy as np
 from kdsearch.config.space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.search.plan.measure import Measured, student_key
+from kdsearch.search.rungs import LEAST_COMPLETE
 
 TURNAROUND_S = 0.3
 """From one trial of a worker group to its next; see benchmarks/results/trial_turnaround.md."""
@@ -137,9 +138,15 @@ def seconds_alone(setting: Setting, config: TrialConfig, measured: Measured) -> 
 
 
 def least_share(space: SearchSpace, epochs: int) -> float:
-    """The share of all epochs that is trained when every rung stops all that it may."""
+    """The share of all epochs that is trained when every rung stops all that it may.
+
+    A forecast needs some complete trials, and may then stop all others at their first rung.
+    """
     search = space.search
     rungs = [] if search.stop == "none" else [rung for rung in search.rungs if rung < epochs]
+    if search.stop == "forecast" and rungs:
+        complete = min(LEAST_COMPLETE, search.trials)
+        return (complete + (search.trials - complete) * rungs[0] / epochs) / search.trials
     trained, share, before = 0.0, 1.0, 0
     for rung in (*rungs, epochs):
         trained += share * (rung - before)
