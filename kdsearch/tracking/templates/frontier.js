@@ -270,7 +270,9 @@
         make(svg, "text", { x: at(i) + (last ? -6 : 6), y: y + 4, "text-anchor": last ? "end" : "start", class: "name", "pointer-events": "none", stroke: "var(--back)", "stroke-width": 3, "paint-order": "stroke" }, label.length > 22 ? label.slice(0, 21) + "…" : label);
       }
     });
-    make(place, "p", { class: "note" }, "The six settings that matter most for mIoU and the frontier, then cost and mIoU; orange: the frontier.");
+    make(place, "p", { class: "note" }, 
+      (Object.keys(data.importance).length ? "The settings that matter most for mIoU and the frontier" : "The first settings that differ")
+      + " (six at most), then cost and mIoU; orange: the frontier.");
   }
 
   // ---- all trials
