@@ -15,7 +15,7 @@ import math
 import multiprocessing
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,18 +215,36 @@ def landscape_and_best(name: str, variant: int) -> tuple[Land, float]:
     return land, volume(land, land.best())
 
 
-def run(job: tuple[str, str, int, int]) -> tuple[str, str, list[float]]:
-    """Simulate one method on one variant of a landscape: the method, the landscape, the volume at each budget."""
-    name, landscape, variant, seed = job
+def run(job: tuple[str, str, int]) -> tuple[str, str, int, list[float]]:
+    """Simulate one method on the variant of a landscape that the seed names: the job, and the volume at each budget."""
+    name, landscape, seed = job
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    land, whole = landscape_and_best(landscape, variant)
+    land, whole = landscape_and_best(landscape, seed)
     completed = simulate(METHODS[name](land, seed), land, SLOTS, max(BUDGETS) * land.epochs)
     reached = []
     for budget in BUDGETS:
         within = [c.record for c in completed if c.epochs <= budget * land.epochs]
         reached.append(volume(land, np.array([[land.end(r), r.cost["gflops"]] for r in within])) / whole)
-    return name, landscape, reached
+    return name, landscape, seed, reached
+
+
+def mean_and_spread(values: Sequence[float]) -> str:
+    """Mean and standard deviation."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.3f} ± {spread:.3f}"
+
+
+def mean_and_error(differences: Sequence[float]) -> str:
+    """Mean and its standard error."""
+    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    return f"{statistics.mean(differences):+.4f} ± {error:.4f}"
+
+
+def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """A markdown table, its rows by their names."""
+    head = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    return "\n".join([*head, *(f"| {name} | " + " | ".join(cells) + " |" for name, cells in rows.items())])
 
 
 def main() -> None:
@@ -239,29 +257,30 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the table to this file")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    jobs = [(name, land, seed, seed) for seed in seeds for land in options.landscapes for name in options.methods]
-    reached: dict[tuple[str, str], list[list[float]]] = {}
+    jobs = [(name, land, seed) for seed in seeds for land in options.landscapes for name in options.methods]
+    reached: dict[tuple[str, str, int], list[float]] = {}
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for name, land, volumes in pool.imap_unordered(run, jobs):
-            reached.setdefault((name, land), []).append(volumes)
-            print(land, name, [f"{volume:.4f}" for volume in volumes], flush=True)
+        for name, land, seed, volumes in pool.imap_unordered(run, jobs):
+            reached[name, land, seed] = volumes
+            print(land, name, seed, [f"{volume:.4f}" for volume in volumes], flush=True)
     columns = [(land, i) for land in options.landscapes for i in range(len(BUDGETS))]
-    lines = [
-        HEADER.format(seeds=options.seeds, slots=SLOTS, first=options.first_seed),
-        "| | " + " | ".join(f"{land}, {BUDGETS[i]}" for land, i in columns) + " |",
-        "|---|" + "---|" * len(columns),
-    ]
-    for name in options.methods:
-        cells = []
-        for land, i in columns:
-            values = [volumes[i] for volumes in reached[name, land]]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.3f} ± {spread:.3f}")
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    table = "\n".join(lines)
-    print(table)
+    titles = [f"{land}, {BUDGETS[i]}" for land, i in columns]
+
+    def each(name: str, land: str, i: int) -> list[float]:
+        return [reached[name, land, seed][i] for seed in seeds]
+
+    def ahead(name: str, land: str, i: int) -> list[float]:
+        return [own - other for own, other in zip(each("kdsearch", land, i), each(name, land, i), strict=True)]
+
+    text = HEADER.format(seeds=options.seeds, slots=SLOTS, first=options.first_seed) + "\n"
+    text += table(titles, {name: [mean_and_spread(each(name, *at)) for at in columns] for name in options.methods})
+    if "kdsearch" in options.methods and len(options.methods) > 1:
+        others = [name for name in options.methods if name != "kdsearch"]
+        text += "\n\n" + PAIRED + "\n"
+        text += table(titles, {name: [mean_and_error(ahead(name, *at)) for at in columns] for name in others})
+    print(text)
     if options.out:
-        options.out.write_text(table + "\n")
+        options.out.write_text(text + "\n")
 
 
 HEADER = """# Search methods on simulated studies
@@ -273,6 +292,9 @@ frontier; mean and standard deviation over {seeds} seeds, each on a variant of t
 asynchronous slots. `parametric`: formulas over real students' GFLOPs, see `benchmarks/parametric.py`. `camvid`: a
 Gaussian process through the curves of a study on CamVid, see `benchmarks/landscapes/camvid.yaml`. All methods start
 with the space's defaults. `TPE + ASHA on mIoU` has kdsearch's rungs, Ray's scheduler those that it comes with.
+"""
+
+PAIRED = """How far kdsearch is ahead: mean difference on the same variants of the landscape, and its standard error.
 """
 
 
