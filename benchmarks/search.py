@@ -5,7 +5,8 @@
 Every method trains on 8 asynchronous slots under a fake clock until all its trials together have had as many epochs as
 40, and 120, whole trainings. What counts then are the trials that were completed, each with the mIoU that its
 configuration reaches at its last epoch without the noise of a seed, whatever the method had observed. The number is the
-volume that they dominate over the volume that the landscape's best known frontier dominates.
+volume that they dominate over the volume that the landscape's best known frontier dominates. Methods with the same seed
+search the same variant of a landscape, so a second table has the mean of their differences.
 """
 
 from __future__ import annotations
