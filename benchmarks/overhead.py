@@ -17,6 +17,7 @@ import argparse
 import cProfile
 import logging
 import math
+import os
 import pstats
 import tempfile
 import time
@@ -46,6 +47,8 @@ from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.tables import Tables
 
 SLOTS = 8
+START_S = 25.0
+"""Seconds in which the processes of all slots start."""
 CLASSES = 9
 
 
@@ -175,9 +178,15 @@ def bare_optuna(trials: int, clock: Clock, in_memory: bool = False) -> None:
 
 
 class NoWork(tune.Trainable):  # type: ignore[misc]
-    """Answers each step at once with the metrics that its config holds."""
+    """Answers each step at once with the metrics that its config holds.
+
+    The first step of an actor takes until the actors of all slots have started, as real work does. Without that Tune
+    gives a trial whose actor is still starting the actor of one that is over, and stops the new one: it would start
+    processes throughout, with and without kdsearch.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
+        self.wait_s = START_S
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -185,6 +194,8 @@ class NoWork(tune.Trainable):  # type: ignore[misc]
         return True
 
     def step(self) -> dict[str, Any]:
+        time.sleep(self.wait_s)
+        self.wait_s = 0.0
         return {"epoch": 1, "done": True, **{f"metrics/{name}": value for name, value in self.metrics.items()}}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None: ...
@@ -234,6 +245,7 @@ class _Counting:
 
 
 def bare_tune(trials: int, clock: Clock) -> None:
+    os.environ.pop("TUNE_MAX_PENDING_TRIALS_PG", None)  # kdsearch's choice; bare Tune is to run as it comes
     clock.start()
     with tempfile.TemporaryDirectory() as name:
         tune.Tuner(
@@ -320,7 +332,7 @@ def main() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     n = options.trials
-    marks = sorted({mark for mark in (100, 1000, 3000, 10_000) if mark < n} | {n})
+    marks = sorted({mark for mark in (SLOTS, 100, 1000, 3000, 10_000) if mark < n} | {n})
     if options.bounded:
         bounded(n, options.seeds)
         return
