@@ -93,7 +93,7 @@ class Process:
     def output(self) -> str:
         return "".join(self.lines)
 
-    def wait_for(self, condition: Callable[[], bool], timeout: float = 120) -> None:
+    def wait_for(self, condition: Callable[[], bool], timeout: float = 300) -> None:
         """Wait until `condition()` holds; fail with the output if the process ends or time runs out first."""
         end = time.monotonic() + timeout
         while not condition():
@@ -101,7 +101,7 @@ class Process:
             assert time.monotonic() < end, f"nothing happened for {timeout} s:\n{self.output}"
             time.sleep(0.05)
 
-    def wait_for_line(self, text: str, timeout: float = 120) -> None:
+    def wait_for_line(self, text: str, timeout: float = 300) -> None:
         self.wait_for(lambda: text in self.output, timeout)
 
     def finish(self, timeout: float = 300) -> int:
