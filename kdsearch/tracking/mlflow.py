@@ -335,7 +335,9 @@ def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any
     purpose = {"confirm": "again", "control": "alone"}.get(tags["kdsearch.stage"])
     if purpose:
         return f"{trial_id} {tags['kdsearch.of']} {purpose}"
-    return f"{trial_id} {settings['student.arch']} {settings['student.encoder']}"
+    # A network of two branches has an encoder in each.
+    encoders = [value for name, value in settings.items() if name.startswith("student.") and name.endswith(".encoder")]
+    return " ".join([trial_id, settings["student.arch"], *encoders])
 
 
 def _may_pass(error: Exception) -> bool:

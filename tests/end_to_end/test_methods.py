@@ -46,4 +46,6 @@ def test_frames_opponents_and_fusions_in_a_study(start: Start, tmp_path: Path) -
     client = MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow.db'}")
     (experiment,) = (e for e in client.search_experiments() if e.name == "kdsearch/stc")
     (first,) = client.search_runs([experiment.experiment_id], "tags.`kdsearch.trial` = 't0000'")
+    (teacher,) = client.search_runs([experiment.experiment_id], "tags.`kdsearch.trial` = 'teacher'")
+    assert teacher.info.run_name.startswith("teacher two_branch ")
     assert {"loss/stc_motion", "loss/adversarial_opponent", "val/temporal_consistency"} <= first.data.metrics.keys()

@@ -10,11 +10,13 @@ from typing import Any, cast
 import pytest
 from mlflow import MlflowClient
 
+from kdsearch.config.shipped import shipped_spaces
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
 from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.update import Update
+from kdsearch.train.teacher import teacher_trial
 
 
 class Client:
@@ -26,9 +28,11 @@ class Client:
         self.metrics: list[tuple[str, int, float, int]] = []
         self.params: dict[str, str] = {}
         self.tags: dict[str, str] = {}
+        self.name = ""
 
     def create_run(self, experiment: str, run_name: str, tags: dict[str, str]) -> Any:
         self.calls.append("create")
+        self.name = run_name
         self.tags |= tags
         return SimpleNamespace(info=SimpleNamespace(run_id="run"))
 
@@ -168,3 +172,16 @@ def test_mlflow_itself_takes_a_point_that_is_sent_again_as_one(tmp_path: Path) -
     for _ in range(2):
         update.send(client, run, after=0)
     assert len(client.get_metric_history(run, "val/miou")) == 1
+
+
+@pytest.mark.parametrize("name", shipped_spaces())
+def test_every_student_and_teacher_has_a_name_and_is_logged(tmp_path: Path, name: str) -> None:
+    tracker, _ = tracker_of(tmp_path)
+    config = load_space(name, profile="demo").default().trial
+    for trial_id, each in {"t0000": config, "teacher": teacher_trial(config)}.items():
+        client = Client()
+        through_a_life(tracker, Record(trial_id, "search", "RUNNING", each, {}, {"gflops": 0.4}))
+        drain(tracker, client)
+        assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
+        assert client.name.startswith(f"{trial_id} {each.student.arch} ")
+        assert client.name.split()[2:]
