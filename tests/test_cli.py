@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,7 +171,10 @@ def test_an_error_leaves_standard_output_empty_with_json(capfd: pytest.CaptureFi
 def test_ctrl_c_ends_a_command_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("kdsearch.runs.list_runs", lambda storage: signal.raise_signal(signal.SIGINT))
+    def interrupted(storage: str) -> None:
+        raise KeyboardInterrupt  # a signal would be ignored where the tests run in the background
+
+    monkeypatch.setattr("kdsearch.runs.list_runs", interrupted)
     assert main(["runs"]) == 130
     assert capsys.readouterr().err == "kdsearch: interrupted\n"
 
