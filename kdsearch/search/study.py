@@ -160,11 +160,17 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         failure = ""
         training.set()
         try:
-            with interruptible():  # again: Ray has set handlers of its own
-                limits = Limits(space.search.start_timeout, space.search.epoch_timeout)
-                train_all(agenda, job_of, placement, capacity, space.search.max_failures, limits)
-        except Interrupted:
-            status = "interrupted"
+            try:
+                with interruptible():  # again: Ray has set handlers of its own
+                    limits = Limits(space.search.start_timeout, space.search.epoch_timeout)
+                    train_all(agenda, job_of, placement, capacity, space.search.max_failures, limits)
+            except Interrupted:
+                status = "interrupted"
+            if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
+                status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
+            elif status == "done" and not agenda.members():
+                status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
+            tables.write(status)
         except OSError as error:
             # The disk is full, or the folder has gone: what was told before stands in the journal.
             traceback.print_exc()
@@ -172,11 +178,6 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             failure = f"{error}; make room or mend it, then go on"
             view.finish("failed", failure, agenda.members(), agenda.confirmed(), agenda.volume, [])
             return EXIT["failed"]
-        if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
-            status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
-        elif status == "done" and not agenda.members():
-            status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
-        tables.write(status)
         write_pages(run)
         tracker.confirmed(agenda.confirmed())
         tracker.finish(status)

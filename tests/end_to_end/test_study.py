@@ -183,6 +183,7 @@ def test_a_file_that_cannot_be_written_ends_the_study_and_resuming_mends_it(
     assert process.finish() == 1
     assert "The study failed: " in process.output
     assert "frontier.png" in process.output
+    assert "--resume --name blocked" in process.output
     assert "Traceback" not in process.output
     obstacle.rmdir()
     resumed = start(str(space), "--resume", "--name", "blocked")
