@@ -1,6 +1,8 @@
-"""A study without Ray whose driver is killed again and again: `python -m tests.search.killed_driver FOLDER KILLS SEED`.
+"""A study whose driver is killed again and again: `python -m tests.search.killed_driver FOLDER KILLS SEED [ADDRESS]`.
 
-One process imports everything once and forks a driver for each life. Prints how many drivers were killed.
+One process imports everything once and forks a driver for each life. With the address of a Ray cluster the driver is
+kdsearch's on Ray Tune, whose trials train in tasks on all nodes; without, it does what Tune would do itself. Prints how
+many drivers were killed.
 """
 
 from __future__ import annotations
@@ -20,48 +22,22 @@ import pandas  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 from kdsearch.config.space import load_space
-from kdsearch.config.trial import TrialConfig
-from kdsearch.run_folder import RunFolder, write_folder_atomically, write_text
+from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
+from kdsearch.search.cluster import connected
+from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
+from kdsearch.search.workers import Placement
 from kdsearch.tracking.tables import Tables
 from tests.search.conftest import cost_of
+from tests.search.pretended import OnNodes, Training
 
 SLOTS = 3
 LIFE = 3
 
 
-class Training:
-    """A trial in the hands of pretended workers: an epoch is a line in `epochs.log`, a checkpoint a line of JSON."""
-
-    def __init__(self, record: Record, run: RunFolder) -> None:
-        self.record, self.run = record, run
-        self.checkpoint = run.checkpoint(record.id)
-        self.epoch = json.loads(self.checkpoint.read_text())["epoch"] if self.checkpoint.exists() else 0
-        self.is_news = self.epoch > 0  # as workers do: a checkpoint's epoch is reported before the next is trained
-
-    def step(self) -> tuple[int, dict[str, float]]:
-        if not self.is_news:
-            self.epoch += 1
-            with (self.run.path / "epochs.log").open("a") as log:
-                log.write(f"{self.record.id} {self.epoch}\n")
-            write_text(self.checkpoint, json.dumps({"epoch": self.epoch}))
-        self.is_news = False
-        if self.epoch == self.record.config.train.epochs:
-            write_folder_atomically(self.run.student(self.record.id), self._student)
-        return self.epoch, {"val/miou": miou(self.record.config, self.epoch), "time/train_s": 1.0}
-
-    @staticmethod
-    def _student(folder: Path) -> None:
-        (folder / "model.safetensors").write_text("weights")
-
-
-def miou(config: TrialConfig, epoch: int) -> float:
-    return (0.3 + 0.2 * (config.student.encoder == "resnet18") + config.train.lr) * epoch / config.train.epochs
-
-
-def drive(folder: Path) -> None:
+def drive(folder: Path, address: str | None) -> None:
     """The driver of the study in `folder`, from wherever the last one left it to the end."""
     space = load_space(folder / "toy.yaml")
     run = RunFolder.at(str(folder), "run")
@@ -72,22 +48,35 @@ def drive(folder: Path) -> None:
     rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
     tables = Tables(space, run, record, dict, rungs)
     agenda = Agenda(space, record, rungs, {"gflops": 10.0}, None, confirm=True, listeners=[tables])
-    trainings: list[Training] = []
-    while True:
-        while len(trainings) < SLOTS and isinstance(given := agenda.next(), Record):
-            trainings.append(Training(given, run))
-        if not trainings:
-            break
-        training = trainings.pop(0)
-        if agenda.heard(training.record.id, *training.step()):
-            trainings.append(training)
-        else:
-            agenda.ended(training.record.id, None)
+    if address is None:
+        by_hand(agenda, run)
+    else:
+        from kdsearch.search.tune import train_all
+
+        def job_of(record: Record) -> Any:
+            return record.id, record.config.model_dump_json(), str(run.path)
+
+        with connected(address):
+            train_all(agenda, job_of, Placement(1, 0.1, 0.0), lambda: SLOTS, 3, Limits(900), trainable=OnNodes)
     tables.write("done")
     record.close()
 
 
-def main(folder: Path, kills: int, seed: int) -> None:
+def by_hand(agenda: Agenda, run: RunFolder) -> None:
+    trainings: list[Training] = []
+    while True:
+        while len(trainings) < SLOTS and isinstance(given := agenda.next(), Record):
+            trainings.append(Training(given.id, given.config, run))
+        if not trainings:
+            break
+        training = trainings.pop(0)
+        if agenda.heard(training.name, *training.step()):
+            trainings.append(training)
+        else:
+            agenda.ended(training.name, None)
+
+
+def main(folder: Path, kills: int, seed: int, address: str | None) -> None:
     moments = random.Random(seed)
     log = folder / "run" / "epochs.log"
 
@@ -97,10 +86,11 @@ def main(folder: Path, kills: int, seed: int) -> None:
     for killed in range(10**6):
         driver = os.fork()
         if driver == 0:
-            drive(folder)
+            drive(folder, address)
             os._exit(0)
         before, lines = trained(), moments.choice([0, 1, 1, 2, 3])
-        delay = moments.uniform(0, 0.5 if lines == 0 else 0.03)
+        start_s = 0.5 if address is None else 8.0
+        delay = moments.uniform(0, start_s if lines == 0 else 0.03)
         ended: Any = (0, 0)
         while ended[0] == 0 and (killed >= kills or trained() - before < lines * 8):
             time.sleep(0.0005)
@@ -118,4 +108,4 @@ def main(folder: Path, kills: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] if len(sys.argv) > 4 else None)
