@@ -1,14 +1,13 @@
 """What the driver of a study costs: CPU seconds and time of trials that do no work, with 8 out at a time.
 
-    python benchmarks/overhead.py [--trials 1000] [--limit 300] [--rows "bare Optuna"] [--bounded] [--profile]
+    python benchmarks/overhead.py [--trials 1000] [--limit 300] [--rows "bare Optuna"] [--profile]
 
 One after the other, in one run: kdsearch on Ray Tune (agenda, journal, tables, MLflow in SQLite; each trial reports one
 epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's driver
 without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does not make
 slower by what a study also has to do. CPU is that of the driver process, all its threads. `--limit` ends a row after so
-many seconds, and the table says how far it came. `--bounded` measures what it costs the search to look at a part of its
-history. `--profile` prints where the driver's time goes. GFLOPs come from a formula: the real ones are computed once
-for each student.
+many seconds, and the table says how far it came. `--profile` prints where the driver's time goes. GFLOPs come from a
+formula: the real ones are computed once for each student.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import optuna
 from ray import tune
 
@@ -38,7 +36,6 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import connected
-from kdsearch.search.frontier import costs, hypervolume
 from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
@@ -196,7 +193,7 @@ class NoWork(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         time.sleep(self.wait_s)
         self.wait_s = 0.0
-        return {"epoch": 1, "done": True, **{f"metrics/{name}": value for name, value in self.metrics.items()}}
+        return {"epoch": 1, **{f"metrics/{name}": value for name, value in self.metrics.items()}}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None: ...
 
@@ -220,12 +217,13 @@ def kdsearch_on_tune(trials: int, clock: Clock) -> None:
     from kdsearch.search.tune import train_all
     from kdsearch.search.workers import Placement
 
-    with study(space_of("tpe", trials), True) as (agenda, _, tracker):
+    with study(space_of("tpe", trials), True) as (agenda, record, tracker):
         clock.start()
         assert tracker is not None
         agenda.listeners.append(_Counting(clock, tracker))  # type: ignore[arg-type]
         job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
         train_all(agenda, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Limits(900), trainable=NoWork)
+        assert len(record.complete("search")) == trials, "every trial is heard of and complete"
 
 
 class _Counting:
@@ -255,44 +253,10 @@ def bare_tune(trials: int, clock: Clock) -> None:
                 num_samples=trials, reuse_actors=True, max_concurrent_trials=SLOTS, time_budget_s=clock.limit_s
             ),
             run_config=tune.RunConfig(
-                storage_path=name, verbose=0, callbacks=[Ticks(clock)],
+                storage_path=name, verbose=0, callbacks=[Ticks(clock)], stop={"epoch": 1},
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         ).fit()  # fmt: skip
-
-
-def bounded(trials: int, seeds: int) -> None:
-    """Hypervolume that TPE reaches with its whole history and with parts of it, on the landscape above."""
-    print(
-        f"\nHypervolume after {trials} trials, mean and standard deviation of {seeds} seeds; CPU of a draw at the end\n"
-    )
-    print("| history | hypervolume | ms a draw |\n|---|---|---|")
-    reference = np.array([0.0, 100.0])
-    for history in (50, 100, 200, 400, trials + 1):
-        volumes, times = [], []
-        for seed in range(seeds):
-            space = load_space(
-                "clfd",
-                overrides=[
-                    f"search.sampler={{name: tpe, history: {history}}}", f"search.seed={seed}", "train.epochs=1"
-                ],
-            )  # fmt: skip
-            record = StudyRecord(None, space, cost_of)
-            spent: deque[float] = deque(maxlen=50)
-            for _ in range(trials):
-                begin = time.process_time()
-                trial = record.ask()
-                spent.append(time.process_time() - begin)
-                assert trial is not None
-                noise = np.random.default_rng([seed, int(trial.id[1:])]).normal(0, 0.01)
-                trial.epoch, trial.metrics = 1, {"val/miou": miou_of(trial.config) + float(noise)}
-                record.tell(trial, "COMPLETE")
-            # What the settings are worth, without the noise of the one training that chose them.
-            worth = [{"miou": miou_of(r.config), **r.cost} for r in record.frontier()]
-            volumes.append(hypervolume(costs(worth, space.search.objectives), reference))
-            times.append(np.mean(spent) * 1000)
-        name = "all" if history > trials else str(history)
-        print(f"| {name} | {np.mean(volumes):.3f} ± {np.std(volumes):.3f} | {np.mean(times):.0f} |", flush=True)
 
 
 def table(rows: dict[str, Clock], marks: list[int]) -> None:
@@ -325,17 +289,12 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--limit", type=float, default=600, help="seconds for each row")
     parser.add_argument("--rows", nargs="+", default=[""], help="only rows whose names hold one of these")
-    parser.add_argument("--bounded", action="store_true", help="what a bounded history costs the search")
-    parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     n = options.trials
     marks = sorted({mark for mark in (SLOTS, 100, 1000, 3000, 10_000) if mark < n} | {n})
-    if options.bounded:
-        bounded(n, options.seeds)
-        return
     if options.profile:
         with cProfile.Profile() as profile:
             driver(n, Clock(marks, options.limit), "tpe", True)

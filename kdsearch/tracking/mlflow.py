@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from kdsearch.tracking.tables import Status
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
+GATHER_S = 1.0
+"""How long news of a run wait for more of it: calls are what MLflow costs, not what is in them."""
 DRAIN_S = 60.0
 """How long the end of a study waits for a tracking server that does not answer."""
 
@@ -51,8 +53,8 @@ class Tracker:
     """A parent run for the study and a child run for each trial, in the experiment `kdsearch/<space>`.
 
     Calls are queued and made by one thread. While a server is away they are kept and tried again; a study never fails
-    because its tracking does. What comes in of a run while its last news wait go with them, in one call. Without a URI
-    the database is `mlflow.db` in the run folder.
+    because its tracking does. What comes in of a run within a second, or while its last news wait for the server, goes
+    out in one call. Without a URI the database is `mlflow.db` in the run folder.
 
     `told` are the trials that were over before this driver began. The last driver may have been killed with calls in
     its queue; so those trials get what MLflow lacks of them: run, settings, last epoch, state and end. Epochs before
@@ -81,7 +83,8 @@ class Tracker:
         self._updating = threading.Lock()
         self._on_frontier: set[str] = set()
         self._frontier_metrics: dict[str, float] = {}
-        self._closing: float | None = None
+        self._ending = threading.Event()
+        self._deadline = math.inf
         self._unsent = 0
         self._page_sent = 0.0
         self._note_due = 0.0
@@ -93,7 +96,8 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._closing = time.monotonic()
+        self._deadline = time.monotonic() + DRAIN_S
+        self._ending.set()
         self._calls.put(None)
         # A call in hand may wait for its server longer than that; the thread ends with the process.
         self._thread.join(DRAIN_S + 10)
@@ -248,6 +252,7 @@ class Tracker:
     def _send(self, client: MlflowClient, update: Update) -> None:
         """Bring a run up to date. Whatever is there of it, by a call or a driver that was cut off, is kept."""
         trial_id = update.trial_id
+        self._ending.wait(update.since + GATHER_S - time.monotonic())
         with self._updating:
             if self._updates.get(trial_id) is update:
                 del self._updates[trial_id]  # from here on news wait for the next call
@@ -306,7 +311,7 @@ class Tracker:
                     time.sleep(2)
 
     def _too_late(self) -> bool:
-        return self._closing is not None and time.monotonic() - self._closing > DRAIN_S
+        return time.monotonic() > self._deadline
 
 
 def _begin(update: Update, record: Record) -> None:

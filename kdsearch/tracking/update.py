@@ -27,6 +27,8 @@ class Update:
     costs: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     status: str = ""
+    since: float = field(default_factory=time.monotonic)
+    """When the first of these news came in."""
     _points: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,7 +16,7 @@ from kdsearch.config.shipped import shipped_spaces
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import Tracker
+from kdsearch.tracking.mlflow import GATHER_S, Tracker
 from kdsearch.tracking.update import Update
 from kdsearch.train.teacher import teacher_trial
 
@@ -63,6 +65,7 @@ def tracker_of(tmp_path: Path) -> tuple[Tracker, Any]:
     space = load_space("clfd", profile="demo")
     tracker = Tracker(None, space, run, cast(Any, None), print)
     tracker._runs, tracker._experiment_id = {"": "parent"}, "1"
+    tracker._ending.set()  # news wait for no more news
     return tracker, space.default().trial
 
 
@@ -110,6 +113,28 @@ def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: 
     assert len(points) == 2 * epochs + 1
     assert client.params["student.arch"] == config.student.arch
     assert client.tags["kdsearch.state"] == "COMPLETE"
+
+
+def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path) -> None:
+    tracker, config = tracker_of(tmp_path)
+    tracker._ending.clear()
+    client = Client()
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(0.005):
+            drain(tracker, client)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    began = time.monotonic()
+    through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), lambda: time.sleep(0.01))
+    while "FINISHED" not in client.calls and time.monotonic() < began + 20:
+        time.sleep(0.01)
+    over.set()
+    thread.join()
+    assert time.monotonic() - began >= GATHER_S
+    assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
 
 
 def test_news_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
