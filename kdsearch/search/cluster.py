@@ -27,7 +27,9 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # several objectives: there is no one metric
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study has its own, for SIGTERM too
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study's journal is the state; Tune's is never read
-    "TUNE_MAX_PENDING_TRIALS_PG": "1",
+    # The agenda says how many trials are out. Tune's own limit for searchers is 1, and of trials that end at the same
+    # moment it then ends the actors of all but one or two, and starts new ones.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Settings of Ray that a study needs; what the user has set in the environment wins."""
@@ -46,7 +48,7 @@ def connected(address: str | None) -> Iterator[None]:
             ray.init(address=target, log_to_driver=False, logging_level="error")
         else:
             ray.init(address="local", log_to_driver=False, logging_level="error", include_dashboard=False)
-    except Exception as error:
+    except Exception as error:  # Ray raises a plain Exception where nodes do not register in time
         if target:
             message = f"No Ray cluster answers at {target}"
             remedy = "check --address, or leave it out to start Ray here"
