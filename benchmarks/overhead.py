@@ -149,7 +149,7 @@ def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
 
 def _drain(tracker: Tracker) -> None:
     """Wait until what was reported so far is in the database, so that its cost counts where it arose."""
-    while not tracker._calls.empty():
+    while not tracker._calls.are_made():
         time.sleep(0.02)
 
 

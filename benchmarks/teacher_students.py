@@ -28,12 +28,13 @@ from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store import Store, build_store
+from kdsearch.models.output import upsampled_classes
 from kdsearch.run_folder import RunFolder, write_json
 from kdsearch.train.alone import teacher_weights
 from kdsearch.train.maps_plan import MapsPlan, plan_maps, weights_digest
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_trial
-from kdsearch.train.trial import Trial, upsampled_classes
+from kdsearch.train.trial import Trial
 
 Job = tuple[str, str, str, str, str, dict[str, Any]]
 

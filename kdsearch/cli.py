@@ -13,12 +13,8 @@ from kdsearch import __version__
 from kdsearch.commands.answer import Answer, only_the_answer, print_json
 from kdsearch.commands.parser import Parser
 from kdsearch.errors import UserError
+from kdsearch.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
 from kdsearch.secret import refuse_passwords
-
-INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells count."""
-READER_GONE = 141
-"""128 and the number of SIGPIPE."""
 
 EXAMPLES = """examples:
   kdsearch run clfd                             search on built-in scenes
@@ -49,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _carry_out(options)
     except UserError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return 2
+        return WRONG_REQUEST
     except KeyboardInterrupt:
         print("kdsearch: interrupted", file=sys.stderr)
         return INTERRUPTED

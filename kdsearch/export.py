@@ -15,6 +15,7 @@ from kdsearch.commands import complete
 from kdsearch.commands.answer import Answer
 from kdsearch.commands.parser import Commands, add_command, add_json
 from kdsearch.errors import UserError
+from kdsearch.exit_status import FAILED
 from kdsearch.run_folder import write_folder_atomically, write_json
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def run(options: argparse.Namespace) -> Answer:
         written = export(options.run, options.out, options.best, options.budget, formats, options.tracking_uri)
     except MismatchError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return Answer({"bundle": None, "problem": str(error)}, status=1)
+        return Answer({"bundle": None, "problem": str(error)}, status=FAILED)
     return Answer(written, lambda: print(f"wrote {options.out}"))
 
 

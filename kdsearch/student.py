@@ -19,8 +19,7 @@ from kdsearch.config.trial import NetworkConfig, TrialConfig, without_weights
 from kdsearch.data.images import resize_image
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
-from kdsearch.train.trial import upsampled_classes
+from kdsearch.models.output import SegOutput, upsampled_classes
 
 if TYPE_CHECKING:
     from kdsearch.train.trial import Trial

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from kdsearch.errors import UserError
+from kdsearch.models.output import upsampled_classes
 from kdsearch.student import Student, load_student
-from kdsearch.train.trial import upsampled_classes
 
 FORMATS = ("safetensors", "onnx", "pt2")
 OPSET = 20

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from kdsearch.commands import complete
 from kdsearch.commands.answer import Answer
 from kdsearch.errors import did_you_mean
+from kdsearch.exit_status import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
 
 WIDTH = 80
 """Columns of texts that are wrapped once and for all."""
@@ -27,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         self._positionals.title = "arguments"
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+        self.exit(WRONG_REQUEST, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
 
     def unknown(self, arguments: Sequence[str]) -> NoReturn:
         """The error of arguments that no parser takes."""
@@ -78,7 +79,7 @@ def add_command(
     `examples` are command lines, with `kdsearch` left out. `failed` says when the exit status is 1; without it that
     does not occur.
     """
-    statuses = {0: "done", 1: failed, 2: "wrong request", 130: "interrupted"}
+    statuses = {DONE: "done", FAILED: failed, WRONG_REQUEST: "wrong request", INTERRUPTED: "interrupted"}
     said = ", ".join(f"{number} {meaning}" for number, meaning in statuses.items() if meaning)
     lines = [*["examples:"] * bool(examples), *(f"  kdsearch {example}" for example in examples)]
     parser: Parser = commands.add_parser(

@@ -13,6 +13,7 @@ from kdsearch.commands import complete
 from kdsearch.commands.answer import Answer
 from kdsearch.commands.parser import Commands, add_command, add_group, add_json, add_storage, positive
 from kdsearch.errors import UserError
+from kdsearch.exit_status import DONE, FAILED
 
 if TYPE_CHECKING:
     from kdsearch.config.trial import DataConfig
@@ -97,7 +98,7 @@ def _check(options: argparse.Namespace) -> Answer:
         print(f"picture: {picture}")
 
     value = {**report.to_json(), "path": config.path, "picture": str(picture)}
-    return Answer(value, show, status=1 if report.problems else 0)
+    return Answer(value, show, status=FAILED if report.problems else DONE)
 
 
 def _build(options: argparse.Namespace) -> Answer:
@@ -114,7 +115,7 @@ def _build(options: argparse.Namespace) -> Answer:
             store = build_store(config, root, progress)
     except BadSamplesError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return Answer({"store": None, "problem": str(error)}, status=1)
+        return Answer({"store": None, "problem": str(error)}, status=FAILED)
     counts = {name: len(store.split(name)) for name in store.meta["splits"]}
     size = sum(facts["bytes"] for facts in store.meta["splits"].values())
     facts = {"store": str(store.source), "path": str(store.path), "fingerprint": store.fingerprint}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -26,3 +28,10 @@ class SegOutput:
             SegOutput(self.logits[:count], {name: tap[:count] for name, tap in self.taps.items()}),
             SegOutput(self.logits[count:], {name: tap[count:] for name, tap in self.taps.items()}),
         )
+
+
+def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:
+    """Class ids `[B, H, W]` at `size` from low-resolution logits: resize the logits, then take the largest."""
+    if logits_bkhw.shape[-2:] != size:
+        logits_bkhw = F.interpolate(logits_bkhw.float(), size, mode="bilinear", align_corners=True)
+    return logits_bkhw.argmax(1)

@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
-from kdsearch.config.search import STATIC
 from kdsearch.config.space import Sample, SearchSpace, space_from_text, trial_key
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
@@ -25,7 +24,8 @@ from kdsearch.search.carry import Fit, differences, fit
 from kdsearch.search.frontier import costs, non_dominated
 from kdsearch.search.generations import SPACE_ATTR, Extension, check_comparable, same_space, study_name
 from kdsearch.search.journal import Journal
-from kdsearch.search.samplers import SearchStudy, distribution, make_sampler, suggest
+from kdsearch.search.samplers import SearchStudy, make_sampler, suggest
+from kdsearch.search.told import Told
 from kdsearch.search.trials import Outcome, Record, Stage, State, attributes, recalled
 
 __all__ = ["Outcome", "Record", "Stage", "State", "StudyRecord"]
@@ -54,7 +54,6 @@ class StudyRecord:
         self.old_spaces: list[str] = []
         self._cost_of = cost_of
         self._bounds = space.search.constraints
-        self._domains = space.parameters()
         self._records: dict[str, Record] = {}
         self._by_key: dict[str, str] = {}
         self._running: dict[str, tuple[optuna.Study, int]] = {}
@@ -159,8 +158,7 @@ class StudyRecord:
         """Tell the sampler what is known of an equal configuration, without a record of its own."""
         trial.set_user_attr("copy_of", original.id)
         if original.state == "COMPLETE":
-            self._set_bounds(trial, original)
-            self._search.tell(trial, self._values(original))
+            self._told.complete(trial, original)
         else:
             # A PRUNED copy of a running or failed trial steers the sampler away from asking for it again.
             self._search.tell(trial, state=TrialState.PRUNED)
@@ -208,30 +206,14 @@ class StudyRecord:
         self._tell_sampler(trial, record)
 
     def _tell_sampler(self, trial: optuna.Trial, record: Record) -> None:
-        search = self._search
-        if record.state == "COMPLETE" and trial.study is search:
-            self._set_bounds(trial, record)
-            search.tell(trial, self._values(record))
+        if record.state == "COMPLETE" and trial.study is self._search:
+            self._told.complete(trial, record)
         elif record.state == "COMPLETE" and trial.study is self._confirm:
             self._confirm.tell(trial, record.miou)
         else:
             # Optuna knows infeasible trials by their constraints; PRUNED lets them have none of the objectives. So does
             # a trial of an earlier generation, which nobody samples again and which may have had others.
             trial.study.tell(trial, state=TrialState.FAIL if record.state == "FAIL" else TrialState.PRUNED)
-
-    def _set_bounds(self, trial: optuna.Trial, record: Record) -> None:
-        """Tell the sampler how a complete trial stands to bounds on what it reported."""
-        for name, violation in self._violations(record).items():
-            if name not in STATIC:
-                trial.set_constraint(name, violation)
-
-    def _violations(self, record: Record) -> dict[str, float]:
-        # What was not reported counts as one beyond its bound, whatever the unit: it is not known to be kept.
-        return dict.fromkeys(self._bounds, 1.0) | constraints.violations(self._bounds, record.known())
-
-    def _values(self, record: Record) -> list[float]:
-        known = record.values()
-        return [known[name] for name in self.space.search.objectives]
 
     # ---- records -------------------------------------------------------------------------------------------------
 
@@ -306,7 +288,7 @@ class StudyRecord:
         seed = self.space.search.seed + drawn
         self._random = optuna.samplers.RandomSampler(seed=seed)
         search = SearchStudy(name, storage, make_sampler(sampler, seed), getattr(sampler, "history", None))
-        self._search = search
+        self._search, self._told = search, Told(search, self.space)
         for study in [*earlier[: len(self.old_spaces)], *([] if begins else [search]), self._confirm]:
             for frozen in study.get_trials(deepcopy=False):
                 self._recall(study, frozen)
@@ -349,7 +331,7 @@ class StudyRecord:
 
     def inform(self, fitted: Fit, record: Record) -> None:
         """Tell the sampler of a finished trial that it did not ask for, without a record here."""
-        self._search.add_trial(self._frozen(fitted, record, {"imported": record.id}))
+        self._told.add(fitted, record, {"imported": record.id}, record.id in self._unfit)
 
     def adopt(self, fitted: Fit, earlier: Record, origin: str) -> Record:
         """Put a complete trial of an earlier study, equal in everything, on record as one that costs nothing."""
@@ -359,22 +341,9 @@ class StudyRecord:
             metrics=earlier.metrics, seconds=earlier.seconds, origin=origin,
         )  # fmt: skip
         outcome = {"state": "COMPLETE", "epoch": record.epoch, "metrics": record.metrics, "seconds": record.seconds}
-        self._search.add_trial(self._frozen(fitted, record, {"trial": attributes(record), "outcome": outcome}))
+        self._told.add(fitted, record, {"trial": attributes(record), "outcome": outcome})
         self._keep(record, self._search, -1)
         return record
-
-    def _frozen(self, fitted: Fit, record: Record, attributes: dict[str, Any]) -> FrozenTrial:
-        complete = record.state == "COMPLETE"
-        static = constraints.violations(constraints.static(self._bounds), record.cost)
-        return create_trial(
-            state=TrialState.COMPLETE if complete else TrialState.PRUNED,
-            values=self._values(record) if complete else None,
-            params=dict(fitted.sample.params),
-            distributions={name: distribution(self._domains[name]) for name in fitted.sample.params},
-            user_attrs=attributes,
-            constraints=(self._violations(record) if complete else static)
-            | ({"runs": 1.0} if record.id in self._unfit else {}),
-        )
 
     def _recall(self, study: optuna.Study, frozen: FrozenTrial) -> None:
         record = recalled(frozen)

@@ -19,6 +19,7 @@ from kdsearch.config.space import SearchSpace
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store import Store, build_store
 from kdsearch.errors import UserError
+from kdsearch.exit_status import DONE, FAILED, INTERRUPTED
 from kdsearch.run_folder import RunFolder, write_text
 from kdsearch.search.agenda import Agenda
 from kdsearch.search.cluster import check_batches, check_fits, connected, place, slots
@@ -41,7 +42,7 @@ from kdsearch.tracking.tables import Status, Tables
 from kdsearch.tracking.uris import check_own_database, check_server
 from kdsearch.train.maps_plan import plan_maps
 
-EXIT = {"done": 0, "failed": 1, "interrupted": 130}
+EXIT = {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}
 """Exit status by how a study ended."""
 
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-import queue
 import shutil
 import subprocess
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kdsearch import __version__
 from kdsearch.bundle.source import read_summary
 from kdsearch.config.search import main_cost
-from kdsearch.config.space import SearchSpace, flatten
+from kdsearch.config.space import SearchSpace
 from kdsearch.run_folder import RunFolder, write_json
+from kdsearch.tracking.calls import Calls
 from kdsearch.tracking.registry import register
 from kdsearch.tracking.results import TRACKING
 from kdsearch.tracking.update import Update
-from kdsearch.tracking.uris import connect, without_password
+from kdsearch.tracking.uris import without_password
 from kdsearch.tracking.views import NOTE, experiment_tags
 
 if TYPE_CHECKING:
@@ -35,18 +34,13 @@ if TYPE_CHECKING:
     from kdsearch.search.record import Record
     from kdsearch.tracking.tables import Status
 
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 GATHER_S = 1.0
 """How long news of a run wait for more of it: calls are what MLflow costs, not what is in them."""
-DRAIN_S = 60.0
-"""How long the end of a study waits for a tracking server that does not answer."""
 
 FILES = (
     "frontier.html", "report.html", "space.yaml", "summary.json", "trials.parquet", "frontier.parquet", "frontier.png",
 )  # fmt: skip
 """What of the run folder becomes an artifact of the study's run."""
-
-Call = Callable[["MlflowClient"], None]
 
 
 class Tracker:
@@ -73,8 +67,7 @@ class Tracker:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
         self.space, self.run, self.store = space, run, store
         self._cost = main_cost(space.search.objectives)
-        self._calls: queue.Queue[Call | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._calls = Calls(self.uri)
         self._told = told
         self._over = len(told)
         self._runs: dict[str, str] = {}
@@ -83,25 +76,17 @@ class Tracker:
         self._updating = threading.Lock()
         self._on_frontier: set[str] = set()
         self._frontier_metrics: dict[str, float] = {}
-        self._ending = threading.Event()
-        self._deadline = math.inf
-        self._unsent = 0
         self._page_sent = 0.0
         self._note_due = 0.0
         self._say = say
 
     def __enter__(self) -> Tracker:
         self._calls.put(self._open)
-        self._thread.start()
+        self._calls.begin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._deadline = time.monotonic() + DRAIN_S
-        self._ending.set()
-        self._calls.put(None)
-        # A call in hand may wait for its server longer than that; the thread ends with the process.
-        self._thread.join(DRAIN_S + 10)
-        if unsent := self._unsent + self._calls.qsize():
+        if unsent := self._calls.end():
             self._say(
                 f"{unsent} messages did not reach {self.uri}; the run folder has every result, and --resume sends "
                 "what is missing there."
@@ -111,7 +96,7 @@ class Tracker:
 
     def started(self, record: Record) -> None:
         with self._update(record.id) as update:
-            _begin(update, record)
+            update.begin(record)
 
     def epoch(self, record: Record) -> None:
         if record.epoch < record.config.train.epochs:  # the last one goes with the trial's end, in one call
@@ -125,7 +110,7 @@ class Tracker:
     def ended(self, record: Record) -> None:
         self._over += 1
         with self._update(record.id) as update:
-            _end(update, record)
+            update.end(record)
 
     def frontier(self, members: list[Record], volume: float) -> None:
         ids = {record.id for record in members}
@@ -235,8 +220,8 @@ class Tracker:
             elif record.stage == "teacher" or record.origin or (record.state == "INFEASIBLE" and record.epoch == 0):
                 continue  # another study's, and trials that were never started
             update = Update(record.id)
-            _begin(update, record)
-            _end(update, record)
+            update.begin(record)
+            update.end(record)
             self._send(client, update)
 
     @contextmanager
@@ -252,7 +237,7 @@ class Tracker:
     def _send(self, client: MlflowClient, update: Update) -> None:
         """Bring a run up to date. Whatever is there of it, by a call or a driver that was cut off, is kept."""
         trial_id = update.trial_id
-        self._ending.wait(update.since + GATHER_S - time.monotonic())
+        self._calls.wait_until(update.since + GATHER_S)
         with self._updating:
             if self._updates.get(trial_id) is update:
                 del self._updates[trial_id]  # from here on news wait for the next call
@@ -289,69 +274,6 @@ class Tracker:
         noted = {"server": server, "experiment": self._experiment_id, "runs": self._runs}
         write_json(self.run.path / TRACKING, noted)
         self._note_due = time.monotonic() + 50 * (time.monotonic() - began)
-
-    def _work(self) -> None:
-        client: MlflowClient | None = None
-        while (call := self._calls.get()) is not None:
-            while True:
-                if self._unsent and self._too_late():
-                    self._unsent += 1  # the server did not answer the calls before either
-                    break
-                try:
-                    client = client or connect(self.uri)
-                    call(client)
-                    break
-                except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried
-                    traceback.print_exc()
-                    if not _may_pass(error):
-                        break
-                    if self._too_late():
-                        self._unsent += 1
-                        break
-                    time.sleep(2)
-
-    def _too_late(self) -> bool:
-        return time.monotonic() > self._deadline
-
-
-def _begin(update: Update, record: Record) -> None:
-    """The trial begins: name, stage, settings and costs."""
-    settings = flatten(record.config)
-    update.tags |= {"kdsearch.stage": record.stage, "kdsearch.state": "RUNNING"}
-    if record.stage in ("confirm", "control"):
-        update.tags["kdsearch.of"] = record.params["of"]
-    update.begins = _run_name(record.id, update.tags, settings)
-    update.params = {name: str(value) for name, value in settings.items()}
-    update.costs = dict(record.cost)
-
-
-def _end(update: Update, record: Record) -> None:
-    """The trial's outcome, with its last epoch."""
-    if record.epoch:
-        update.add(record.metrics, record.epoch)
-    update.tags["kdsearch.state"] = record.state
-    if record.reason:
-        update.tags["kdsearch.reason"] = record.reason
-    update.status = STATUS[record.state]
-
-
-def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The trial's id with its student; a repeat or a control with the trial that it belongs to."""
-    purpose = {"confirm": "again", "control": "alone"}.get(tags["kdsearch.stage"])
-    if purpose:
-        return f"{trial_id} {tags['kdsearch.of']} {purpose}"
-    # A network of two branches has an encoder in each.
-    encoders = [value for name, value in settings.items() if name.startswith("student.") and name.endswith(".encoder")]
-    return " ".join([trial_id, settings["student.arch"], *encoders])
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same call may go through later: the server is away, or busy; a refused value is refused again."""
-    from mlflow.exceptions import MlflowException
-
-    if not isinstance(error, MlflowException):
-        return isinstance(error, OSError)
-    return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
 
 
 def _dataset(store: Store) -> DatasetInput:

@@ -5,10 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from kdsearch.config.space import flatten
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from kdsearch.search.record import Record
+
+STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 
 CALL_METRICS, CALL_PARAMS = 800, 100
 """Most metrics and parameters of one call; MLflow takes 1,000 entries, of which 100 are parameters and 100 tags."""
@@ -35,6 +41,25 @@ class Update:
         """Metrics of now: MLflow shows when a point came about, not when it was sent."""
         at_ms, others = self._points.get(step, (int(time.time() * 1000), {}))
         self._points[step] = at_ms, others | dict(metrics)
+
+    def begin(self, record: Record) -> None:
+        """The trial begins: name, stage, settings and costs."""
+        settings = flatten(record.config)
+        self.tags |= {"kdsearch.stage": record.stage, "kdsearch.state": "RUNNING"}
+        if record.stage in ("confirm", "control"):
+            self.tags["kdsearch.of"] = record.params["of"]
+        self.begins = _run_name(record.id, self.tags, settings)
+        self.params = {name: str(value) for name, value in settings.items()}
+        self.costs = dict(record.cost)
+
+    def end(self, record: Record) -> None:
+        """The trial's outcome, with its last epoch."""
+        if record.epoch:
+            self.add(record.metrics, record.epoch)
+        self.tags["kdsearch.state"] = record.state
+        if record.reason:
+            self.tags["kdsearch.reason"] = record.reason
+        self.status = STATUS[record.state]
 
     def send(self, client: MlflowClient, run_id: str, after: int) -> int:
         """Log all this to `run_id`, without steps up to `after`; returns the last step that MLflow has now.
@@ -63,3 +88,13 @@ class Update:
 def clean(name: str) -> str:
     """A name that MLflow takes: letters, digits and `_-. /` only."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+
+
+def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """The trial's id with its student; a repeat or a control with the trial that it belongs to."""
+    purpose = {"confirm": "again", "control": "alone"}.get(tags["kdsearch.stage"])
+    if purpose:
+        return f"{trial_id} {tags['kdsearch.of']} {purpose}"
+    # A network of two branches has an encoder in each.
+    encoders = [value for name, value in settings.items() if name.startswith("student.") and name.endswith(".encoder")]
+    return " ".join([trial_id, settings["student.arch"], *encoders])

@@ -9,22 +9,18 @@ from typing import Any
 
 import torch
 import torch.distributed
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.loader import Batch, Batches
 from kdsearch.distill import build_terms
-from kdsearch.distill.base import FramePair, Shapes
-from kdsearch.distill.memory import ClassQueue
-from kdsearch.distill.weighted_sum import WeightedSum
+from kdsearch.distill.base import Shapes
 from kdsearch.errors import UserError
-from kdsearch.models import Network
-from kdsearch.models.output import SegOutput
+from kdsearch.models.output import SegOutput, upsampled_classes
 from kdsearch.models.weights import load_plain
 from kdsearch.run_folder import write_atomically
+from kdsearch.train.distillation import Distillation, both_frames, data_parallel
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.maps import CachedTeacher
@@ -40,62 +36,6 @@ class TrialError(RuntimeError):
 
 class DoesNotFitError(TrialError):
     """A step needs more device memory than there is, even at half the micro-batch."""
-
-
-class Distillation(nn.Module):
-    """Student, supervised loss and terms as one module, so that DDP sees every trained parameter and one forward."""
-
-    def __init__(self, student: Network, supervised: SupervisedLoss, terms: WeightedSum) -> None:
-        super().__init__()
-        self.student = student
-        self.supervised = supervised
-        self.terms = terms
-
-    def forward(
-        self,
-        batch: Batch,
-        teacher: SegOutput | None,
-        epoch: int,
-        epochs: int,
-        norms_3: Tensor | None = None,
-        diagnose: bool = False,
-    ) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
-        """Task loss, weighted terms by name, and with `diagnose` each term's gradient ratio at the student's logits.
-
-        With a later frame in the batch, `teacher` is its output on both frames' images, one after the other. `norms_3`
-        are those of the whole of which the batch is a part; see `SupervisedLoss`.
-        """
-        output: SegOutput = self.student(both_frames(batch))
-        output, teacher, frames = by_frame(batch, output, teacher)
-        task = self.supervised(output, batch.label_bhw, norms_3)
-        if teacher is None:
-            return task, {}, {}
-        _, weighted = self.terms(output, teacher, batch.label_bhw, epoch, epochs, frames)
-        if not diagnose:
-            return task, weighted, {}
-        # Here and not by the caller: from outside, DDP's outputs are copies that do not depend on each other.
-        with torch.autocast(task.device.type, enabled=False):
-            return task, weighted, self.terms.gradient_ratio(task, weighted, output.logits)
-
-
-def both_frames(batch: Batch) -> Tensor:
-    """The batch's images, followed by those of the later frames where there are any: one forward pass sees them all."""
-    if batch.next_image_bchw is None:
-        return batch.image_bchw
-    return torch.cat([batch.image_bchw, batch.next_image_bchw])
-
-
-def by_frame(
-    batch: Batch, student: SegOutput, teacher: SegOutput | None
-) -> tuple[SegOutput, SegOutput | None, FramePair | None]:
-    """Outputs on the batch's own images, and what belongs to the later frames where the outputs are of both."""
-    if batch.next_image_bchw is None:
-        return student, teacher, None
-    assert teacher is not None
-    assert batch.flow_b2hw is not None
-    student, later_s = student.split(len(batch.image_bchw))
-    teacher, later_t = teacher.split(len(batch.image_bchw))
-    return student, teacher, FramePair(later_s, later_t, batch.flow_b2hw, batch.image_bchw, batch.next_image_bchw)
 
 
 class Trial:
@@ -131,26 +71,9 @@ class Trial:
         supervised = SupervisedLoss(config.train, split, shapes)
         terms = build_terms(config.distill, shapes, teacher_shapes, info)
         self.module = Distillation(student, supervised, terms).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.wrapped: nn.Module = self.module
         if resources.world_size > 1:
-            if self.device.type == "cuda":
-                # Statistics of the whole batch, as with one rank. PyTorch's own function would lose the activations
-                # inside of timm's layers.
-                from timm.layers import convert_sync_batchnorm
-
-                self.module = convert_sync_batchnorm(self.module)
-            # Queues that store what all ranks push are equal by themselves, and too large to broadcast at every step.
-            queues = {name: each for name, each in self.module.named_modules() if isinstance(each, ClassQueue)}
-            alike = [
-                f"{name}.{buffer}" for name, each in queues.items() if each.all_ranks
-                for buffer, _ in each.named_buffers()
-            ]  # fmt: skip
-            DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(  # type: ignore[no-untyped-call]
-                self.module, alike
-            )
-            # Some encoders hold layers that a shallow decoder never runs.
-            self.wrapped: nn.Module = DistributedDataParallel(self.module, find_unused_parameters=True)
-        else:
-            self.wrapped = self.module
+            self.wrapped = data_parallel(self.module, self.device)
         later = frame_source(config.data, info) if terms.needs.video else None
         self.cached = self._cached_teacher(teacher_shapes, later == "video") if config.distill else None
         self.teacher = resources.teacher(config) if config.distill and self.cached is None else None
@@ -385,13 +308,6 @@ class Trial:
         lr = self.config.train.lr * (1 - step / horizon) ** self.config.train.poly_power
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-
-
-def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:
-    """Class ids `[B, H, W]` at `size` from low-resolution logits: resize the logits, then take the largest."""
-    if logits_bkhw.shape[-2:] != size:
-        logits_bkhw = F.interpolate(logits_bkhw.float(), size, mode="bilinear", align_corners=True)
-    return logits_bkhw.argmax(1)
 
 
 def _mix(seed: int, epoch: int, rank: int) -> int:

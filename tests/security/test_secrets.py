@@ -12,6 +12,7 @@ from kdsearch.errors import UserError
 from kdsearch.export import main as export
 from kdsearch.run_folder import RunFolder
 from kdsearch.secret import refuse_passwords
+from kdsearch.tracking import calls
 from kdsearch.tracking import mlflow as tracking
 from tests.security.conftest import SPACE, Refused
 
@@ -73,7 +74,7 @@ def test_a_failing_server_does_not_bring_the_password_into_the_log(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(tracking, "DRAIN_S", 0.0)
+    monkeypatch.setattr(calls, "DRAIN_S", 0.0)
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     said: list[str] = []

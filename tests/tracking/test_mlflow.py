@@ -115,8 +115,8 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
         members = [Record(f"t{i:04d}", "search", "COMPLETE", space.default().trial, {}, {}) for i in numbers]
         tracker.frontier(members, 0.5)
         tags.clear()
-        while not tracker._calls.empty():
-            call = tracker._calls.get()
+        while not tracker._calls.are_made():
+            call = tracker._calls._waiting.get()
             assert call is not None
             call(client)  # type: ignore[arg-type]
         return sorted(tags)

@@ -65,7 +65,7 @@ def tracker_of(tmp_path: Path) -> tuple[Tracker, Any]:
     space = load_space("clfd", profile="demo")
     tracker = Tracker(None, space, run, cast(Any, None), print)
     tracker._runs, tracker._experiment_id = {"": "parent"}, "1"
-    tracker._ending.set()  # news wait for no more news
+    tracker._calls._ending.set()  # news wait for no more news
     return tracker, space.default().trial
 
 
@@ -73,7 +73,7 @@ def drain(tracker: Tracker, client: Client) -> None:
     """Make the waiting calls, each until it succeeds, as the tracker's thread does."""
     while True:
         try:
-            call = tracker._calls.get_nowait()
+            call = tracker._calls._waiting.get_nowait()
         except queue.Empty:
             return
         assert call is not None
@@ -117,7 +117,7 @@ def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: 
 
 def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path) -> None:
     tracker, config = tracker_of(tmp_path)
-    tracker._ending.clear()
+    tracker._calls._ending.clear()
     client = Client()
     over = threading.Event()
 

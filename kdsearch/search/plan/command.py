@@ -8,6 +8,7 @@ from pathlib import Path
 
 from kdsearch.commands.answer import Answer
 from kdsearch.commands.parser import Commands, add_command, add_json, add_space, add_storage, positive
+from kdsearch.exit_status import DONE, FAILED
 
 ABOUT = """\
 A few steps of the default, the cheapest and the dearest trials are timed; nothing is started or kept: no Ray, no run
@@ -59,4 +60,4 @@ def run(options: argparse.Namespace) -> Answer:
     )  # fmt: skip
     with errors.status("measuring") as status:
         plan = make_plan(space, wishes, lambda text: status.update(f"measuring {text}"))
-    return Answer(asdict(plan), lambda: print_plan(plan), status=0 if plan.stages else 1)
+    return Answer(asdict(plan), lambda: print_plan(plan), status=DONE if plan.stages else FAILED)

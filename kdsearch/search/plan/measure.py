@@ -22,8 +22,9 @@ from kdsearch.data.store import Store
 from kdsearch.data.store_build import write_store
 from kdsearch.distill.base import FramePair, Term
 from kdsearch.models.output import SegOutput
+from kdsearch.train.distillation import both_frames, by_frame
 from kdsearch.train.resources import Resources
-from kdsearch.train.trial import Trial, both_frames, by_frame
+from kdsearch.train.trial import Trial
 
 REPEATS = 5
 ENOUGH_S = 2.0

@@ -1,0 +1,92 @@
+"""Calls to MLflow, made by one thread in their order, so that a study never waits for a tracking server."""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from kdsearch.tracking.uris import connect
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DRAIN_S = 60.0
+"""How long the end of a study waits for a tracking server that does not answer."""
+
+Call = Callable[["MlflowClient"], None]
+
+
+class Calls:
+    """Calls wait in a queue. While the server or database at `uri` is away the first is tried again, and the rest stay.
+
+    A call that MLflow refuses is logged and dropped.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._waiting: queue.Queue[Call | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._ending = threading.Event()
+        self._deadline = math.inf
+        self._unsent = 0
+
+    def put(self, call: Call) -> None:
+        self._waiting.put(call)
+
+    def begin(self) -> None:
+        """Begin to make calls."""
+        self._thread.start()
+
+    def end(self) -> int:
+        """Make what waits, for as long as the server answers. Returns how many calls could not be made."""
+        self._deadline = time.monotonic() + DRAIN_S
+        self._ending.set()
+        self._waiting.put(None)
+        # A call in hand may wait for its server longer than that; the thread ends with the process.
+        self._thread.join(DRAIN_S + 10)
+        return self._unsent + self._waiting.qsize()
+
+    def are_made(self) -> bool:
+        """Whether no call waits; the last one may be in hand."""
+        return self._waiting.empty()
+
+    def wait_until(self, moment: float) -> None:
+        """In a call: wait until that time of `time.monotonic()`, unless the end has come."""
+        self._ending.wait(moment - time.monotonic())
+
+    def _work(self) -> None:
+        client: MlflowClient | None = None
+        while (call := self._waiting.get()) is not None:
+            while True:
+                if self._unsent and self._too_late():
+                    self._unsent += 1  # the server did not answer the calls before either
+                    break
+                try:
+                    client = client or connect(self._uri)
+                    call(client)
+                    break
+                except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried
+                    traceback.print_exc()
+                    if not _may_pass(error):
+                        break
+                    if self._too_late():
+                        self._unsent += 1
+                        break
+                    time.sleep(2)
+
+    def _too_late(self) -> bool:
+        return time.monotonic() > self._deadline
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may go through later: the server is away, or busy; a refused value is refused again."""
+    from mlflow.exceptions import MlflowException
+
+    if not isinstance(error, MlflowException):
+        return isinstance(error, OSError)
+    return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")
