@@ -137,8 +137,9 @@ class Tables:
     def _drop_weights(self) -> None:
         running = {record.id for record in self.record.running()}
         keep = {record.id for record in self._members} | running
-        records = self.record.all()
-        shown = (control_to_show(member.config, records, self.space.confirm) for member in self._members)
+        # Not from all records: looked through for every member at every end, they would be a study's largest cost.
+        controls = self.record.complete("control")
+        shown = (control_to_show(member.config, controls, self.space.confirm) for member in self._members)
         keep |= {control.id for control in shown if control is not None}
         for folder in self.run.students.iterdir():
             # A worker may be writing `.<trial>.<pid>.partial` of a running trial at this moment.
