@@ -20,7 +20,7 @@ from tests.end_to_end.cluster import SETTINGS, Nodes
 from tests.search.conftest import SPACE, cost_of
 from tests.search.killed_driver import SLOTS
 
-KILLS = 21
+KILLS = 24
 FINISHED = {1, 2, 3}  # Optuna's numbers for COMPLETE, PRUNED and FAIL in a journal
 STATE_OP = 6
 
@@ -48,8 +48,8 @@ def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
     (tmp_path / "toy.yaml").write_text(text)
     answer = subprocess.run(
         [sys.executable, "-m", "tests.search.killed_driver", str(tmp_path), str(KILLS), "0", *filter(None, [address])],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=900, check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
+        timeout=240 if address is None else 900, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     life = json.loads(answer.stdout.splitlines()[-1])
@@ -86,8 +86,8 @@ def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
     assert set(epochs) == trained
     again = 0
     for name, of_trial in epochs.items():
-        # The epoch in hand at a kill may come to nothing: its rung is asked again, and by then knows of better trials.
-        in_hand = records[name].state == "PRUNED" and max(of_trial) > records[name].epoch
+        # On Ray a worker may outlive its driver by an epoch, while the next one asks the rung before it again.
+        in_hand = address is not None and records[name].state == "PRUNED" and max(of_trial) > records[name].epoch
         assert sorted(set(of_trial)) == list(range(1, records[name].epoch + 1 + in_hand))
         assert of_trial == sorted(of_trial)
         again += len(of_trial) - len(set(of_trial))
