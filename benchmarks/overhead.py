@@ -5,9 +5,10 @@
 One after the other, in one run: kdsearch on Ray Tune (agenda, journal, tables, MLflow in SQLite; each trial reports one
 epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's driver
 without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does not make
-slower by what a study also has to do. CPU is that of the driver process, all its threads. `--limit` ends a row after so
-many seconds, and the table says how far it came. `--profile` prints where the driver's time goes. GFLOPs come from a
-formula: the real ones are computed once for each student.
+slower by what a study also has to do. CPU is that of the driver process, all its threads; what the process that writes
+to MLflow takes has a column of its own. `--limit` ends a row after so many seconds, and the table says how far it came.
+`--profile` prints where the driver's time goes. GFLOPs come from a formula: the real ones are computed once for each
+student.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import logging
 import math
 import os
 import pstats
+import resource
 import tempfile
 import time
 from collections import deque
@@ -40,8 +42,8 @@ from kdsearch.search.limits import Limits
 from kdsearch.search.record import Record, StudyRecord
 from kdsearch.search.rungs import Rungs
 from kdsearch.search.samplers import suggest
-from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.tables import Tables
+from kdsearch.tracking.tracker import Tracker
 
 SLOTS = 8
 START_S = 25.0
@@ -86,6 +88,8 @@ class Clock:
 
     def __init__(self, marks: Iterable[int], limit_s: float) -> None:
         self.marks, self.limit_s = set(marks), limit_s
+        self.tracking: tuple[float, float] | None = None
+        """CPU seconds of the process that writes to MLflow, and when it had made up with the driver."""
         self.rows: dict[int, tuple[float, float]] = {}
         self.start()
 
@@ -94,7 +98,7 @@ class Clock:
 
     def count(self, n: int) -> None:
         """`n` trials are over. At a mark, keep the CPU and wall time of each trial since the mark before."""
-        if self.is_mark(n):
+        if n in self.marks or time.perf_counter() > self.begin[2] + self.limit_s:
             now = (n, time.process_time(), time.perf_counter())
             trials = n - self.last[0]
             self.rows[n] = ((now[1] - self.last[1]) / trials, (now[2] - self.last[2]) / trials)
@@ -103,12 +107,9 @@ class Clock:
             if n not in self.marks:
                 raise TimeUpError
 
-    def is_mark(self, n: int) -> bool:
-        return n in self.marks or time.perf_counter() > self.begin[2] + self.limit_s
-
 
 @contextmanager
-def study(space: SearchSpace, with_tracker: bool) -> Iterator[tuple[Agenda, StudyRecord, Tracker | None]]:
+def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tuple[Agenda, StudyRecord]]:
     """All that a study's driver holds, in a folder for the time."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         run = RunFolder(Path(name) / "run")
@@ -119,17 +120,29 @@ def study(space: SearchSpace, with_tracker: bool) -> Iterator[tuple[Agenda, Stud
         search = space.search
         rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
         listeners: list[Any] = [Tables(space, run, record, dict, rungs)]
-        tracker = None
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
-            tracker = stack.enter_context(Tracker(None, space, run, store, print))
-            listeners.append(tracker)
-        yield Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record, tracker
+            listeners.append(stack.enter_context(tracked(Tracker(None, space, run, store, print, drain_s=3600), clock)))
+        yield Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record
+
+
+@contextmanager
+def tracked(tracker: Tracker, clock: Clock) -> Iterator[Tracker]:
+    """The tracker at work; afterwards `clock` knows what its process took, which lives as long as this."""
+
+    def children_s() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that have ended
+        return usage.ru_utime + usage.ru_stime
+
+    before_s = children_s()
+    with tracker:
+        yield tracker
+    clock.tracking = children_s() - before_s, time.perf_counter() - clock.begin[2]
 
 
 def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
     """kdsearch without Ray: as many trials as there are slots are out, the oldest ends first."""
-    with study(space_of(sampler, trials), with_tracker) as (agenda, _, tracker):
+    with study(space_of(sampler, trials), clock, with_tracker) as (agenda, _):
         clock.start()
         out: deque[Record] = deque()
         over = 0
@@ -142,15 +155,7 @@ def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
             agenda.heard(trial.id, 1, metrics_of(trial.config))
             agenda.ended(trial.id, None)
             over += 1
-            if tracker is not None and clock.is_mark(over):
-                _drain(tracker)
             clock.count(over)
-
-
-def _drain(tracker: Tracker) -> None:
-    """Wait until what was reported so far is in the database, so that its cost counts where it arose."""
-    while not tracker._calls.are_made():
-        time.sleep(0.02)
 
 
 def bare_optuna(trials: int, clock: Clock, in_memory: bool = False) -> None:
@@ -217,10 +222,9 @@ def kdsearch_on_tune(trials: int, clock: Clock) -> None:
     from kdsearch.search.tune import train_all
     from kdsearch.search.workers import Placement
 
-    with study(space_of("tpe", trials), True) as (agenda, record, tracker):
+    with study(space_of("tpe", trials), clock, True) as (agenda, record):
         clock.start()
-        assert tracker is not None
-        agenda.listeners.append(_Counting(clock, tracker))  # type: ignore[arg-type]
+        agenda.listeners.append(_Counting(clock))  # type: ignore[arg-type]
         job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
         train_all(agenda, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Limits(900), trainable=NoWork)
         assert len(record.complete("search")) == trials, "every trial is heard of and complete"
@@ -229,13 +233,11 @@ def kdsearch_on_tune(trials: int, clock: Clock) -> None:
 class _Counting:
     """Counts ended trials, as the last of an agenda's listeners."""
 
-    def __init__(self, clock: Clock, tracker: Tracker) -> None:
-        self.clock, self.tracker, self.over = clock, tracker, 0
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.over = clock, 0
 
     def ended(self, record: Record) -> None:
         self.over += 1
-        if self.clock.is_mark(self.over):
-            _drain(self.tracker)
         self.clock.count(self.over)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
@@ -263,14 +265,23 @@ def table(rows: dict[str, Clock], marks: list[int]) -> None:
     """One row a driver; a span that was cut off says after how many trials."""
     print(f"\nCPU ms of the driver a trial (wall ms a trial), {SLOTS} out at a time\n")
     spans = list(zip([0, *marks], marks, strict=False))
-    print(f"| | {' | '.join(f'trials {a + 1} to {b}' for a, b in spans)} | seconds |\n|---|{'---|' * (len(marks) + 1)}")
+    heads = [
+        "",
+        *(f"trials {a + 1} to {b}" for a, b in spans),
+        "seconds",
+        "MLflow's process: CPU ms a trial, done after s",
+    ]
+    print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, clock in rows.items():
         cells = []
         for a, b in spans:
             n = max((n for n in clock.rows if a < n <= b), default=None)
             until = f", to {n}" if n != b else ""
             cells.append("-" if n is None else f"{clock.rows[n][0] * 1e3:.1f} ({clock.rows[n][1] * 1e3:.1f}){until}")
-        print(f"| {name} | {' | '.join(cells)} | {clock.last[2] - clock.begin[2]:.0f} |")
+        beside = "-"
+        if clock.tracking is not None:
+            beside = f"{clock.tracking[0] / max(clock.rows) * 1e3:.1f}, {clock.tracking[1]:.0f}"
+        print(f"| {name} | {' | '.join(cells)} | {clock.last[2] - clock.begin[2]:.0f} | {beside} |")
 
 
 ROWS: dict[str, Callable[[int, Clock], None]] = {

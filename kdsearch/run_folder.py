@@ -38,6 +38,11 @@ class RunFolder:
         return self.journal.with_suffix(".lock")
 
     @property
+    def tracking_lock(self) -> Path:
+        """Held by the process that writes to MLflow."""
+        return self.path / "tracking.lock"
+
+    @property
     def rungs(self) -> Path:
         return self.path / "rungs.jsonl"
 

@@ -25,10 +25,10 @@ from kdsearch.run_folder import RunFolder, write_folder_atomically, write_text  
 from kdsearch.search.agenda import Agenda  # noqa: E402
 from kdsearch.search.record import Record, StudyRecord  # noqa: E402
 from kdsearch.search.rungs import Rungs  # noqa: E402
-from kdsearch.tracking.mlflow import Tracker  # noqa: E402
 from kdsearch.tracking.pages import versions, write_pages  # noqa: E402
 from kdsearch.tracking.results import read_results  # noqa: E402
 from kdsearch.tracking.tables import Tables  # noqa: E402
+from kdsearch.tracking.tracker import Tracker  # noqa: E402
 
 TEACHER_MIOU = 0.62
 

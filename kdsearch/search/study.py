@@ -36,9 +36,9 @@ from kdsearch.search.warm_start import read_earlier, warm_start
 from kdsearch.search.workers import Job, Placement
 from kdsearch.tracking.latency import latency_report
 from kdsearch.tracking.live import LiveView
-from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.pages import versions, write_pages
 from kdsearch.tracking.tables import Status, Tables
+from kdsearch.tracking.tracker import Tracker
 from kdsearch.tracking.uris import check_own_database, check_server
 from kdsearch.train.maps_plan import plan_maps
 

@@ -10,8 +10,6 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kdsearch.tracking.uris import connect
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
@@ -22,13 +20,14 @@ Call = Callable[["MlflowClient"], None]
 
 
 class Calls:
-    """Calls wait in a queue. While the server or database at `uri` is away the first is tried again, and the rest stay.
+    """Calls wait in a queue. While what `connect` leads to is away the first is tried again, and the rest stay.
 
-    A call that MLflow refuses is logged and dropped.
+    A call that MLflow refuses is logged and dropped. At the end a server that does not answer is waited for `drain_s`
+    seconds.
     """
 
-    def __init__(self, uri: str) -> None:
-        self._uri = uri
+    def __init__(self, connect: Callable[[], MlflowClient], drain_s: float) -> None:
+        self._connect, self._drain_s = connect, drain_s
         self._waiting: queue.Queue[Call | None] = queue.Queue()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._ending = threading.Event()
@@ -44,16 +43,12 @@ class Calls:
 
     def end(self) -> int:
         """Make what waits, for as long as the server answers. Returns how many calls could not be made."""
-        self._deadline = time.monotonic() + DRAIN_S
+        self._deadline = time.monotonic() + self._drain_s
         self._ending.set()
         self._waiting.put(None)
         # A call in hand may wait for its server longer than that; the thread ends with the process.
-        self._thread.join(DRAIN_S + 10)
+        self._thread.join(self._drain_s + 10)
         return self._unsent + self._waiting.qsize()
-
-    def are_made(self) -> bool:
-        """Whether no call waits; the last one may be in hand."""
-        return self._waiting.empty()
 
     def wait_until(self, moment: float) -> None:
         """In a call: wait until that time of `time.monotonic()`, unless the end has come."""
@@ -67,7 +62,7 @@ class Calls:
                     self._unsent += 1  # the server did not answer the calls before either
                     break
                 try:
-                    client = client or connect(self._uri)
+                    client = client or self._connect()
                     call(client)
                     break
                 except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried

@@ -12,8 +12,7 @@ from kdsearch.errors import UserError
 from kdsearch.export import main as export
 from kdsearch.run_folder import RunFolder
 from kdsearch.secret import refuse_passwords
-from kdsearch.tracking import calls
-from kdsearch.tracking import mlflow as tracking
+from kdsearch.tracking.tracker import Tracker
 from tests.security.conftest import SPACE, Refused
 
 SECRET = "hunter2"
@@ -74,11 +73,11 @@ def test_a_failing_server_does_not_bring_the_password_into_the_log(
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "me")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    monkeypatch.setattr(calls, "DRAIN_S", 0.0)
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     said: list[str] = []
-    with tracking.Tracker("http://127.0.0.1:9", load_space("clfd", profile="demo"), run, store, said.append):
+    space = load_space("clfd", profile="demo")
+    with Tracker("http://127.0.0.1:9", space, run, store, said.append, drain_s=0.0):
         pass
     printed = capfd.readouterr()
     assert "127.0.0.1" in printed.err

@@ -14,11 +14,13 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from kdsearch.config.space import load_space
+from kdsearch.config.space import SearchSpace, load_space
 from kdsearch.data.store import Store
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import Tracker, _versions
+from kdsearch.tracking.mlflow import Runs
+from kdsearch.tracking.news import Update
+from kdsearch.tracking.tracker import Tracker, _versions
 from kdsearch.tracking.uris import check_server
 
 
@@ -105,7 +107,8 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
     run.create()
     space = load_space("clfd", profile="demo")
     tracker = Tracker(None, space, run, store, print)
-    tracker._runs = {"": "parent"} | {f"t{i:04d}": f"run-{i}" for i in (*range(200), 10_000)}
+    runs = Runs(tracker._opening)
+    runs._runs = {"": "parent"} | {f"t{i:04d}": f"run-{i}" for i in (*range(200), 10_000)}
     tags: list[tuple[str, str]] = []
     client = SimpleNamespace(
         set_tag=lambda run_id, key, value: tags.append((run_id, value)), log_batch=lambda *arguments, **options: None
@@ -115,8 +118,12 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
         members = [Record(f"t{i:04d}", "search", "COMPLETE", space.default().trial, {}, {}) for i in numbers]
         tracker.frontier(members, 0.5)
         tags.clear()
-        while not tracker._calls.are_made():
-            call = tracker._calls._waiting.get()
+        while not tracker._news.empty():
+            news = tracker._news.get()
+            assert isinstance(news, Update | set)
+            runs.hear(news)
+        while not runs.calls._waiting.empty():
+            call = runs.calls._waiting.get()
             assert call is not None
             call(client)  # type: ignore[arg-type]
         return sorted(tags)
@@ -208,3 +215,83 @@ def test_a_run_that_was_cut_off_while_it_was_made_is_completed(tmp_path: Path, s
     assert child.data.params["student.arch"] == space.default().trial.student.arch
     assert child.data.metrics["cost/gflops"] == 0.4
     assert child.info.status == "FAILED"
+
+
+def study_of(tmp_path: Path) -> tuple[SearchSpace, RunFolder]:
+    run = RunFolder.at(str(tmp_path), "study")
+    run.create()
+    return load_space("clfd", profile="demo"), run
+
+
+def epochs_of(uri: str, trial: str) -> list[int]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("kdsearch/clfd")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], f"tags.`kdsearch.trial` = '{trial}'")
+    return [metric.step for metric in client.get_metric_history(run.info.run_id, "val/miou")]
+
+
+DRIVER = """
+import os, signal, sys, time
+from pathlib import Path
+from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.data.store import Store
+from kdsearch.run_folder import RunFolder
+from kdsearch.search.record import Record
+from kdsearch.tracking.tracker import Tracker
+
+space, run = load_space("clfd", profile="demo"), RunFolder(Path(sys.argv[1]))
+with Tracker(None, space, run, Store.open(sys.argv[2]), print) as tracker:
+    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+    tracker.started(trial)
+    for epoch in range(1, trial.config.train.epochs):
+        trial.epoch, trial.metrics = epoch, {"val/miou": epoch / 10}
+        tracker.epoch(trial)
+    while not tracker._news.empty():
+        time.sleep(0.01)
+    time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp_path: Path, store: Store) -> None:
+    space, run = study_of(tmp_path)
+    killed = subprocess.run([sys.executable, "-c", DRIVER, str(run.path), str(store.path)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+    epochs = trial.config.train.epochs
+    with Tracker(None, space, run, store, print) as tracker:
+        tracker.started(trial)
+        trial.epoch, trial.metrics, trial.state = epochs, {"val/miou": 1.0}, "COMPLETE"
+        tracker.ended(trial)
+        tracker.finish("done")
+    assert epochs_of(tracker.uri, "t0000") == list(range(1, epochs + 1)), "one run, with every epoch once"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, hangs: bool
+) -> None:
+    monkeypatch.setattr("kdsearch.tracking.tracker.ANSWER_S", 3.0)
+    space, run = study_of(tmp_path)
+    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+    said: list[str] = []
+    with Tracker(None, space, run, store, said.append, drain_s=0.0) as tracker:
+        tracker._process.send_signal(signal.SIGSTOP if hangs else signal.SIGKILL)
+        for epoch in range(2000):
+            trial.epoch, trial.metrics = 1, {f"loss/{i}": float(epoch) for i in range(50)}
+            began = time.monotonic()
+            tracker.epoch(trial)
+            assert time.monotonic() - began < 1.0
+    assert len(said) == 1
+    assert "--resume sends what is missing" in said[0]
+    assert tracker._process.returncode == -signal.SIGKILL
+    trial.state = "COMPLETE"
+    with Tracker(None, space, run, store, said.append, [trial]) as tracker:
+        tracker.finish("done")
+    assert epochs_of(tracker.uri, "t0000") == []
+    assert len(said) == 1

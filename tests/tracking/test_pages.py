@@ -220,8 +220,8 @@ def test_a_damaged_run_folder_is_refused(study: MadeUp, capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_a_tracking_server_gives_the_same_report(study: MadeUp, store: Store, tmp_path: Path) -> None:
-    from kdsearch.tracking.mlflow import Tracker
     from kdsearch.tracking.server import results_of_server
+    from kdsearch.tracking.tracker import Tracker
 
     with Tracker(None, study.space, study.run, store, print) as tracker:
         for record in study.record.all():

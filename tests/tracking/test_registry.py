@@ -14,8 +14,8 @@ from kdsearch.export import main as export
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
 from kdsearch.student import load_student, read_trial
-from kdsearch.tracking.mlflow import Tracker
 from kdsearch.tracking.registry import aliases, register, round_up
+from kdsearch.tracking.tracker import Tracker
 from tests.bundle_cases import POINT, run_folder, summary
 from tests.conftest import config
 from tests.tracking.test_mlflow import end_server, serve

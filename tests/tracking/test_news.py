@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import queue
 import threading
 import time
@@ -16,8 +17,9 @@ from kdsearch.config.shipped import shipped_spaces
 from kdsearch.config.space import load_space
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import GATHER_S, Tracker
-from kdsearch.tracking.update import Update
+from kdsearch.tracking.mlflow import GATHER_S, Runs
+from kdsearch.tracking.news import Update
+from kdsearch.tracking.tracker import Tracker
 from kdsearch.train.teacher import teacher_trial
 
 
@@ -59,21 +61,37 @@ class Client:
         self.calls.append(status)
 
 
-def tracker_of(tmp_path: Path) -> tuple[Tracker, Any]:
+def tracker_of(tmp_path: Path) -> tuple[Tracker, Runs, Any]:
+    """A study's tracker, and what its process would do with the news, here."""
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     space = load_space("clfd", profile="demo")
-    tracker = Tracker(None, space, run, cast(Any, None), print)
-    tracker._runs, tracker._experiment_id = {"": "parent"}, "1"
-    tracker._calls._ending.set()  # news wait for no more news
-    return tracker, space.default().trial
+    store = SimpleNamespace(info=SimpleNamespace(name="none"), fingerprint="0", path=tmp_path)
+    tracker = Tracker(None, space, run, cast(Any, store), print)
+    runs = Runs(tracker._opening)
+    runs._runs, runs._experiment_id = {"": "parent"}, "1"
+    runs.calls._ending.set()  # news wait for no more news
+    return tracker, runs, space.default().trial
 
 
-def drain(tracker: Tracker, client: Client) -> None:
-    """Make the waiting calls, each until it succeeds, as the tracker's thread does."""
+def hear(tracker: Tracker, runs: Runs) -> None:
+    """Let the process hear what the driver has said."""
+    while not tracker._news.empty():
+        news = pickle.loads(pickle.dumps(tracker._news.get()))
+        assert isinstance(news, Update | set | str)
+        runs.hear(news)
+
+
+def drain(tracker: Tracker, runs: Runs, client: Client) -> None:
+    hear(tracker, runs)
+    make_calls(runs, client)
+
+
+def make_calls(runs: Runs, client: Client) -> None:
+    """Make the waiting calls, each until it succeeds, as the process does."""
     while True:
         try:
-            call = tracker._calls._waiting.get_nowait()
+            call = runs.calls._waiting.get_nowait()
         except queue.Empty:
             return
         assert call is not None
@@ -101,10 +119,10 @@ def through_a_life(tracker: Tracker, record: Record, between: Any = lambda: None
 
 @pytest.mark.parametrize("failures", [0, 3])
 def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: int) -> None:
-    tracker, config = tracker_of(tmp_path)
+    tracker, runs, config = tracker_of(tmp_path)
     client = Client(failures)
     through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}))
-    drain(tracker, client)
+    drain(tracker, runs, client)
     assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
     epochs = config.train.epochs
     points = sorted((name, step, value) for name, step, value, _ in client.metrics)
@@ -116,19 +134,23 @@ def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: 
 
 
 def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path) -> None:
-    tracker, config = tracker_of(tmp_path)
-    tracker._calls._ending.clear()
+    tracker, runs, config = tracker_of(tmp_path)
+    runs.calls._ending.clear()
     client = Client()
     over = threading.Event()
 
     def work() -> None:
         while not over.wait(0.005):
-            drain(tracker, client)
+            make_calls(runs, client)
+
+    def between() -> None:
+        hear(tracker, runs)
+        time.sleep(0.01)
 
     thread = threading.Thread(target=work)
     thread.start()
     began = time.monotonic()
-    through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), lambda: time.sleep(0.01))
+    through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), between)
     while "FINISHED" not in client.calls and time.monotonic() < began + 20:
         time.sleep(0.01)
     over.set()
@@ -139,18 +161,18 @@ def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path
 
 def test_news_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
     def told(at_once: bool, folder: Path) -> tuple[Any, ...]:
-        tracker, config = tracker_of(folder)
+        tracker, runs, config = tracker_of(folder)
         client = Client()
         record = Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
-        through_a_life(tracker, record, lambda: None if at_once else drain(tracker, client))
-        drain(tracker, client)
+        through_a_life(tracker, record, lambda: None if at_once else drain(tracker, runs, client))
+        drain(tracker, runs, client)
         return sorted(m[:3] for m in client.metrics), client.params, client.tags
 
     assert told(True, tmp_path / "a") == told(False, tmp_path / "b")
 
 
 def test_an_epoch_that_is_reported_again_is_sent_once(tmp_path: Path) -> None:
-    tracker, config = tracker_of(tmp_path)
+    tracker, runs, config = tracker_of(tmp_path)
     client = Client()
     record = Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
     tracker.started(record)
@@ -160,23 +182,23 @@ def test_an_epoch_that_is_reported_again_is_sent_once(tmp_path: Path) -> None:
         tracker.epoch(record)
         tracker.restarted(record, "a worker died")
         tracker.started(record)
-        drain(tracker, client)
+        drain(tracker, runs, client)
     assert sorted(m[:2] for m in client.metrics) == [("cost/gflops", 0), ("val/miou", 1)]
     assert client.tags["kdsearch.restarted"] == "a worker died"
 
 
 def test_the_study_is_told_twice_at_the_same_step(tmp_path: Path) -> None:
-    tracker, _ = tracker_of(tmp_path)
+    tracker, runs, _ = tracker_of(tmp_path)
     client = Client()
     for volume in (0.1, 0.2):
         tracker.frontier([], volume)
-        drain(tracker, client)
+        drain(tracker, runs, client)
     assert [m[2] for m in client.metrics if m[0] == "hypervolume"] == [0.1, 0.2]
 
 
 def test_a_long_update_is_sent_in_parts_and_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr("kdsearch.tracking.update.time.time", lambda: next(clock))
+    monkeypatch.setattr("kdsearch.tracking.news.time.time", lambda: next(clock))
     update = Update("t0000", params={f"p{i}": "1" for i in range(250)}, tags={"x": "y"})
     for epoch in range(1, 201):
         update.add({f"m{i}": float(epoch) for i in range(10)}, epoch)
@@ -201,12 +223,12 @@ def test_mlflow_itself_takes_a_point_that_is_sent_again_as_one(tmp_path: Path) -
 
 @pytest.mark.parametrize("name", shipped_spaces())
 def test_every_student_and_teacher_has_a_name_and_is_logged(tmp_path: Path, name: str) -> None:
-    tracker, _ = tracker_of(tmp_path)
+    tracker, runs, _ = tracker_of(tmp_path)
     config = load_space(name, profile="demo").default().trial
     for trial_id, each in {"t0000": config, "teacher": teacher_trial(config)}.items():
         client = Client()
         through_a_life(tracker, Record(trial_id, "search", "RUNNING", each, {}, {"gflops": 0.4}))
-        drain(tracker, client)
+        drain(tracker, runs, client)
         assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
         assert client.name.startswith(f"{trial_id} {each.student.arch} ")
         assert client.name.split()[2:]

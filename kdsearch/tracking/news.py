@@ -1,4 +1,4 @@
-"""What MLflow has yet to be told of one run."""
+"""What MLflow has yet to be told: of a study as a whole, and of each run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kdsearch.config.space import flatten
+from kdsearch.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +34,8 @@ class Update:
     costs: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     status: str = ""
+    is_new: bool = True
+    """Whether a run is made for the trial where there is none."""
     since: float = field(default_factory=time.monotonic)
     """When the first of these news came in."""
     _points: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
@@ -41,6 +44,16 @@ class Update:
         """Metrics of now: MLflow shows when a point came about, not when it was sent."""
         at_ms, others = self._points.get(step, (int(time.time() * 1000), {}))
         self._points[step] = at_ms, others | dict(metrics)
+
+    def merge(self, later: Update) -> None:
+        """Take in later news of the same run."""
+        self.begins, self.status = later.begins or self.begins, later.status or self.status
+        self.params |= later.params
+        self.costs |= later.costs
+        self.tags |= later.tags
+        for step, (at_ms, values) in later._points.items():
+            first_ms, others = self._points.get(step, (at_ms, {}))
+            self._points[step] = first_ms, others | values
 
     def begin(self, record: Record) -> None:
         """The trial begins: name, stage, settings and costs."""
@@ -83,6 +96,30 @@ class Update:
         if self.status:
             client.set_terminated(run_id, self.status)
         return max(self._points, default=after)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What MLflow is told of a study as a whole: plain data, so that the process needs nothing that spaces need.
+
+    `data` has name, digest and URI of the data set; `told` the trials that were over before this driver began.
+    """
+
+    uri: str
+    run: RunFolder
+    space: str
+    cost: str
+    timed: bool
+    settings: dict[str, Any]
+    params: dict[str, str]
+    tags: dict[str, str]
+    data: dict[str, str]
+    told: list[Update]
+    drain_s: float
+
+
+News = Update | set[str] | str | None
+"""What a driver sends: news of a run, the ids on the frontier, how the study ended (`tables.Status`), None at last."""
 
 
 def clean(name: str) -> str:
