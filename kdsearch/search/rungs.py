@@ -32,13 +32,15 @@ class Rungs:
     `epochs` are the rungs; `stop` says who is stopped there:
 
     - `"forecast"`: a trial that would be dominated by a complete one even if its mIoU grew as much as that of only
-      one complete trial in twenty did after this rung. The other objectives are known before training.
+      one complete trial in twenty did after this rung. The other objectives are known before training. While fewer than
+      eight trials are complete there is nothing to forecast from, and `"pareto"` decides.
     - `"pareto"`: all but the best `1/reduction` of those seen at the rung, by non-dominated rank on all objectives, in
       epsilon-net order inside a rank (asynchronous successive halving, Li et al., 2020; Salinas et al., 2021).
     - `"miou"`: the same by mIoU alone.
     - `"none"`: nobody.
 
-    Every decision is a line of the file at `path` before it is returned.
+    Every decision is a line of the file at `path` before it is returned, and stands: a driver that takes over and is
+    asked again decides the same, whatever it knows by then.
 
     A share `audit` of the trials that would be stopped is not: they train to their end and show how often stopping is
     wrong. Which ones follows from `seed` and the trial's id alone, so that a resumed driver decides the same.
@@ -60,6 +62,7 @@ class Rungs:
         self.path = path
         self.audit, self.seed = audit, seed
         self.reached: dict[int, dict[str, Point]] = {epoch: {} for epoch in epochs}
+        self._kept: dict[tuple[str, int], bool] = {}
         self.ends: dict[str, Point] = {}
         self.audited: dict[str, int] = {}
         """The rung at which each audited trial would have been stopped."""
@@ -73,17 +76,21 @@ class Rungs:
     def keep(self, trial_id: str, epoch: int, values: Mapping[str, float]) -> bool:
         """Whether a trial that has just finished `epoch` with these objective values goes on.
 
-        A trial that comes again to a rung (after a restart) is judged by its new values.
+        A trial that comes to a rung again, from a checkpoint before it and with other values, is judged anew.
         """
         if self.stop == "none" or epoch not in self.reached:
             return True
-        self.reached[epoch][trial_id] = self._point(values)
+        point = self._point(values)
+        if self.reached[epoch].get(trial_id) == point:
+            return self._kept[trial_id, epoch]
+        self.reached[epoch][trial_id] = point
         kept = True
         if self.audited.get(trial_id, epoch) == epoch:
             self.audited.pop(trial_id, None)
             kept = self._may_win(trial_id, epoch) if self.stop == "forecast" else self._among_best(trial_id, epoch)
             if not kept and self._is_audited(trial_id):
                 kept, self.audited[trial_id] = True, epoch
+        self._kept[trial_id, epoch] = kept
         audited = self.audited.get(trial_id) == epoch
         self._append({"trial": trial_id, "epoch": epoch, "values": dict(values), "kept": kept, "audited": audited})
         return kept
@@ -103,7 +110,7 @@ class Rungs:
         """Whether no complete trial dominates, or equals, the best that this one may be expected to reach."""
         gains = self._gains[epoch]
         if len(self.ends) < LEAST_COMPLETE or not gains:
-            return True
+            return self._among_best(trial_id, epoch)
         own = self.reached[epoch][trial_id]
         hoped = own | {"miou": own["miou"] + _quantile(gains, HOPE)}
         best = costs(self._best, self.objectives)
@@ -171,6 +178,7 @@ class Rungs:
                 self._end(trial_id, self._point(entry["end"]))
             elif epoch in self.reached:  # the rungs of a study that goes on may have changed
                 self.reached[epoch][trial_id] = self._point(entry["values"])
+                self._kept[trial_id, epoch] = bool(entry["kept"])
                 if entry["audited"]:
                     self.audited[trial_id] = epoch
                 elif self.audited.get(trial_id) == epoch:

@@ -86,9 +86,7 @@ def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
     assert set(epochs) == trained
     again = 0
     for name, of_trial in epochs.items():
-        # On Ray a worker may outlive its driver by an epoch, while the next one asks the rung before it again.
-        in_hand = address is not None and records[name].state == "PRUNED" and max(of_trial) > records[name].epoch
-        assert sorted(set(of_trial)) == list(range(1, records[name].epoch + 1 + in_hand))
+        assert sorted(set(of_trial)) == list(range(1, records[name].epoch + 1))
         assert of_trial == sorted(of_trial)
         again += len(of_trial) - len(set(of_trial))
     assert again <= life["killed"] * (1 if address is None else SLOTS)

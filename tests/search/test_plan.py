@@ -123,7 +123,9 @@ def test_stages_add_up_and_early_stopping_is_a_range(space: SearchSpace) -> None
 
 
 def test_a_forecast_may_stop_all_but_the_first(tmp_path: Path) -> None:
-    for trials, share in ((6, 1.0), (20, (8 + 12 / 3) / 20)):
+    halving = (3 + 3 / 3 + 3 / 9) / 9  # of nine epochs, at rungs 3 and 6, with reduction 3
+    opening = 8 * 3 * 3
+    for trials, share in ((6, halving), (100, (opening * halving + (100 - opening) * 3 / 9) / 100)):
         text = SPACE.replace("trials: 6, rungs: [3], stop: pareto, reduction: 2", f"trials: {trials}, rungs: [3, 6]")
         (tmp_path / "tiny.yaml").write_text(text)
         assert estimate.least_share(load_space(tmp_path / "tiny.yaml"), 9) == pytest.approx(share)

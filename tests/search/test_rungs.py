@@ -145,8 +145,40 @@ def test_a_forecast_stops_only_what_even_a_fast_gain_would_leave_dominated() -> 
     rungs = Rungs((2,), OBJECTIVES, "forecast", 2)
     for i in range(8):
         # Complete trials gain 0.10, 0.11, ... 0.17 after the rung; the quantile 0.95 of that is 0.1665.
-        assert rungs.keep(f"c{i}", 2, point(0.3, 5.0)), "nothing is stopped before there are enough complete trials"
-        rungs.complete(f"c{i}", point(0.4 + i / 100, 5.0))
-    assert not rungs.keep("hopeless", 2, point(0.30, 5.0))  # 0.4665 at best, and 0.47 stands
-    assert rungs.keep("hopeful", 2, point(0.31, 5.0))
+        assert rungs.keep(f"c{i}", 2, point(0.3 + i / 1000, 5.0))
+        rungs.complete(f"c{i}", point(0.4 + i / 1000 + i / 100, 5.0))
+    assert not rungs.keep("hopeless", 2, point(0.31, 5.0))  # 0.4765 at best, and 0.477 stands
+    assert rungs.keep("hopeful", 2, point(0.311, 5.0))
     assert rungs.keep("cheaper", 2, point(0.1, 4.9))
+
+
+def test_before_there_is_anything_to_forecast_from_the_best_share_of_a_rung_goes_on() -> None:
+    forecast, pareto = (Rungs((2,), OBJECTIVES, stop, 3) for stop in ("forecast", "pareto"))  # type: ignore[arg-type]
+    kept = []
+    for i in range(60):
+        at_rung = point((37 * i % 60) / 100, 1.0 + i % 4)
+        kept.append(forecast.keep(f"t{i}", 2, at_rung))
+        assert kept[-1] == pareto.keep(f"t{i}", 2, at_rung)
+        if sum(kept) < 8 and kept[-1]:
+            forecast.complete(f"t{i}", at_rung)
+    assert 10 < sum(kept) < 40
+
+
+@pytest.mark.parametrize("stop", ["pareto", "forecast"])
+def test_a_decision_stands_whatever_is_known_by_then(stop: Literal["pareto", "forecast"], tmp_path: Path) -> None:
+    """A driver is killed after its decision; what is trained meanwhile would have the next one decide otherwise."""
+    path = tmp_path / "rungs.jsonl"
+    first = Rungs((2,), OBJECTIVES, stop, 2, path)
+    assert first.keep("kept", 2, point(0.3, 5.0))
+    assert not first.keep("stopped", 2, point(0.2, 5.0))
+    for i in range(9):
+        first.keep(f"c{i}", 2, point(0.4 + i / 100, 5.0))
+        first.complete(f"c{i}", point(0.5 + i / 100, 5.0))
+    lines = path.read_text()
+    second = Rungs((2,), OBJECTIVES, stop, 2, path)
+    assert second.keep("kept", 2, point(0.3, 5.0))
+    assert not second.keep("stopped", 2, point(0.2, 5.0))
+    assert path.read_text() == lines
+    assert not second.keep("kept", 2, point(0.29, 5.0)), (
+        "with other values, from an earlier checkpoint, it is a new one"
+    )

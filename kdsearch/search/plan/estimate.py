@@ -140,18 +140,19 @@ def seconds_alone(setting: Setting, config: TrialConfig, measured: Measured) -> 
 def least_share(space: SearchSpace, epochs: int) -> float:
     """The share of all epochs that is trained when every rung stops all that it may.
 
-    A forecast needs some complete trials, and may then stop all others at their first rung.
+    A forecast needs some complete trials, until which it stops as `pareto` does; then it may stop all others at their
+    first rung.
     """
     search = space.search
     rungs = [] if search.stop == "none" else [rung for rung in search.rungs if rung < epochs]
-    if search.stop == "forecast" and rungs:
-        complete = min(LEAST_COMPLETE, search.trials)
-        return (complete + (search.trials - complete) * rungs[0] / epochs) / search.trials
-    trained, share, before = 0.0, 1.0, 0
+    halving, share, before = 0.0, 1.0, 0
     for rung in (*rungs, epochs):
-        trained += share * (rung - before)
+        halving += share * (rung - before) / epochs
         share, before = share / search.reduction, rung
-    return trained / epochs
+    if search.stop != "forecast" or not rungs:
+        return halving
+    first = min(LEAST_COMPLETE * search.reduction ** len(rungs), search.trials)
+    return (first * halving + (search.trials - first) * rungs[0] / epochs) / search.trials
 
 
 def _wall(slot_s: float, trainings: int, slots: int) -> float:
