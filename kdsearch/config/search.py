@@ -99,7 +99,8 @@ class SearchConfig(Strict):
     stop: Literal["forecast", "pareto", "miou", "none"] = Field(
         "forecast",
         description="who is stopped at a rung: forecast: a trial that even a fast gain would leave dominated by a "
-        "complete one; pareto, miou: all but the best share of the rung, by all objectives or mIoU; none: nobody",
+        "complete one (as pareto, until eight are complete); pareto, miou: all but the best share of the rung, by all "
+        "objectives or mIoU; none: nobody",
     )
     audit: Annotated[float, Field(ge=0, le=1)] = Field(
         0.05, description="share of the stopped trials that train on, to show how often stopping is wrong"
@@ -107,7 +108,7 @@ class SearchConfig(Strict):
     sampler: SamplerConfig = Field(TPEConfig(), description="a name, or a name with the sampler's options")
     seed: int = 0
     reduction: Annotated[int, Field(ge=2)] = Field(
-        3, description="with stop pareto or miou: one trial in so many goes on at a rung"
+        3, description="one trial in so many goes on at a rung, where the best share does"
     )
     max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
     epoch_timeout: PositiveFloat | None = Field(
