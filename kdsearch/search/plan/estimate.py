@@ -151,7 +151,8 @@ def least_share(space: SearchSpace, epochs: int) -> float:
         share, before = share / search.reduction, rung
     if search.stop != "forecast" or not rungs:
         return halving
-    first = min(LEAST_COMPLETE * search.reduction ** len(rungs), search.trials)
+    opening: int = LEAST_COMPLETE * search.reduction ** len(rungs)
+    first = min(opening, search.trials)
     return (first * halving + (search.trials - first) * rungs[0] / epochs) / search.trials
 
 
