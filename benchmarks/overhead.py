@@ -122,7 +122,7 @@ def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tupl
         listeners: list[Any] = [Tables(space, run, record, dict, rungs)]
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
-            listeners.append(stack.enter_context(tracked(Tracker(None, space, run, store, print, drain_s=3600), clock)))
+            listeners.append(stack.enter_context(tracked(Tracker(None, space, run, store, print), clock)))
         yield Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record
 
 

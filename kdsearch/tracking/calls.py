@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ Call = Callable[["MlflowClient"], None]
 class Calls:
     """Calls wait in a queue. While what `connect` leads to is away the first is tried again, and the rest stay.
 
-    A call that MLflow refuses is logged and dropped. At the end a server that does not answer is waited for `drain_s`
-    seconds.
+    A call that MLflow refuses is logged and dropped. At the end everything is sent, however long that takes; a server
+    that does not answer is waited for `drain_s` seconds.
     """
 
     def __init__(self, connect: Callable[[], MlflowClient], drain_s: float) -> None:
@@ -32,7 +32,8 @@ class Calls:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._ending = threading.Event()
         self._deadline = math.inf
-        self._unsent = 0
+        self.unsent = 0
+        """Calls that could not be made before the end."""
 
     def put(self, call: Call) -> None:
         self._waiting.put(call)
@@ -41,14 +42,18 @@ class Calls:
         """Begin to make calls."""
         self._thread.start()
 
-    def end(self) -> int:
-        """Make what waits, for as long as the server answers. Returns how many calls could not be made."""
+    def end(self) -> Iterator[int]:
+        """Make what waits. Says every second how many calls that still are."""
         self._deadline = time.monotonic() + self._drain_s
         self._ending.set()
         self._waiting.put(None)
-        # A call in hand may wait for its server longer than that; the thread ends with the process.
-        self._thread.join(self._drain_s + 10)
-        return self._unsent + self._waiting.qsize()
+        while self._thread.is_alive():
+            self._thread.join(1.0)
+            if time.monotonic() > self._deadline + 10:
+                # A call in hand waits for its server longer than that; the thread ends with the process.
+                self.unsent += self._waiting.qsize()
+                return
+            yield self._waiting.qsize()
 
     def wait_until(self, moment: float) -> None:
         """In a call: wait until that time of `time.monotonic()`, unless the end has come."""
@@ -58,19 +63,21 @@ class Calls:
         client: MlflowClient | None = None
         while (call := self._waiting.get()) is not None:
             while True:
-                if self._unsent and self._too_late():
-                    self._unsent += 1  # the server did not answer the calls before either
+                if self.unsent and self._too_late():
+                    self.unsent += 1  # the server did not answer the calls before either
                     break
                 try:
                     client = client or self._connect()
                     call(client)
+                    if self._ending.is_set():
+                        self._deadline = time.monotonic() + self._drain_s
                     break
                 except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried
                     traceback.print_exc()
                     if not _may_pass(error):
                         break
                     if self._too_late():
-                        self._unsent += 1
+                        self.unsent += 1
                         break
                     time.sleep(2)
 

@@ -9,6 +9,7 @@ has come in is still sent, and only then may the process of the next driver writ
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from kdsearch.tracking.mlflow import Runs
@@ -16,7 +17,11 @@ from kdsearch.tracking.news import News, Opening
 
 
 def main(handle: int) -> None:
-    """Hear a driver out and send what it says; the answer to its last word is how many calls could not be made."""
+    """Hear a driver out and send what it says.
+
+    The answers to its last word are how many calls have yet to be made, every second, and then a tuple of how many
+    could not be.
+    """
     with Connection(handle) as pipe:
         opening: Opening = pipe.recv()
         runs = Runs(opening)
@@ -26,9 +31,15 @@ def main(handle: int) -> None:
             while (news := pipe.recv()) is not None:
                 runs.hear(news)
         except EOFError:
-            runs.calls.end()  # the driver was killed: nobody waits for an answer
-        else:
-            pipe.send(runs.calls.end())
+            pass  # the driver was killed: nobody waits for an answer
+        for waiting in runs.calls.end():
+            _answer(pipe, waiting)
+        _answer(pipe, (runs.calls.unsent,))
+
+
+def _answer(pipe: Connection, answer: int | tuple[int]) -> None:
+    with suppress(OSError):  # the driver need not live any more
+        pipe.send(answer)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 ANSWER_S = 30.0
 """How much longer than the server its process is waited for."""
+WORD_S = 10.0
+"""After how long the user is told what the end of a study waits for."""
 
 
 class Tracker:
@@ -73,6 +76,7 @@ class Tracker:
             drain_s=drain_s,
         )
         self._news: SimpleQueue[News | Opening] = SimpleQueue()
+        self._heard = 0.0
         self._unsent = 0
 
     def __enter__(self) -> Tracker:
@@ -92,11 +96,12 @@ class Tracker:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self._heard = time.monotonic()
         self._news.put(None)
-        self._thread.join(self._drain_s + ANSWER_S)
-        if self._thread.is_alive():
-            self._process.kill()  # it hangs; the thread finds its pipe closed
-        self._thread.join()
+        while self._thread.is_alive():
+            self._thread.join(1.0)
+            if time.monotonic() > self._heard + self._drain_s + ANSWER_S:
+                self._process.kill()  # it hangs; the thread finds its pipe closed
         self._process.wait()
         if self._unsent:
             self._say(
@@ -110,7 +115,13 @@ class Tracker:
                 while (news := self._news.get()) is not None:
                     pipe.send(news)
                 pipe.send(None)
-                self._unsent = pipe.recv()
+                ended = time.monotonic()
+                while isinstance(answer := pipe.recv(), int):
+                    self._heard = time.monotonic()
+                    if self._heard > ended + WORD_S:
+                        self._say(f"MLflow is being brought up to date: {answer} calls to {self.uri} wait")
+                        ended = math.inf
+                (self._unsent,) = answer
             except (EOFError, OSError):
                 self._say(
                     f"The process that writes to {self.uri} ended before the study; the study goes on, the run folder "

@@ -44,6 +44,11 @@ def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
     raise AssertionError("the MLflow server did not start")
 
 
+def lost(said: list[str]) -> list[str]:
+    """What a tracker said of news that were not sent; it may also say what the end waits for."""
+    return [line for line in said if "--resume sends what is missing" in line]
+
+
 def end_server(server: subprocess.Popen[bytes]) -> None:
     os.killpg(server.pid, signal.SIGKILL)
     server.wait()
@@ -86,7 +91,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
             tracker.epoch(trial)
             tracker.ended(trial)
             tracker.finish("done")
-        assert said == []
+        assert not lost(said)
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri)
@@ -287,11 +292,10 @@ def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
             began = time.monotonic()
             tracker.epoch(trial)
             assert time.monotonic() - began < 1.0
-    assert len(said) == 1
-    assert "--resume sends what is missing" in said[0]
+    assert len(lost(said)) == 1
     assert tracker._process.returncode == -signal.SIGKILL
     trial.state = "COMPLETE"
     with Tracker(None, space, run, store, said.append, [trial]) as tracker:
         tracker.finish("done")
     assert epochs_of(tracker.uri, "t0000") == []
-    assert len(said) == 1
+    assert len(lost(said)) == 1
