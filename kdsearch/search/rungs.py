@@ -87,7 +87,9 @@ class Rungs:
         kept = True
         if self.audited.get(trial_id, epoch) == epoch:
             self.audited.pop(trial_id, None)
-            kept = self._may_win(trial_id, epoch) if self.stop == "forecast" else self._among_best(trial_id, epoch)
+            # A forecast needs complete trials; until there are some, successive halving decides.
+            forecast = self.stop == "forecast" and len(self.ends) >= LEAST_COMPLETE and bool(self._gains[epoch])
+            kept = self._may_win(trial_id, epoch) if forecast else self._among_best(trial_id, epoch)
             if not kept and self._is_audited(trial_id):
                 kept, self.audited[trial_id] = True, epoch
         self._kept[trial_id, epoch] = kept
@@ -108,11 +110,8 @@ class Rungs:
 
     def _may_win(self, trial_id: str, epoch: int) -> bool:
         """Whether no complete trial dominates, or equals, the best that this one may be expected to reach."""
-        gains = self._gains[epoch]
-        if len(self.ends) < LEAST_COMPLETE or not gains:
-            return self._among_best(trial_id, epoch)
         own = self.reached[epoch][trial_id]
-        hoped = own | {"miou": own["miou"] + _quantile(gains, HOPE)}
+        hoped = own | {"miou": own["miou"] + _quantile(self._gains[epoch], HOPE)}
         best = costs(self._best, self.objectives)
         return not (best <= costs([hoped], self.objectives)).all(axis=1).any()
 

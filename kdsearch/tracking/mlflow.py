@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import DatasetInput, Run
 
-    from kdsearch.tracking.tables import Status
-
 GATHER_S = 1.0
 """How long news of a run wait for more of it: calls are what MLflow costs, not what is in them."""
 
@@ -93,7 +91,7 @@ class Runs:
         self.calls.put(tag)
         self.calls.put(self._send_page)
 
-    def _finish(self, status: Status | str) -> None:
+    def _finish(self, status: str) -> None:
         """Log the result's files, close the runs, and put the frontier's students into the model registry."""
         path = self.run.path
 

@@ -42,8 +42,7 @@ class Update:
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
         """Metrics of now: MLflow shows when a point came about, not when it was sent."""
-        at_ms, others = self._points.get(step, (int(time.time() * 1000), {}))
-        self._points[step] = at_ms, others | dict(metrics)
+        self._add(metrics, step, int(time.time() * 1000))
 
     def merge(self, later: Update) -> None:
         """Take in later news of the same run."""
@@ -52,8 +51,11 @@ class Update:
         self.costs |= later.costs
         self.tags |= later.tags
         for step, (at_ms, values) in later._points.items():
-            first_ms, others = self._points.get(step, (at_ms, {}))
-            self._points[step] = first_ms, others | values
+            self._add(values, step, at_ms)
+
+    def _add(self, metrics: Mapping[str, float], step: int, at_ms: int) -> None:
+        first_ms, others = self._points.get(step, (at_ms, {}))
+        self._points[step] = first_ms, others | dict(metrics)
 
     def begin(self, record: Record) -> None:
         """The trial begins: name, stage, settings and costs."""

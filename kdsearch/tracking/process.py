@@ -30,8 +30,8 @@ def main(handle: int) -> None:
         try:
             while (news := pipe.recv()) is not None:
                 runs.hear(news)
-        except EOFError:
-            pass  # the driver was killed: nobody waits for an answer
+        except (EOFError, OSError):
+            pass  # the driver was killed, perhaps within a message: nobody waits for an answer
         for waiting in runs.calls.end():
             _answer(pipe, waiting)
         _answer(pipe, (runs.calls.unsent,))

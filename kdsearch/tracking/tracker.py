@@ -57,7 +57,6 @@ class Tracker:
         drain_s: float = DRAIN_S,
     ) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
-        self._drain_s = drain_s
         self._say = say
         self._over = len(told)
         self._frontier_metrics: dict[str, float] = {}
@@ -100,7 +99,7 @@ class Tracker:
         self._news.put(None)
         while self._thread.is_alive():
             self._thread.join(1.0)
-            if time.monotonic() > self._heard + self._drain_s + ANSWER_S:
+            if time.monotonic() > self._heard + self._opening.drain_s + ANSWER_S:
                 self._process.kill()  # it hangs; the thread finds its pipe closed
         self._process.wait()
         if self._unsent:
@@ -124,8 +123,8 @@ class Tracker:
                 (self._unsent,) = answer
             except (EOFError, OSError):
                 self._say(
-                    f"The process that writes to {self.uri} ended before the study; the study goes on, the run folder "
-                    "has every result, and --resume sends what is missing there."
+                    f"The process that writes to {self.uri} ended before the study, which goes on without; the run "
+                    "folder has every result, and --resume sends what is missing there."
                 )
 
     # ---- events --------------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Pipe
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -241,7 +243,7 @@ def epochs_of(uri: str, trial: str) -> list[int]:
 DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space import load_space
 from kdsearch.data.store import Store
 from kdsearch.run_folder import RunFolder
 from kdsearch.search.record import Record
@@ -274,6 +276,27 @@ def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp
         tracker.ended(trial)
         tracker.finish("done")
     assert epochs_of(tracker.uri, "t0000") == list(range(1, epochs + 1)), "one run, with every epoch once"
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_path: Path, store: Store) -> None:
+    space, run = study_of(tmp_path)
+    tracker = Tracker(None, space, run, store, print)
+    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4}, 1, {"val/miou": 0.1})
+    tracker.started(trial)
+    tracker.epoch(trial)
+    ours, theirs = Pipe()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kdsearch.tracking.process", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+        )
+    with ours:
+        ours.send(tracker._opening)
+        while not tracker._news.empty():
+            ours.send(tracker._news.get())
+        os.write(ours.fileno(), struct.pack("!i", 1000) + b"half a message")
+    assert process.wait(60) == 0
+    assert epochs_of(tracker.uri, "t0000") == [1]
 
 
 @pytest.mark.slow
