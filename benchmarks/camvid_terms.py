@@ -19,10 +19,10 @@ from typing import Any
 import torch
 
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.space import load_space, profile_names
+from kdsearch.config.space.search_space import load_space, profile_names
 from kdsearch.config.trial import TermConfig, TrialConfig
-from kdsearch.data.store import build_store
-from kdsearch.run_folder import RunFolder
+from kdsearch.data.store.store import build_store
+from kdsearch.io.run_folder import RunFolder
 
 SPACES = ("afdcd", "stc", "frkd", "clfd", "baselines")
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--out", help="write the table to this file")
     options = parser.parse_args()
     ensure_torchvision()
-    from kdsearch.train.alone import teacher_weights
+    from kdsearch.train.standalone import teacher_weights
 
     weights = [f"{name}.encoder_weights={options.weights}" for name in ("teacher.cnn", "student[pspnet]")]
     space = load_space(

@@ -38,14 +38,14 @@ from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.loader import Batches
 from kdsearch.data.reader import open_reader
-from kdsearch.data.store import Store, build_store
+from kdsearch.data.store.store import Store, build_store
 
 Images = Iterable[tuple[Tensor, Tensor]]
 GOAL_SPEED, GOAL_MEMORY = 10, 1.3
 
 READ_ALL = """
 import gc, json, sys
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 store = Store.open(sys.argv[1])
 kept = []
 for name in ("train", "val"):

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from kdsearch.config.space import load_space
-from kdsearch.data.store import Store, build_store
-from kdsearch.run_folder import RunFolder
+from kdsearch.config.space.search_space import load_space
+from kdsearch.data.store.store import Store, build_store
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.train.teacher import teacher_folder
 
 

@@ -15,9 +15,9 @@ import numpy as np
 import optuna
 from overhead import cost_of, miou_of
 
-from kdsearch.config.space import load_space
-from kdsearch.search.frontier import costs, hypervolume
-from kdsearch.search.record import StudyRecord
+from kdsearch.config.space.search_space import load_space
+from kdsearch.search.pareto import costs, hypervolume
+from kdsearch.search.storage.study_storage import StudyRecord
 
 
 def compare(trials: int, seeds: int) -> None:

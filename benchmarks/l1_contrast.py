@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.memory import peak_extra_bytes
-from kdsearch.distill.patch_contrast import Layout, partition, patch_contrast
+from kdsearch.distill.ops.patch_contrast import Layout, partition, patch_contrast
 
 LAYOUT, TAU = Layout(groups=16, patch=4, exclude_same_group=True), 0.07
 

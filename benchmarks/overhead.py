@@ -33,17 +33,17 @@ from typing import Any
 import optuna
 from ray import tune
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
-from kdsearch.run_folder import RunFolder, write_text
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.cluster import connected
-from kdsearch.search.limits import Limits
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.samplers import suggest
-from kdsearch.tracking.tables import Tables
-from kdsearch.tracking.tracker import Tracker
+from kdsearch.engine.cluster import connected
+from kdsearch.engine.timeouts import Limits
+from kdsearch.io.run_folder import RunFolder, write_text
+from kdsearch.search.controller import Agenda
+from kdsearch.search.sampling.samplers import suggest
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.tracking.artifacts import Tables
+from kdsearch.tracking.mlflow.callback import Tracker
 
 SLOTS = 8
 START_S = 25.0
@@ -219,8 +219,8 @@ class Ticks(tune.Callback):  # type: ignore[misc]
 
 
 def kdsearch_on_tune(trials: int, clock: Clock) -> None:
-    from kdsearch.search.tune import train_all
-    from kdsearch.search.workers import Placement
+    from kdsearch.engine.tune import train_all
+    from kdsearch.engine.worker_group import Placement
 
     with study(space_of("tpe", trials), clock, True) as (agenda, record):
         clock.start()

@@ -27,17 +27,17 @@ import optuna
 from numpy.typing import NDArray
 from parametric import Parametric
 
-from kdsearch.config.overlay import set_override
-from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range
-from kdsearch.config.space import Sample, SearchSpace
+from kdsearch.config.space.overrides import set_override
+from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range
+from kdsearch.config.space.search_space import Sample, SearchSpace
+from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
-from kdsearch.config.yaml_tree import parse_yaml
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.frontier import hypervolume
-from kdsearch.search.landscape import Table, Tabulated
-from kdsearch.search.record import Outcome, Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.simulator import Study, simulate
+from kdsearch.search.controller import Agenda
+from kdsearch.search.pareto import hypervolume
+from kdsearch.search.simulation.backend import Study, simulate
+from kdsearch.search.simulation.tabular_benchmark import Table, Tabulated
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Outcome, Record, StudyRecord
 
 BUDGETS = (40, 120)
 SLOTS = 8

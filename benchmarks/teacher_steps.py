@@ -90,9 +90,9 @@ def steps(options: argparse.Namespace, scratch: Path) -> list[str]:
     from safetensors.torch import save_file
 
     from kdsearch import models
-    from kdsearch.data.store import build_store
-    from kdsearch.train.maps_plan import plan_maps
+    from kdsearch.data.store.store import build_store
     from kdsearch.train.resources import Resources
+    from kdsearch.train.teacher_cache.plan import plan_maps
 
     device = torch.device(options.device)
     lines = [STEPS_HEADER]

@@ -23,17 +23,17 @@ from torch.nn import functional as F
 
 from kdsearch import models
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import IGNORE_INDEX
-from kdsearch.data.store import Store, build_store
+from kdsearch.data.store.store import Store, build_store
+from kdsearch.io.run_folder import RunFolder, write_json
 from kdsearch.models.output import upsampled_classes
-from kdsearch.run_folder import RunFolder, write_json
-from kdsearch.train.alone import teacher_weights
-from kdsearch.train.maps_plan import MapsPlan, plan_maps, weights_digest
 from kdsearch.train.resources import Resources
+from kdsearch.train.standalone import teacher_weights
 from kdsearch.train.teacher import teacher_trial
+from kdsearch.train.teacher_cache.plan import MapsPlan, plan_maps, weights_digest
 from kdsearch.train.trial import Trial
 
 Job = tuple[str, str, str, str, str, dict[str, Any]]

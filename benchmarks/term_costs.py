@@ -120,7 +120,7 @@ def free_bytes(device: torch.device) -> int:
 def student_step_ms(setting: Setting, repeats: int) -> float:
     """Milliseconds of the student's own training step in fp32: forward, cross-entropy, backward, SGD."""
     from kdsearch.config.trial import SmpConfig
-    from kdsearch.models.factory import build
+    from kdsearch.models.registry import build
 
     torch.manual_seed(0)
     config = SmpConfig(arch="deeplabv3", encoder="resnet18", options={"decoder_channels": 128})

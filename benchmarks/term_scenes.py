@@ -10,9 +10,9 @@ from torch import Tensor
 from benchmarks.naive.adversarial import second_loss
 from benchmarks.naive_terms import Naive, Row
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.distill import registry
 from kdsearch.distill.base import FramePair, Shapes, Term
-from kdsearch.distill.sampling import RandomState
+from kdsearch.distill.ops.sampling import RandomState
+from kdsearch.distill.registry import registry
 from kdsearch.models.output import SegOutput
 
 CLASSES = 19

@@ -22,9 +22,9 @@ from typing import Any
 
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.limits import Limits
-from kdsearch.search.record import Record
-from kdsearch.search.workers import Job, Placement
+from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.worker_group import Job, Placement
+from kdsearch.search.storage.study_storage import Record
 
 CONFIG = {
     "data": {"name": "scenes", "size": [64, 96], "options": {"train": 16, "val": 8}},
@@ -63,7 +63,7 @@ class Clock:
 
 
 def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> list[float]:
-    from kdsearch.search.tune import train_all
+    from kdsearch.engine.tune import train_all
 
     clock = Clock(trials)
 
@@ -135,8 +135,8 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     ensure_torchvision()
-    from kdsearch.data.store import build_store
-    from kdsearch.search.cluster import connected
+    from kdsearch.data.store.store import build_store
+    from kdsearch.engine.cluster import connected
 
     root = Path(tempfile.mkdtemp(prefix="turnaround-"))
     store = build_store(TrialConfig.model_validate(CONFIG).data, root / "data")

@@ -1,134 +1,16 @@
-"""`kdsearch run SPACE`, or `python -m kdsearch.run SPACE`: search, train, and leave the frontier in the run folder."""
+"""`python -m kdsearch.run SPACE`: the door to `kdsearch run`."""
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Sequence
 
-from kdsearch.commands import complete
-from kdsearch.commands.answer import Answer
-from kdsearch.commands.parser import Commands, add_command, add_json, add_space, add_storage, positive
-
-ABOUT = """\
-The teacher is trained first where it is not there yet, then trial after trial; the frontier, its students and a report
-are left in the run folder and in MLflow. Ctrl-C ends it in order, and --resume goes on.
-
-'python -m kdsearch.run' is the same command.
-"""
-EXAMPLES = (
-    "run clfd                              built-in scenes: no data needed",
-    "run clfd --data mfnet=/data/MFNet     your data",
-    "run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50",
-    "run clfd --latency cpu:4              mIoU against latency",
-    "run clfd --resume                     go on with the latest study",
-    "run clfd --resume --set 'train.lr={log: [1e-5, 1e-3]}'",
-    "run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1",
-)
-
-
-def add_to(commands: Commands) -> None:
-    command = add_command(
-        commands, "run", run, help="search a space: train, stop early, keep the frontier", about=ABOUT,
-        examples=EXAMPLES, failed="the study failed",
-    )  # fmt: skip
-    add_arguments(command)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options of a study."""
-    space = parser.add_argument_group("what is searched")
-    add_space(space, "the demo profile runs")
-    add = space.add_argument
-    add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
-    add(
-        "--latency",
-        metavar="DEVICE",
-        help="mIoU against each student's latency instead of its FLOPs: measured on cpu (one thread), cpu:4 or cuda",
-    )
-    add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
-    kept = parser.add_argument_group("where it is kept, and going on")
-    add = kept.add_argument
-    complete.by(
-        add("--name", metavar="NAME", help="name of the run folder (default: space and time)"), complete.run_names
-    )
-    add_storage(kept, "folder of all runs (default: runs; in a submitted job: ~/kdsearch-runs)", default=None)
-    add("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db in the run folder)")
-    add("--resume", action="store_true", help="go on with a study: the one named, or the latest of this space")
-    add("--extend", metavar="FILE", help="with --resume: an edited space to go on with; --set works there too")
-    warm = add(
-        "--warm-start",
-        metavar="RUN",
-        action="append",
-        default=[],
-        help="run folder whose best trials come first; may repeat",
-    )
-    complete.by(warm, complete.runs)
-    add_json(parser, "run, and what its summary.json says")
-    add = parser.add_argument_group("where it runs").add_argument
-    add("--address", metavar="ADDR", help="Ray cluster to use (default: the job's own, else one started here)")
-    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial (default: 1)")
-    add(
-        "--gpus-per-worker",
-        metavar="F",
-        type=float,
-        help="share of a GPU for each rank (default: 1 where there are any)",
-    )
-    add("--max-concurrent", metavar="N", type=positive, help="trials at a time (default: what fits)")
-    add(
-        "--grow-to",
-        metavar="N",
-        type=positive,
-        help="trials at a time that an autoscaling cluster may come to hold: so many ask for room, and wait for nodes",
-    )
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`kdsearch run`, without its first two words."""
-    from kdsearch.cli import main
+    """`kdsearch run` with these arguments, by default those of the process; returns the exit status."""
+    from kdsearch.cli.main import main
 
     return main(["run", *(sys.argv[1:] if argv is None else argv)])
-
-
-def run(options: argparse.Namespace) -> Answer:
-    """Carry out a study."""
-    import os
-
-    # Imported late: `--help` and a mistyped option must not wait for torch and Ray.
-    from kdsearch.compat import ensure_torchvision
-
-    ensure_torchvision()
-    from kdsearch.requested import parse_data
-    from kdsearch.search.request import Request
-    from kdsearch.search.study import run_study
-
-    submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    ended = run_study(
-        Request(
-            space=options.space,
-            data=parse_data(options.data),
-            profile=options.profile,
-            overrides=tuple(options.overrides),
-            trials=options.trials,
-            name=options.name,
-            resume=options.resume,
-            extend=options.extend,
-            warm_start=tuple(options.warm_start),
-            storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),
-            tracking_uri=options.tracking_uri,
-            address=options.address,
-            workers_per_trial=options.workers_per_trial,
-            gpus_per_worker=options.gpus_per_worker,
-            max_concurrent=options.max_concurrent,
-            grow_to=options.grow_to,
-            confirm=not options.no_confirm,
-            latency=options.latency,
-        )
-    )
-    # A study that ended before it trained has no summary.
-    summary = json.loads(ended.run.summary.read_bytes()) if ended.run.summary.exists() else {}
-    return Answer({"run": str(ended.run.path), **summary}, status=ended.status)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import torch
 
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.store import Store
-from kdsearch.student import save_student
+from kdsearch.data.store.store import Store
+from kdsearch.models.student import save_student
 from kdsearch.train.trial import Trial
 from tests.conftest import config
 

@@ -12,7 +12,7 @@ ensure_torchvision()
 
 from kdsearch import models  # noqa: E402
 from kdsearch.config.trial import TrialConfig  # noqa: E402
-from kdsearch.data.store import Store, build_store  # noqa: E402
+from kdsearch.data.store.store import Store, build_store  # noqa: E402
 
 SMALL: dict[str, Any] = {
     "data": {"name": "scenes", "size": [32, 64], "options": {"train": 12, "val": 5, "height": 32, "width": 64}},

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kdsearch import __version__
-from kdsearch.cli import _parser, main
-from kdsearch.commands.parser import Parser
+from kdsearch.cli.main import _parser, main
+from kdsearch.cli.parser import Parser
 
 TRIAL = """
 data: {name: scenes, size: [32, 64], options: {train: 8, val: 4, height: 32, width: 64}}
@@ -130,7 +130,8 @@ def test_a_wrong_command_line_is_told_the_nearest_right_one(
 
 
 def test_python_m_is_the_same_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from kdsearch import export, run
+    from kdsearch.cli.commands import run
+    from kdsearch.export.bundle import bundle as export
 
     for module, name in ((run, "run"), (export, "export")):
         with pytest.raises(SystemExit):
@@ -142,8 +143,8 @@ def test_python_m_is_the_same_command(capsys: pytest.CaptureFixture[str]) -> Non
 def test_with_json_a_study_prints_its_summary_and_nothing_else(
     status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from kdsearch.run_folder import RunFolder
-    from kdsearch.search import study
+    from kdsearch.api import runner as study
+    from kdsearch.io.run_folder import RunFolder
 
     def stand_in(request: study.Request) -> study.Ended:
         print("a table")
@@ -174,7 +175,7 @@ def test_ctrl_c_ends_a_command_without_a_traceback(
     def interrupted(storage: str) -> None:
         raise KeyboardInterrupt  # a signal would be ignored where the tests run in the background
 
-    monkeypatch.setattr("kdsearch.runs.list_runs", interrupted)
+    monkeypatch.setattr("kdsearch.search.storage.listing.list_runs", interrupted)
     assert main(["runs"]) == 130
     assert capsys.readouterr().err == "kdsearch: interrupted\n"
 
@@ -195,7 +196,7 @@ def test_another_broken_connection_is_not_taken_for_the_reader(monkeypatch: pyte
     def broken(storage: str) -> None:
         raise BrokenPipeError
 
-    monkeypatch.setattr("kdsearch.runs.list_runs", broken)
+    monkeypatch.setattr("kdsearch.search.storage.listing.list_runs", broken)
     with pytest.raises(BrokenPipeError):
         main(["runs"])
 

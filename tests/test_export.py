@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import kdsearch.bundle.formats as formats_module
-from kdsearch.config.trial_file import load_trial
-from kdsearch.data.store import Store, build_store
-from kdsearch.export import main as export
-from kdsearch.student import load_student
+import kdsearch.export.formats as formats_module
+from kdsearch.cli.commands.export import main as export
+from kdsearch.config.space.trial_file import load_trial
+from kdsearch.data.store.store import Store, build_store
+from kdsearch.models.student import load_student
 from tests.bundle_cases import POINT, run_folder
 from tests.conftest import config, distilled
 
@@ -31,7 +31,7 @@ CONFIRMED = {
 
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kdsearch.bundle.latency.SECONDS", 0.0)
+    monkeypatch.setattr("kdsearch.export.timing.SECONDS", 0.0)
 
 
 def bundle(folder: Path, store: Store, point: dict[str, Any]) -> tuple[dict[str, Any], str]:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from kdsearch import plugins
-from kdsearch.cli import main
-from kdsearch.config.space import load_space
+from kdsearch.cli.main import main
+from kdsearch.config.space.search_space import load_space
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.reader import open_reader
-from kdsearch.distill import registry
+from kdsearch.distill.registry import registry
 from kdsearch.errors import UserError
 
 EXAMPLE = "examples.term.zscore_kd"
@@ -64,7 +64,10 @@ def test_an_installed_package_names_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_reader(make: Make) -> None:
-    make("grey", "from kdsearch.data.scenes import Scenes\n\nclass Grey(Scenes): pass\n\nREADERS = {'grey': Grey}\n")
+    make(
+        "grey",
+        "from kdsearch.data.readers.scenes import Scenes\n\nclass Grey(Scenes): pass\n\nREADERS = {'grey': Grey}\n",
+    )
     reader = open_reader(DataConfig(name="grey", size=(32, 64), options={"train": 2, "val": 1}))
     assert len(reader.keys("train")) == 2
     assert type(reader).__name__ == "Grey"
@@ -76,7 +79,7 @@ def test_a_reader(make: Make) -> None:
         ("", "has neither TERMS nor READERS"),
         ("TERMS = [int]\n", "no class of Term with a name"),
         ("from kdsearch.distill.base import Term\nTERMS = [Term]\n", "no class of Term with a name"),
-        ("from kdsearch.distill.kd import KD\nTERMS = [KD]\n", "there is a 'kd' already"),
+        ("from kdsearch.distill.terms.kd import KD\nTERMS = [KD]\n", "there is a 'kd' already"),
     ],
 )
 def test_a_module_that_is_no_plug_in(make: Make, text: str, message: str) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from kdsearch.cli.space_options import requested_space
 from kdsearch.config.search import main_cost
-from kdsearch.config.space import load_space
+from kdsearch.config.space.search_space import load_space
 from kdsearch.config.target import Target
 from kdsearch.errors import UserError
-from kdsearch.requested import requested_space
 
 
 def test_latency_takes_the_place_of_flops() -> None:

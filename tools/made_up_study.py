@@ -18,17 +18,17 @@ from kdsearch.compat import ensure_torchvision
 ensure_torchvision()
 
 from kdsearch import models  # noqa: E402
-from kdsearch.config.space import load_space  # noqa: E402
+from kdsearch.config.space.search_space import load_space  # noqa: E402
 from kdsearch.config.trial import TrialConfig  # noqa: E402
-from kdsearch.data.store import Store, build_store  # noqa: E402
-from kdsearch.run_folder import RunFolder, write_folder_atomically, write_text  # noqa: E402
-from kdsearch.search.agenda import Agenda  # noqa: E402
-from kdsearch.search.record import Record, StudyRecord  # noqa: E402
-from kdsearch.search.rungs import Rungs  # noqa: E402
-from kdsearch.tracking.pages import versions, write_pages  # noqa: E402
-from kdsearch.tracking.results import read_results  # noqa: E402
-from kdsearch.tracking.tables import Tables  # noqa: E402
-from kdsearch.tracking.tracker import Tracker  # noqa: E402
+from kdsearch.data.store.store import Store, build_store  # noqa: E402
+from kdsearch.io.run_folder import RunFolder, write_folder_atomically, write_text  # noqa: E402
+from kdsearch.report.pages import versions, write_pages  # noqa: E402
+from kdsearch.report.results import read_results  # noqa: E402
+from kdsearch.search.controller import Agenda  # noqa: E402
+from kdsearch.search.stopping.rungs import Rungs  # noqa: E402
+from kdsearch.search.storage.study_storage import Record, StudyRecord  # noqa: E402
+from kdsearch.tracking.artifacts import Tables  # noqa: E402
+from kdsearch.tracking.mlflow.callback import Tracker  # noqa: E402
 
 TEACHER_MIOU = 0.62
 
@@ -106,12 +106,12 @@ def play(agenda: Agenda, trial: Record, store: Store) -> None:
 
 def train_shown(run: RunFolder, store: Store, epochs: int = 6) -> None:
     """Real weights, of a short training, for the networks that the report shows."""
-    from kdsearch.config.space import load_space
+    from kdsearch.config.space.search_space import load_space
+    from kdsearch.models.student import save_student
     from kdsearch.search.confirm import repeats
-    from kdsearch.search.history import read_history
-    from kdsearch.student import save_student
-    from kdsearch.train.alone import teacher_weights
+    from kdsearch.search.storage.reader import read_history
     from kdsearch.train.resources import Resources
+    from kdsearch.train.standalone import teacher_weights
     from kdsearch.train.trial import Trial
 
     space = load_space(run.space)

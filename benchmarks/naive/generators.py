@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.distill.base import FramePair
-from kdsearch.distill.patch_contrast import patch_contrast
+from kdsearch.distill.ops.patch_contrast import patch_contrast
 from kdsearch.models.output import SegOutput
 
 

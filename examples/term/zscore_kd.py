@@ -7,10 +7,10 @@ from torch import Tensor
 
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
-from kdsearch.distill.features import match_size
-from kdsearch.distill.kd import check_logits, soft_kl
-from kdsearch.distill.labels import labels_at, masked_mean
+from kdsearch.distill.ops.features import match_size
+from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
+from kdsearch.distill.terms.kd import check_logits, soft_kl
 from kdsearch.models.output import SegOutput
 
 

@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 def term_configs() -> dict[str, type[TermConfig]]:
     """Each registered term's `Config` by the term's name. Imports torch."""
-    from kdsearch.distill import registry
+    from kdsearch.distill.registry import registry
 
     return {name: term.Config for name, term in registry().items()}

@@ -24,7 +24,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from kdsearch.config.strict import Listed, Strict, line_errors
 from kdsearch.config.terms import term_configs
 from kdsearch.errors import did_you_mean
-from kdsearch.secret import refuse_passwords
+from kdsearch.io.secrets import refuse_passwords
 
 Size = Listed[tuple[PositiveInt, PositiveInt]]
 Scalar = bool | int | float | str

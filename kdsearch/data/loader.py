@@ -19,7 +19,7 @@ from kdsearch.config.trial import DataConfig
 from kdsearch.data.axis_views import bilinear_images, without_rotation
 from kdsearch.data.colours import finish
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.store import Split
+from kdsearch.data.store.store import Split
 from kdsearch.data.views import (
     Size,
     flow_between,

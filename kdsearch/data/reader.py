@@ -23,21 +23,21 @@ from pydantic import TypeAdapter, ValidationError
 from kdsearch import plugins
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.data.paths import is_remote, local_path
 from kdsearch.data.problems import LabelRangeError
 from kdsearch.errors import UserError, did_you_mean
+from kdsearch.io.uris import is_remote, local_path
 
 SPLITS = ("train", "val")
 READERS = {
-    "ade20k": "kdsearch.data.ade20k:ADE20K",
-    "camvid": "kdsearch.data.camvid:CamVid",
-    "cityscapes": "kdsearch.data.cityscapes:Cityscapes",
-    "coco_stuff": "kdsearch.data.coco_stuff:COCOStuff",
-    "folder": "kdsearch.data.folder:Folder",
-    "mfnet": "kdsearch.data.mfnet:MFNet",
-    "pst900": "kdsearch.data.pst900:PST900",
-    "scenes": "kdsearch.data.scenes:Scenes",
-    "voc": "kdsearch.data.voc:VOC",
+    "ade20k": "kdsearch.data.readers.ade20k:ADE20K",
+    "camvid": "kdsearch.data.readers.camvid:CamVid",
+    "cityscapes": "kdsearch.data.readers.cityscapes:Cityscapes",
+    "coco_stuff": "kdsearch.data.readers.coco_stuff:COCOStuff",
+    "folder": "kdsearch.data.readers.folder:Folder",
+    "mfnet": "kdsearch.data.readers.mfnet:MFNet",
+    "pst900": "kdsearch.data.readers.pst900:PST900",
+    "scenes": "kdsearch.data.readers.scenes:Scenes",
+    "voc": "kdsearch.data.readers.voc:VOC",
 }
 """Registry: the name in a configuration, and `module:Class`."""
 
@@ -116,7 +116,7 @@ def _folder(config: DataConfig) -> Path:
     if config.path is None:
         raise UserError(f"data set '{config.name}' needs a folder; give --data {config.name}=FOLDER")
     if is_remote(config.path):
-        from kdsearch.data.remote import fetch_folder
+        from kdsearch.data.store.remote import fetch_folder
 
         return fetch_folder(config.path)
     folder = local_path(config.path)

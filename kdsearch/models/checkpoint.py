@@ -10,7 +10,7 @@ from typing import Any, get_args
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import AnyNetwork, SmpArch, SmpConfig, without_weights
 from kdsearch.errors import UserError
-from kdsearch.models.smp import OWN
+from kdsearch.models.networks.smp import OWN
 
 
 def checkpoint_file(source: str, config: AnyNetwork) -> Path:

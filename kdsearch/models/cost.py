@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdsearch.config.trial import AnyNetwork, NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.models.factory import meta_network
 from kdsearch.models.network import Network
 from kdsearch.models.output import SegOutput
+from kdsearch.models.registry import meta_network
 
 Size = tuple[int, int]
 

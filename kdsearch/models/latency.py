@@ -11,7 +11,7 @@ import torch
 from kdsearch.config.target import Target
 from kdsearch.config.trial import AnyNetwork, without_weights
 from kdsearch.data.info import DatasetInfo
-from kdsearch.models.factory import build
+from kdsearch.models.registry import build
 
 WARM_UP, WARM_UP_S = 5, 0.5
 """Runs that do not count: so many, fewer where they take longer than that together, one at the least."""

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsearch.config.flat import trial_key
 from kdsearch.config.search import ConfirmConfig
+from kdsearch.config.space.flatten import trial_key
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.frontier import Costs, costs
+from kdsearch.search.pareto import Costs, costs
 
 if TYPE_CHECKING:
-    from kdsearch.search.record import Record
+    from kdsearch.search.storage.study_storage import Record
 
 NAN = float("nan")
 DRAWS = 20_000

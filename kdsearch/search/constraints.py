@@ -9,7 +9,7 @@ from kdsearch.config.search import STATIC, Constraint
 from kdsearch.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from kdsearch.config.space import SearchSpace
+    from kdsearch.config.space.search_space import SearchSpace
     from kdsearch.data.info import DatasetInfo
 
 Constraints = Mapping[str, Constraint]

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 from kdsearch import models
-from kdsearch.config.space import SearchSpace
+from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import AnyNetwork, TrialConfig
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.constraints import broken, check_names, static
-from kdsearch.search.latencies import Latencies, Stopwatch, latencies, rank_correlation
-from kdsearch.search.students import describe, students
-from kdsearch.train.needs import needs_of
+from kdsearch.search.latency.cache import Latencies, Stopwatch, latencies, rank_correlation
+from kdsearch.search.latency.enumerate import describe, students
+from kdsearch.train.requirements import needs_of
 from kdsearch.train.teacher import teacher_trial
 
 

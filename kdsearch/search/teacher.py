@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from kdsearch import models
-from kdsearch.config.space import SearchSpace
-from kdsearch.data.store import Store
-from kdsearch.run_folder import RunFolder
+from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.data.store.store import Store
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.costs import Costs
-from kdsearch.search.record import Record
+from kdsearch.search.storage.study_storage import Record
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 

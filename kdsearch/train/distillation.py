@@ -8,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kdsearch.data.loader import Batch
 from kdsearch.distill.base import FramePair
-from kdsearch.distill.memory import ClassQueue
+from kdsearch.distill.ops.memory import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models import Network
 from kdsearch.models.output import SegOutput

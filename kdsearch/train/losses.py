@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from kdsearch.config.trial import TrainConfig
 from kdsearch.data.info import IGNORE_INDEX
-from kdsearch.data.store import Split
+from kdsearch.data.store.store import Split
 from kdsearch.distill.base import Shapes
-from kdsearch.distill.details import detail_labels
 from kdsearch.errors import UserError
+from kdsearch.models.networks.two_branch import at_coarser_size, gated
 from kdsearch.models.output import SegOutput
-from kdsearch.models.two_branch import at_coarser_size, gated
+from kdsearch.train.detail_labels import detail_labels
 
 FREQUENCY_SAMPLE = 256
 """Label maps read to estimate how frequent boundary and foreground pixels are."""

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig, TwoBranchConfig
 from kdsearch.data.loader import Batches
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
+from kdsearch.models.networks.two_branch import TwoBranch
 from kdsearch.models.output import SegOutput
-from kdsearch.models.two_branch import TwoBranch
-from kdsearch.train.maps import TeacherMaps
-from kdsearch.train.maps_build import Ask, build_maps
-from kdsearch.train.maps_plan import MapsPlan
+from kdsearch.train.teacher_cache.plan import MapsPlan
+from kdsearch.train.teacher_cache.reader import TeacherMaps
+from kdsearch.train.teacher_cache.writer import Ask, build_maps
 
 
 @dataclass

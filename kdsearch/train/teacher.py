@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 
 
 def teacher_trial(config: TrialConfig) -> TrialConfig:

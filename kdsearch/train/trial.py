@@ -14,20 +14,20 @@ from torch import Tensor, nn
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.loader import Batch, Batches
-from kdsearch.distill import build_terms
 from kdsearch.distill.base import Shapes
+from kdsearch.distill.registry import build_terms
 from kdsearch.errors import UserError
+from kdsearch.io.run_folder import write_atomically
 from kdsearch.models.output import SegOutput, upsampled_classes
 from kdsearch.models.weights import load_plain
-from kdsearch.run_folder import write_atomically
+from kdsearch.train.adversaries import Opponents
+from kdsearch.train.confusion import ConfusionMatrix, follow_flow
 from kdsearch.train.distillation import Distillation, both_frames, data_parallel
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.losses import SupervisedLoss
-from kdsearch.train.maps import CachedTeacher
-from kdsearch.train.maps_plan import needed_maps
-from kdsearch.train.metrics import ConfusionMatrix, follow_flow
-from kdsearch.train.opponents import Opponents
 from kdsearch.train.resources import Resources
+from kdsearch.train.teacher_cache.plan import needed_maps
+from kdsearch.train.teacher_cache.reader import CachedTeacher
 
 
 class TrialError(RuntimeError):

@@ -96,7 +96,7 @@ def test_what_bash_offers(line: str, offered: set[str], folder: Path) -> None:
 
 
 def test_an_unknown_shell_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    from kdsearch.cli import main
+    from kdsearch.cli.main import main
 
     with pytest.raises(SystemExit, match="2"):
         main(["completion", "fsh"])

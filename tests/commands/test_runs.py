@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from kdsearch.cli import main
+from kdsearch.cli.main import main
 from kdsearch.errors import UserError
-from kdsearch.runs import list_runs
-from kdsearch.search import lock
+from kdsearch.io import locks as lock
+from kdsearch.search.storage.listing import list_runs
 
 SUMMARY = {
     "space": "clfd", "status": "done", "searched": 30, "asked": 100, "hypervolume": 1.29, "trials": {"COMPLETE": 9},
@@ -24,7 +24,7 @@ SUMMARY = {
 }  # fmt: skip
 DRIVER = """
 import sys, time
-from kdsearch.search.lock import hold
+from kdsearch.io.locks import hold
 handle = hold(__import__("pathlib").Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
@@ -146,7 +146,7 @@ def test_a_storage_that_is_not_there_is_an_error(tmp_path: Path, capsys: pytest.
 def test_listing_loads_nothing_heavy(tmp_path: Path) -> None:
     make(tmp_path, "one")
     code = (
-        "import sys\nfrom kdsearch.cli import main\n"
+        "import sys\nfrom kdsearch.cli.main import main\n"
         f"main(['runs', '--storage', {str(tmp_path)!r}])\n"
         "print(sorted({'torch', 'ray', 'optuna', 'mlflow', 'pandas', 'pydantic', 'rich'} & set(sys.modules)))"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.cli import main
-from kdsearch.config.shipped import shipped_spaces
-from kdsearch.config.space import load_space, profile_names
+from kdsearch.cli.main import main
+from kdsearch.config.space.search_space import load_space, profile_names
+from kdsearch.config.space.shipped import shipped_spaces
 
 SHIPPED = [(name, profile) for name in shipped_spaces() for profile in (None, *profile_names(name))]
 
@@ -32,7 +32,7 @@ def test_the_json_of_spaces(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_listing_loads_no_torch() -> None:
-    code = "import sys\nfrom kdsearch.cli import main\nmain(['spaces'])\nprint('torch' in sys.modules)"
+    code = "import sys\nfrom kdsearch.cli.main import main\nmain(['spaces'])\nprint('torch' in sys.modules)"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "False"
 

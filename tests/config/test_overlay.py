@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from kdsearch.config.ranges import Choice, IntLog, Log, Uniform
+from kdsearch.config.space.ranges import Choice, IntLog, Log, Uniform
 from kdsearch.errors import UserError
 from tests.config.conftest import SPACE, Contrast, Load
 

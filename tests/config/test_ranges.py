@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 
-from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range, RangeError, Uniform, ends, is_range, parse_range
+from kdsearch.config.space.ranges import (
+    Choice,
+    Int,
+    IntLog,
+    Log,
+    Range,
+    RangeError,
+    Uniform,
+    ends,
+    is_range,
+    parse_range,
+)
 
 
 @pytest.mark.parametrize(

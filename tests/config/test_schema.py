@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch.config.schema import json_schema
-from kdsearch.config.yaml_tree import parse_yaml
+from kdsearch.config.space.schema import json_schema
+from kdsearch.config.space.yaml_tree import parse_yaml
 from tests.config.conftest import SPACE
 
 jsonschema = pytest.importorskip("jsonschema")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdsearch.config.ranges import Choice, Int, IntLog, Log, Range, Uniform
-from kdsearch.config.shipped import shipped_spaces, spaces_folder
-from kdsearch.config.space import load_space
+from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range, Uniform
+from kdsearch.config.space.search_space import load_space
+from kdsearch.config.space.shipped import shipped_spaces, spaces_folder
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from tests.config.conftest import SPACE, Contrast, Load, Soft
@@ -172,7 +172,7 @@ def test_source_by_path_and_by_name(load: Load, in_folder: Path, monkeypatch: py
     shipped = in_folder / "shipped"
     shipped.mkdir()
     (shipped / "toy.yaml").write_text(SPACE)
-    monkeypatch.setattr("kdsearch.config.shipped.spaces_folder", lambda: shipped)
+    monkeypatch.setattr("kdsearch.config.space.shipped.spaces_folder", lambda: shipped)
     assert load_space("toy").name == "small"
     assert load_space(in_folder / "space.yaml").name == "small"
     assert load_space("./space.yaml").name == "small"
@@ -195,6 +195,6 @@ def test_shipped_spaces_are_valid_in_every_profile(name: str, monkeypatch: pytes
 
 
 def parse_profiles(text: str) -> list[str]:
-    from kdsearch.config.yaml_tree import parse_yaml
+    from kdsearch.config.space.yaml_tree import parse_yaml
 
     return list(parse_yaml(text, str).get("profiles", {}))

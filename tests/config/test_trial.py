@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from kdsearch.config.flat import flatten, trial_key
+from kdsearch.config.space.flatten import flatten, trial_key
+from kdsearch.config.space.trial_file import dump_trial, load_trial
 from kdsearch.config.trial import TrialConfig
-from kdsearch.config.trial_file import dump_trial, load_trial
 from kdsearch.errors import UserError
 from tests.config.conftest import Contrast, Load, Soft
 

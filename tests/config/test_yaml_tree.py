@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdsearch.config.yaml_tree import copy, dump_yaml, parse_yaml
+from kdsearch.config.space.yaml_tree import copy, dump_yaml, parse_yaml
 from kdsearch.errors import UserError
 
 

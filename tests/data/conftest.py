@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from kdsearch.config.trial import DataConfig
-from kdsearch.data.store import build_store
+from kdsearch.data.store.store import build_store
 
 
 def write_mfnet(root, train=4, val=2, size=(24, 32)):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import IGNORE_INDEX
-from kdsearch.data.store import build_store
+from kdsearch.data.store.store import build_store
 from kdsearch.errors import UserError
 
 from .layouts import CAMVID_NAMES, opened, write_camvid, write_image, write_label

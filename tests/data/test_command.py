@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.cli import main
+from kdsearch.cli.main import main
+from kdsearch.data.check.picture import overlay
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.picture import overlay
 from kdsearch.data.reader import open_reader
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 
 from .conftest import write_mfnet
 
@@ -115,7 +115,7 @@ def test_a_store_needs_a_size(size):
 
 def test_a_built_store_is_the_one_that_a_study_opens(here, capsys):
     from kdsearch.config.trial import DataConfig
-    from kdsearch.run_folder import RunFolder
+    from kdsearch.io.run_folder import RunFolder
 
     options = ["--option", "train=3", "--option", "val=2", "--option", "height=48", "--set", "data.options.width=64"]
     assert main(["data", "build", "scenes", "--size", "24", "32", *options, "--json"]) == 0
@@ -147,7 +147,7 @@ def test_overlay_mixes_colours_and_hatches_what_has_no_class():
 
 def test_help_loads_nothing_heavy():
     code = (
-        "import sys\nfrom kdsearch.cli import main\n"
+        "import sys\nfrom kdsearch.cli.main import main\n"
         "try:\n    main(['data', 'check', '--help'])\nexcept SystemExit:\n"
         "    print(sorted({'torch', 'numpy', 'PIL', 'pyarrow', 'rich'} & set(sys.modules)))"
     )

@@ -7,7 +7,7 @@ import torch
 from kdsearch.config.trial import Augment, DataConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.loader import Batches
-from kdsearch.data.store import build_store
+from kdsearch.data.store.store import build_store
 from kdsearch.data.views import warp_images
 from kdsearch.errors import UserError
 

@@ -13,12 +13,11 @@ import pytest
 from pyarrow import fs
 
 from kdsearch.config.trial import DataConfig
-from kdsearch.data import remote
-from kdsearch.data.paths import in_folder
 from kdsearch.data.reader import open_reader
-from kdsearch.data.scenes import Scenes
-from kdsearch.data.store import Store, build_store
+from kdsearch.data.readers.scenes import Scenes
+from kdsearch.data.store.store import Store, build_store, remote
 from kdsearch.errors import UserError
+from kdsearch.io.uris import in_folder
 
 from .conftest import write_mfnet
 

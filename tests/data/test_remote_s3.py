@@ -11,8 +11,8 @@ from pyarrow import fs
 
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.reader import open_reader
-from kdsearch.data.scenes import Scenes
-from kdsearch.data.store import Store, build_store
+from kdsearch.data.readers.scenes import Scenes
+from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 
 from .conftest import write_mfnet

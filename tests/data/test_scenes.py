@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kdsearch.data.scenes import INFO, Scenes, draw_scene
+from kdsearch.data.readers.scenes import INFO, Scenes, draw_scene
 
 SIZE = (96, 128)
 THERMAL = 3

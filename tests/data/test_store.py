@@ -15,13 +15,13 @@ from PIL import Image
 from kdsearch.config.trial import DataConfig
 from kdsearch.data.images import resize_flow, resize_image, resize_label
 from kdsearch.data.reader import open_reader
-from kdsearch.data.store import Split, Store, build_store
+from kdsearch.data.store.store import Split, Store, build_store
 from kdsearch.errors import UserError
 
 BUILD = """
 import sys, time
 from kdsearch.config.trial import DataConfig
-from kdsearch.data.store import build_store
+from kdsearch.data.store.store import build_store
 config = DataConfig.model_validate_json(sys.argv[1])
 print("start", flush=True)
 def progress(done, total):

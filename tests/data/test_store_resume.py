@@ -12,18 +12,18 @@ import time
 
 import pytest
 
-from kdsearch.data import store_temporary
 from kdsearch.data.reader import open_reader
-from kdsearch.data.scenes import Scenes
-from kdsearch.data.store import Store, build_store
+from kdsearch.data.readers.scenes import Scenes
+from kdsearch.data.store.store import Store, build_store
+from kdsearch.data.store.store import temporary as store_temporary
 from kdsearch.errors import UserError
 
 BUILD = """
 import sys, time
 from kdsearch.config.trial import DataConfig
 from kdsearch.data import store_temporary
-from kdsearch.data.scenes import Scenes
-from kdsearch.data.store import build_store
+from kdsearch.data.readers.scenes import Scenes
+from kdsearch.data.store.store import build_store
 store_temporary.FLUSH_SECONDS = 0.0
 read = Scenes.read
 def slow(self, split, key):

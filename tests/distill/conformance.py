@@ -18,9 +18,9 @@ from torch.autograd import gradcheck
 
 from benchmarks.memory import peak_extra_bytes
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.distill import registry
 from kdsearch.distill.base import FramePair, Shapes, Term, promote
-from kdsearch.distill.sampling import RandomState
+from kdsearch.distill.ops.sampling import RandomState
+from kdsearch.distill.registry import registry
 from kdsearch.models.output import SegOutput
 
 CLASSES, BATCH, SIZE = 4, 2, (4, 5)

@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.adversarial import Adversarial
-from kdsearch.distill.discriminator import Discriminator
+from kdsearch.distill.ops.discriminator import Discriminator
+from kdsearch.distill.terms.adversarial import Adversarial
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 

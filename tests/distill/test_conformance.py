@@ -1,6 +1,6 @@
 import pytest
 
-from kdsearch.distill import registry
+from kdsearch.distill.registry import registry
 
 from .cases import CASES
 from .conformance import Case, TermConformance
@@ -19,6 +19,6 @@ def test_every_term_has_a_case() -> None:
 def test_every_mode_of_clfd_has_a_case() -> None:
     from typing import get_args
 
-    from kdsearch.distill.clfd import Mode
+    from kdsearch.distill.terms.clfd import Mode
 
     assert {case.config.get("mode", "proto") for case in CASES if case.term == "clfd"} == set(get_args(Mode))

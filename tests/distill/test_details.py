@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from kdsearch.data.info import IGNORE_INDEX
-from kdsearch.distill.details import detail_labels
+from kdsearch.train.detail_labels import detail_labels
 
 
 @pytest.mark.parametrize("width", [1, 3, 5, 7])

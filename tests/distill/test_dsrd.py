@@ -8,8 +8,8 @@ from pydantic import ValidationError
 
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import Needs
-from kdsearch.distill.dsrd import DSRD
-from kdsearch.distill.kd import KD
+from kdsearch.distill.terms.dsrd import DSRD
+from kdsearch.distill.terms.kd import KD
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 

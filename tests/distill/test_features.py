@@ -2,8 +2,8 @@ import torch
 
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.base import promote
-from kdsearch.distill.features import channel_adapter, match_size, pixels, unit
-from kdsearch.distill.labels import labels_at, masked_mean
+from kdsearch.distill.ops.features import channel_adapter, match_size, pixels, unit
+from kdsearch.distill.ops.labels import labels_at, masked_mean
 
 
 def test_the_coarser_map_is_brought_to_the_finer_size() -> None:

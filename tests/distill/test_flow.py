@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from kdsearch.distill.base import FramePair
-from kdsearch.distill.flow import correspondence, in_frame, occlusion_weight, resize_flow, warp
+from kdsearch.distill.ops.flow import correspondence, in_frame, occlusion_weight, resize_flow, warp
 from kdsearch.models.output import SegOutput
 
 from . import reference_stc as reference

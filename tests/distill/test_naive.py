@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.naive_terms import ROWS, Row
 from benchmarks.term_scenes import TINY, Scene, difference
-from kdsearch.distill import registry
+from kdsearch.distill.registry import registry
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.label)

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.distill import contrast, registry
 from kdsearch.distill.base import Term
-from kdsearch.distill.labels import class_sums, labels_at, prototypes
+from kdsearch.distill.ops import contrast
+from kdsearch.distill.ops.labels import class_sums, labels_at, prototypes
+from kdsearch.distill.registry import registry
 from kdsearch.models.output import SegOutput
 
 from . import reference

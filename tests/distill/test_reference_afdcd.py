@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from benchmarks.memory import peak_extra_bytes
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill import l1_distance, patch_contrast, registry
-from kdsearch.distill.afdcd import AfDCD
 from kdsearch.distill.base import Term
-from kdsearch.distill.generators import FeatureMask, generator
-from kdsearch.distill.l1_distance import l1_distances, l1_gradient
-from kdsearch.distill.patch_contrast import Layout
+from kdsearch.distill.ops import l1_distance, patch_contrast
+from kdsearch.distill.ops.generators import FeatureMask, generator
+from kdsearch.distill.ops.l1_distance import l1_distances, l1_gradient
+from kdsearch.distill.ops.patch_contrast import Layout
+from kdsearch.distill.registry import registry
+from kdsearch.distill.terms.afdcd import AfDCD
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -238,7 +239,7 @@ def test_a_part_without_weight_costs_nothing(monkeypatch: pytest.MonkeyPatch, we
     def forbidden(*_: object) -> Tensor:
         raise AssertionError("should not run")
 
-    where = "torch.nn.functional.mse_loss" if weight == "w_fd" else "kdsearch.distill.afdcd.patch_contrast"
+    where = "torch.nn.functional.mse_loss" if weight == "w_fd" else "kdsearch.distill.terms.afdcd.patch_contrast"
     monkeypatch.setattr(where, forbidden)
     student, teacher = maps(1, 16, 16, 16)
     term = build("afdcd", (16, 16, 16), (16, 16, 16), **{weight: 0.0})

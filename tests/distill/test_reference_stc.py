@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.distill import registry
 from kdsearch.distill.base import FramePair, Term
+from kdsearch.distill.registry import registry
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from kdsearch.config.trial import TermConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill import build_terms, registry
 from kdsearch.distill.base import FramePair, Needs, Term
+from kdsearch.distill.registry import build_terms, registry
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput

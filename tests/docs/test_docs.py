@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 
 import kdsearch
-from kdsearch import cli, plugins
-from kdsearch import export as export_module
-from kdsearch import run as run_module
-from kdsearch.config.overlay import overlay
-from kdsearch.config.shipped import shipped_spaces
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.config.yaml_tree import Tree, dump_yaml, parse_yaml
-from kdsearch.data.store import Store
+from kdsearch import plugins
+from kdsearch.cli.commands import run as run_module
+from kdsearch.cli.main import main as cli
+from kdsearch.cli.space_options import parse_data, requested_space
+from kdsearch.config.space.overrides import overlay
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.config.space.shipped import shipped_spaces
+from kdsearch.config.space.yaml_tree import Tree, dump_yaml, parse_yaml
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.requested import parse_data, requested_space
+from kdsearch.export.bundle import bundle as export_module
 from tests.bundle_cases import run_folder, student_folder
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks, commands, prose
 

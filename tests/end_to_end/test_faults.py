@@ -175,8 +175,8 @@ def test_what_goes_wrong_on_one_rank_of_two_ends_both(start: Start, space: Path,
 PLACES = """
 import os, signal, sys, time
 import ray
-from kdsearch.search.cluster import connected
-from kdsearch.search.workers import Job, Placement, WorkerGroup, WorkersDiedError, WorkersHungError
+from kdsearch.engine.cluster import connected
+from kdsearch.engine.worker_group import Job, Placement, WorkerGroup, WorkersDiedError, WorkersHungError
 from tests.end_to_end.conftest import descendants
 
 @ray.remote(num_cpus=2)

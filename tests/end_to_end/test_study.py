@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kdsearch.search.journal import read_trials
-from kdsearch.search.trials import recalled
+from kdsearch.search.storage.journal import read_trials
+from kdsearch.search.trial_record import recalled
 from tests.end_to_end.conftest import Process, Start
 
 pytestmark = pytest.mark.ray
@@ -103,8 +103,8 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
         for name in ("miou_mean", "miou_std", "gain", "p_frontier"):
             assert runs[point.trial].data.metrics[f"confirm/{name}"] == pytest.approx(getattr(point, name)), name
 
-    from kdsearch.export import main as export
-    from kdsearch.student import load_student
+    from kdsearch.cli.commands.export import main as export
+    from kdsearch.models.student import load_student
 
     assert export([str(run), "--best", "knee", "--out", str(tmp_path / "bundle")]) == 0
     exported = json.loads((tmp_path / "bundle" / "metrics.json").read_text())

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from kdsearch.config.trial import CLNetConfig
 from kdsearch.errors import UserError
 from kdsearch.models import build, cost, tap_shapes
-from kdsearch.models.factory import meta_network
+from kdsearch.models.registry import meta_network
 from tests.models.model_cases import clnet, dataset, images
 
 MFNET_SIZE = (480, 640)

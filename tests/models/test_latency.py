@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kdsearch.config.space import load_space
+from kdsearch.config.space.search_space import load_space
 from kdsearch.config.target import Target
 from kdsearch.data.reader import open_reader
 from kdsearch.errors import UserError
 from kdsearch.models.latency import device_name, latency_ms
-from kdsearch.search.students import students
+from kdsearch.search.latency.enumerate import students
 
 
 def test_a_network_that_was_never_built_before_is_measured() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from kdsearch.models import build, cost
-from kdsearch.models.two_branch import TwoBranch
+from kdsearch.models.networks.two_branch import TwoBranch
 from tests.models.model_cases import dataset, images, two_branch
 
 INFO = dataset(3, classes=5)

@@ -21,15 +21,15 @@ import matplotlib.pyplot  # noqa: F401
 import pandas  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
-from kdsearch.config.space import load_space
-from kdsearch.run_folder import RunFolder, write_text
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.cluster import connected
-from kdsearch.search.limits import Limits
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.workers import Placement
-from kdsearch.tracking.tables import Tables
+from kdsearch.config.space.search_space import load_space
+from kdsearch.engine.cluster import connected
+from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.worker_group import Placement
+from kdsearch.io.run_folder import RunFolder, write_text
+from kdsearch.search.controller import Agenda
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.tracking.artifacts import Tables
 from tests.search.conftest import cost_of
 from tests.search.pretended import OnNodes, Training
 
@@ -51,7 +51,7 @@ def drive(folder: Path, address: str | None) -> None:
     if address is None:
         by_hand(agenda, run)
     else:
-        from kdsearch.search.tune import train_all
+        from kdsearch.engine.tune import train_all
 
         def job_of(record: Record) -> Any:
             return record.id, record.config.model_dump_json(), str(run.path)

@@ -11,7 +11,7 @@ import ray
 from ray import tune
 
 from kdsearch.config.trial import TrialConfig
-from kdsearch.run_folder import RunFolder, write_folder_atomically, write_text
+from kdsearch.io.run_folder import RunFolder, write_folder_atomically, write_text
 
 
 def train_epoch(run: RunFolder, name: str, epoch: int) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.errors import UserError
-from kdsearch.search import cluster
-from kdsearch.search.cluster import (
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.engine import cluster
+from kdsearch.engine.cluster import (
     GROUP_MEMORY,
     Node,
     check_batches,
@@ -19,7 +18,8 @@ from kdsearch.search.cluster import (
     slots,
     trials_that_fit,
 )
-from kdsearch.search.workers import Placement
+from kdsearch.engine.worker_group import Placement
+from kdsearch.errors import UserError
 from tests.search.conftest import SPACE
 
 PLENTY = 1000 * GROUP_MEMORY

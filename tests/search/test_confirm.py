@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from kdsearch.config.search import ConfirmConfig
-from kdsearch.config.space import SearchSpace, load_space, trial_key
+from kdsearch.config.space.search_space import SearchSpace, load_space, trial_key
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.agenda import Agenda
 from kdsearch.search.confirm import Confirmation, confirmations, p_frontier, repeats
-from kdsearch.search.record import Outcome, Record, Stage, StudyRecord
-from kdsearch.search.rungs import Rungs
+from kdsearch.search.controller import Agenda
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Outcome, Record, Stage, StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 OBJECTIVES = {"miou": "max", "gflops": "min"}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from kdsearch.search.frontier import costs, hypervolume, knee, non_dominated, ranks, spread_order
+from kdsearch.search.pareto import costs, hypervolume, knee, non_dominated, ranks, spread_order
 
 points = arrays(np.float64, st.tuples(st.integers(1, 12), st.just(2)), elements=st.integers(0, 6).map(float))
 

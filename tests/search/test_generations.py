@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.generations import keep_old_spaces, space_to_go_on_with
-from kdsearch.search.record import Record, StudyRecord
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.evolution.space_versions import keep_old_spaces, space_to_go_on_with
+from kdsearch.search.storage.study_storage import Record, StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 Load = Callable[[str], SearchSpace]
@@ -157,7 +157,7 @@ def test_a_generation_cut_off_at_its_start_begins_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdsearch.search.samplers.SearchStudy.enqueue_trial", die)
+        patch.setattr("kdsearch.search.sampling.samplers.SearchStudy.enqueue_trial", die)
         with pytest.raises(KeyboardInterrupt):
             StudyRecord(tmp_path / "study.journal", wider, cost_of)
     record = StudyRecord(tmp_path / "study.journal", wider, cost_of)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
-from kdsearch.search.history import read_history
-from kdsearch.search.record import StudyRecord
+from kdsearch.search.storage.reader import read_history
+from kdsearch.search.storage.study_storage import StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 OBJECTIVES = {"miou": "max", "gflops": "min"}

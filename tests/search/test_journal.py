@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import SearchSpace
+from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.errors import UserError
-from kdsearch.search.record import StudyRecord
+from kdsearch.search.storage.study_storage import StudyRecord
 from tests.search.conftest import cost_of
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kdsearch.config.space import load_space
-from kdsearch.run_folder import RunFolder
+from kdsearch.config.space.search_space import load_space
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import control_to_show
-from kdsearch.search.record import StudyRecord
+from kdsearch.search.storage.study_storage import StudyRecord
 from tests.end_to_end.cluster import SETTINGS, Nodes
 from tests.search.conftest import SPACE, cost_of
 from tests.search.killed_driver import SLOTS

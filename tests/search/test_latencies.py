@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.target import Target
 from kdsearch.config.trial import AnyNetwork, TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.latencies import ROUNDS, Latencies, latencies, rank_correlation
-from kdsearch.search.record import StudyRecord
-from kdsearch.search.students import MOST, describe, network_key, students
-from kdsearch.search.warm_start import read_earlier, warm_start
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.evolution.warm_start import read_earlier, warm_start
+from kdsearch.search.latency.cache import ROUNDS, Latencies, latencies, rank_correlation
+from kdsearch.search.latency.enumerate import MOST, describe, network_key, students
+from kdsearch.search.storage.study_storage import StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 INFO = DatasetInfo("toy", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 3, (0.0,) * 3, (1.0,) * 3)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from kdsearch.search.limits import Limits
+from kdsearch.engine.timeouts import Limits
 
 
 def test_an_epoch_may_take_ten_times_the_longest_so_far_and_never_less_than_ten_minutes() -> None:

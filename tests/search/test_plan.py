@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from kdsearch.cli import main
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.data.store import Store
+from kdsearch.cli.main import main
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.search.plan import disk, estimate, measure, probe
-from kdsearch.search.plan.choose import draw, representatives
-from kdsearch.search.plan.measure import Measured, drawn_store, measurable
-from kdsearch.search.plan.units import duration, size
+from kdsearch.planning import disk, estimate, measure, probe
+from kdsearch.planning.choose import draw, representatives
+from kdsearch.planning.measure import Measured, drawn_store, measurable
+from kdsearch.planning.units import duration, size
 from tests.conftest import TEACHER, config, distilled
 
 SPACE = """

@@ -14,10 +14,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
-from kdsearch.search.record import Record, StudyRecord
+from kdsearch.search.storage.study_storage import Record, StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -148,8 +148,8 @@ def test_one_driver_at_a_time(record: StudyRecord, tmp_path: Path, space: Search
 ASK_FOR_EVER = """
 import sys
 from pathlib import Path
-from kdsearch.config.space import load_space
-from kdsearch.search.record import StudyRecord
+from kdsearch.config.space.search_space import load_space
+from kdsearch.search.storage.study_storage import StudyRecord
 folder = Path(sys.argv[1])
 cost = lambda config: {"gflops": 1.0, "params_m": 1.0}
 record = StudyRecord(folder / "study.journal", load_space(folder / "toy.yaml"), cost)

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdsearch.cli import main
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.landscape import Table, Tabulated
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.simulator import simulate
+from kdsearch.cli.main import main
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.controller import Agenda
+from kdsearch.search.simulation.backend import simulate
+from kdsearch.search.simulation.tabular_benchmark import Table, Tabulated
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from ray import tune
 
-from kdsearch.config.space import load_space
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.cluster import connected
-from kdsearch.search.limits import Limits
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.tune import train_all
-from kdsearch.search.workers import Placement
+from kdsearch.config.space.search_space import load_space
+from kdsearch.engine.cluster import connected
+from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.tune import train_all
+from kdsearch.engine.worker_group import Placement
+from kdsearch.search.controller import Agenda
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 SLOTS, TRIALS = 4, 24

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kdsearch.search.rungs import Rungs
+from kdsearch.search.stopping.rungs import Rungs
 
 OBJECTIVES = {"miou": "max", "gflops": "min"}
 

@@ -12,11 +12,11 @@ import pytest
 from optuna.trial import TrialState
 
 from kdsearch.config.search import SearchConfig
-from kdsearch.config.space import load_space
+from kdsearch.config.space.search_space import load_space
 from kdsearch.errors import UserError
-from kdsearch.search import samplers
-from kdsearch.search.record import StudyRecord
-from kdsearch.search.samplers import SearchStudy, make_sampler
+from kdsearch.search.sampling import samplers
+from kdsearch.search.sampling.samplers import SearchStudy, make_sampler
+from kdsearch.search.storage.study_storage import StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 BRANCHES = SPACE.replace(

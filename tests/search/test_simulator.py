@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.simulator import simulate
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.search.controller import Agenda
+from kdsearch.search.simulation.backend import simulate
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 

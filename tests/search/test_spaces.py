@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from kdsearch import models
-from kdsearch.config.shipped import spaces_folder
-from kdsearch.config.space import load_space, profile_names
-from kdsearch.data import ade20k, camvid, cityscapes, coco_stuff, mfnet, scenes, voc
+from kdsearch.config.space.search_space import load_space, profile_names
+from kdsearch.config.space.shipped import spaces_folder
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill import registry
-from kdsearch.train.needs import needs_of
+from kdsearch.data.readers import ade20k, camvid, cityscapes, coco_stuff, mfnet, scenes, voc
+from kdsearch.distill.registry import registry
+from kdsearch.train.requirements import needs_of
 
 INFOS: dict[str, DatasetInfo] = {
     module.__name__.rpartition(".")[2]: module.INFO
@@ -52,9 +52,9 @@ def test_a_reconstruction_says_so_in_its_description() -> None:
 def test_a_space_is_valid_for_editors_too(name: str) -> None:
     import jsonschema
 
-    from kdsearch.config.schema import json_schema
-    from kdsearch.config.shipped import find_space
-    from kdsearch.config.yaml_tree import parse_yaml, plain
+    from kdsearch.config.space.schema import json_schema
+    from kdsearch.config.space.shipped import find_space
+    from kdsearch.config.space.yaml_tree import parse_yaml, plain
 
     tree = plain(parse_yaml(find_space(name).read_bytes(), str))
     jsonschema.Draft202012Validator(json_schema()).validate(tree)

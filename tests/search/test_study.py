@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from kdsearch.api import runner as study
+from kdsearch.api.interrupt import Interrupted, interruptible
+from kdsearch.api.request import Request
+from kdsearch.api.runner import run_study
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
-from kdsearch.search import study
-from kdsearch.search.interruption import Interrupted, interruptible
-from kdsearch.search.request import Request
-from kdsearch.search.study import run_study
+from kdsearch.io.run_folder import RunFolder
 
 
 @pytest.mark.parametrize("began", [False, True])

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from kdsearch.config.space import SearchSpace
-from kdsearch.search import tune
-from kdsearch.search.agenda import Agenda
-from kdsearch.search.limits import Limits
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.search.tune import AgendaSearcher, Restarts, StudyBroken
-from kdsearch.search.workers import Job
+from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.engine import tune
+from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.tune import AgendaSearcher, Restarts, StudyBroken
+from kdsearch.engine.worker_group import Job
+from kdsearch.search.controller import Agenda
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
 from tests.search.conftest import cost_of
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import StudyRecord
-from kdsearch.search.warm_start import lines, read_earlier, warm_start
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.evolution.warm_start import lines, read_earlier, warm_start
+from kdsearch.search.storage.study_storage import StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.cli import main
+from kdsearch.cli.main import main
 
 Refused = Callable[..., str]
 

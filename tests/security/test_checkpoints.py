@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
+from kdsearch.models.student import load_student
 from kdsearch.models.weights import read_state
-from kdsearch.student import load_student
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial, TrialError
 from tests.bundle_cases import student_folder

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from kdsearch.config.space import load_space
-from kdsearch.data.store import Store
+from kdsearch.api.runner import as_a_study_wrote_it
+from kdsearch.cli.commands.export import main as export
+from kdsearch.config.space.search_space import load_space
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.export import main as export
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import StudyRecord
-from kdsearch.search.study import as_a_study_wrote_it
-from kdsearch.tracking.uris import check_own_database
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.tracking.mlflow.client import check_own_database
 from tests.bundle_cases import POINT, run_folder
 from tests.security.conftest import Refused
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space import load_space
-from kdsearch.data.store import Store
+from kdsearch.cli.commands.export import main as export
+from kdsearch.config.space.search_space import load_space
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.export import main as export
-from kdsearch.run_folder import RunFolder
-from kdsearch.secret import refuse_passwords
-from kdsearch.tracking.tracker import Tracker
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.io.secrets import refuse_passwords
+from kdsearch.tracking.mlflow.callback import Tracker
 from tests.security.conftest import SPACE, Refused
 
 SECRET = "hunter2"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from tests.security.conftest import Trap
 

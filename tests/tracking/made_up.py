@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kdsearch.config.space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
-from kdsearch.run_folder import RunFolder, write_text
+from kdsearch.io.run_folder import RunFolder, write_text
 from kdsearch.search.confirm import repeats
-from kdsearch.search.frontier import costs, non_dominated
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.tracking.tables import Status, Tables
+from kdsearch.search.pareto import costs, non_dominated
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.tracking.artifacts import Status, Tables
 
 SPACE = """
 name: toy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, cast
 
-from kdsearch.tracking.calls import Calls
+from kdsearch.tracking.mlflow.outbox import Calls
 
 
 def test_the_end_waits_for_a_server_that_answers_slowly() -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from kdsearch.bundle.choose import choose
 from kdsearch.errors import UserError
-from kdsearch.tracking.latency import latency_report
-from kdsearch.tracking.pages import frontier_page, report_page
-from kdsearch.tracking.registry import aliases
-from kdsearch.tracking.results import read_results
+from kdsearch.report.pages import frontier_page, report_page
+from kdsearch.report.results import read_results
+from kdsearch.search.choice import choose
+from kdsearch.search.latency.report import latency_report
+from kdsearch.tracking.mlflow.registry import aliases
 from tests.tracking.made_up import HOSTILE, MadeUp
 
 ABOUT: dict[str, Any] = {

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.run_folder import RunFolder
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import Confirmation
-from kdsearch.search.record import Record, State
-from kdsearch.tracking.live import LiveView
+from kdsearch.search.storage.study_storage import Record, State
+from kdsearch.tracking.console import LiveView
 
 
 @pytest.fixture

@@ -16,14 +16,14 @@ from types import SimpleNamespace
 import pytest
 import requests
 
-from kdsearch.config.space import SearchSpace, load_space
-from kdsearch.data.store import Store
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import Runs
-from kdsearch.tracking.news import Update
-from kdsearch.tracking.tracker import Tracker, _versions
-from kdsearch.tracking.uris import check_server
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.data.store.store import Store
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.storage.study_storage import Record
+from kdsearch.tracking.mlflow.callback import Tracker, _versions
+from kdsearch.tracking.mlflow.client import check_server
+from kdsearch.tracking.mlflow.messages import Update
+from kdsearch.tracking.mlflow.writer import Runs
 
 
 def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -243,11 +243,11 @@ def epochs_of(uri: str, trial: str) -> list[int]:
 DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
-from kdsearch.config.space import load_space
-from kdsearch.data.store import Store
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import Record
-from kdsearch.tracking.tracker import Tracker
+from kdsearch.config.space.search_space import load_space
+from kdsearch.data.store.store import Store
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.storage.study_storage import Record
+from kdsearch.tracking.mlflow.callback import Tracker
 
 space, run = load_space("clfd", profile="demo"), RunFolder(Path(sys.argv[1]))
 with Tracker(None, space, run, Store.open(sys.argv[2]), print) as tracker:
@@ -288,7 +288,7 @@ def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "kdsearch.tracking.process", str(theirs.fileno())], pass_fds=[theirs.fileno()]
+            [sys.executable, "-m", "kdsearch.tracking.mlflow.process", str(theirs.fileno())], pass_fds=[theirs.fileno()]
         )
     with ours:
         ours.send(tracker._opening)
@@ -304,7 +304,7 @@ def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_
 def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    monkeypatch.setattr("kdsearch.tracking.tracker.ANSWER_S", 3.0)
+    monkeypatch.setattr("kdsearch.tracking.mlflow.callback.ANSWER_S", 3.0)
     space, run = study_of(tmp_path)
     trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     said: list[str] = []

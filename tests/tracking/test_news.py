@@ -13,13 +13,13 @@ from typing import Any, cast
 import pytest
 from mlflow import MlflowClient
 
-from kdsearch.config.shipped import shipped_spaces
-from kdsearch.config.space import load_space
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import Record
-from kdsearch.tracking.mlflow import GATHER_S, Runs
-from kdsearch.tracking.news import Update
-from kdsearch.tracking.tracker import Tracker
+from kdsearch.config.space.search_space import load_space
+from kdsearch.config.space.shipped import shipped_spaces
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.storage.study_storage import Record
+from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.tracking.mlflow.messages import Update
+from kdsearch.tracking.mlflow.writer import GATHER_S, Runs
 from kdsearch.train.teacher import teacher_trial
 
 
@@ -198,7 +198,7 @@ def test_the_study_is_told_twice_at_the_same_step(tmp_path: Path) -> None:
 
 def test_a_long_update_is_sent_in_parts_and_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
-    monkeypatch.setattr("kdsearch.tracking.news.time.time", lambda: next(clock))
+    monkeypatch.setattr("kdsearch.tracking.mlflow.messages.time.time", lambda: next(clock))
     update = Update("t0000", params={f"p{i}": "1" for i in range(250)}, tags={"x": "y"})
     for epoch in range(1, 201):
         update.add({f"m{i}": float(epoch) for i in range(10)}, epoch)

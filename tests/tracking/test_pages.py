@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from kdsearch.cli import main
-from kdsearch.config.trial_file import load_trial
-from kdsearch.data.store import Store
-from kdsearch.run_folder import RunFolder, write_json
-from kdsearch.tracking import report_words
-from kdsearch.tracking.pages import write_pages
-from kdsearch.tracking.results import read_results
+from kdsearch.cli.main import main
+from kdsearch.config.space.trial_file import load_trial
+from kdsearch.data.store.store import Store
+from kdsearch.io.run_folder import RunFolder, write_json
+from kdsearch.report import sentences as report_words
+from kdsearch.report.pages import write_pages
+from kdsearch.report.results import read_results
 from tests.tracking.made_up import HOSTILE, MadeUp
 
 LIMIT = 3_000_000
@@ -113,7 +113,7 @@ def test_pages_stand_alone_and_are_small(study: MadeUp) -> None:
 def test_a_large_studys_report_stays_small(study: MadeUp) -> None:
     from dataclasses import replace
 
-    from kdsearch.tracking.pages import report_page
+    from kdsearch.report.pages import report_page
 
     results = read_results(study.run)
     curve = {epoch: epoch / 500 for epoch in range(1, 301)}
@@ -162,7 +162,7 @@ def test_pictures_of_the_best_compromise_beside_its_control(tmp_path: Path, stor
     from safetensors.torch import save_file
 
     from kdsearch import models
-    from kdsearch.student import FORMAT
+    from kdsearch.models.student import FORMAT
 
     study = MadeUp(tmp_path, store.path.name)
     study.run.stores.rmdir()
@@ -220,8 +220,8 @@ def test_a_damaged_run_folder_is_refused(study: MadeUp, capsys: pytest.CaptureFi
 
 @pytest.mark.slow
 def test_a_tracking_server_gives_the_same_report(study: MadeUp, store: Store, tmp_path: Path) -> None:
-    from kdsearch.tracking.server import results_of_server
-    from kdsearch.tracking.tracker import Tracker
+    from kdsearch.report.server import results_of_server
+    from kdsearch.tracking.mlflow.callback import Tracker
 
     with Tracker(None, study.space, study.run, store, print) as tracker:
         for record in study.record.all():

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from kdsearch.config.space import load_space
-from kdsearch.data.store import Store
-from kdsearch.export import main as export
-from kdsearch.run_folder import RunFolder
-from kdsearch.search.record import Record
-from kdsearch.student import load_student, read_trial
-from kdsearch.tracking.registry import aliases, register, round_up
-from kdsearch.tracking.tracker import Tracker
+from kdsearch.cli.commands.export import main as export
+from kdsearch.config.space.search_space import load_space
+from kdsearch.data.store.store import Store
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.models.student import load_student, read_trial
+from kdsearch.search.storage.study_storage import Record
+from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.tracking.mlflow.registry import aliases, register, round_up
 from tests.bundle_cases import POINT, run_folder, summary
 from tests.conftest import config
 from tests.tracking.test_mlflow import end_server, lost, serve

@@ -8,13 +8,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from kdsearch.config.space import load_space
-from kdsearch.run_folder import RunFolder
-from kdsearch.runs import list_runs
+from kdsearch.config.space.search_space import load_space
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
-from kdsearch.search.record import Record, StudyRecord
-from kdsearch.search.rungs import Rungs
-from kdsearch.tracking.tables import Tables
+from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.storage.listing import list_runs
+from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.tracking.artifacts import Tables
 
 
 @pytest.fixture
@@ -105,13 +105,13 @@ def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monk
     record = StudyRecord(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
     tables = Tables(record.space, run, record, dict, Rungs((), {}, "none", 3))
     now, writes = [0.0], [0]
-    monkeypatch.setattr("kdsearch.tracking.tables.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("kdsearch.tracking.artifacts.time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def slow(path: Path, value: object) -> None:
         now[0] += 3.0
         writes[0] += 1
 
-    monkeypatch.setattr("kdsearch.tracking.tables.write_json", slow)
+    monkeypatch.setattr("kdsearch.tracking.artifacts.write_json", slow)
     for _ in range(1000):
         now[0] += 1.0
         tables.frontier([], 0.0)

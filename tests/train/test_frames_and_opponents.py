@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.train.losses import SupervisedLoss
-from kdsearch.train.maps_plan import plan_maps
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
+from kdsearch.train.teacher_cache.plan import plan_maps
 from kdsearch.train.trial import Trial
 from tests.conftest import config
 from tests.train.test_trial import assert_same

@@ -19,16 +19,16 @@ from safetensors.torch import load_file, save_file
 
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.loader import Batch
-from kdsearch.data.store import Store, build_store
+from kdsearch.data.store.store import Store, build_store
 from kdsearch.data.views import identity_views, warp_maps
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
-from kdsearch.train import maps
-from kdsearch.train.map_form import MapError, MapForm
-from kdsearch.train.maps import TeacherMaps
-from kdsearch.train.maps_build import build_maps, building_folder
-from kdsearch.train.maps_plan import MapsPlan, plan_maps
 from kdsearch.train.resources import Resources
+from kdsearch.train.teacher_cache import reader as maps
+from kdsearch.train.teacher_cache.codec import MapError, MapForm
+from kdsearch.train.teacher_cache.plan import MapsPlan, plan_maps
+from kdsearch.train.teacher_cache.reader import TeacherMaps
+from kdsearch.train.teacher_cache.writer import build_maps, building_folder
 from kdsearch.train.trial import Trial
 from tests.conftest import TEACHER, config
 from tests.train.test_trial import assert_same
@@ -272,8 +272,8 @@ ensure_torchvision()
 import torch
 from kdsearch.config.trial import TrialConfig
 from kdsearch.train import maps
-from kdsearch.train.maps_build import build_maps
-from kdsearch.train.maps_plan import plan_maps
+from kdsearch.train.teacher_cache.writer import build_maps
+from kdsearch.train.teacher_cache.plan import plan_maps
 from kdsearch.train.resources import Resources
 torch.set_num_threads(1)
 store, weights, root = map(Path, sys.argv[1:4])

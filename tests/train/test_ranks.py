@@ -14,13 +14,13 @@ import pytest
 import torch
 
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.store import Store
+from kdsearch.data.store.store import Store
 from kdsearch.models.output import SegOutput
-from kdsearch.train import maps
 from kdsearch.train.losses import SupervisedLoss
-from kdsearch.train.maps_build import Ask
-from kdsearch.train.maps_plan import MapsPlan
 from kdsearch.train.resources import Resources
+from kdsearch.train.teacher_cache import reader as maps
+from kdsearch.train.teacher_cache.plan import MapsPlan
+from kdsearch.train.teacher_cache.writer import Ask
 from kdsearch.train.trial import Trial
 from tests.conftest import SMALL, TEACHER, config, distilled
 

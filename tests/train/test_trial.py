@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from kdsearch.data.loader import Batch
-from kdsearch.data.store import Store
-from kdsearch.student import load_student, save_student
+from kdsearch.data.store.store import Store
+from kdsearch.models.student import load_student, save_student
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial, TrialError
 from tests.conftest import config, distilled

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-TARGET = "kdsearch.search.rank"
+TARGET = "kdsearch.engine.worker_loop"
 
 
 class _Patch(importlib.abc.MetaPathFinder):

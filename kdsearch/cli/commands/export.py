@@ -1,0 +1,61 @@
+"""`kdsearch export RUN`, or `python -m kdsearch.export RUN`: write a student as a bundle that stands alone."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from kdsearch.cli import completion as complete
+from kdsearch.cli.exit_status import FAILED
+from kdsearch.cli.output import Answer
+from kdsearch.cli.parser import Commands, add_command, add_json
+
+ABOUT = """\
+The student is one of the frontier's: the most accurate, or the best compromise, among those within a budget. Every
+format is loaded again and compared with PyTorch on validation images; where they differ nothing is written.
+
+'kdsearch.load_student(DIR)' reads the bundle back.
+
+'python -m kdsearch.export' is the same command.
+"""
+
+
+def add_to(commands: Commands) -> None:
+    command = add_command(
+        commands, "export", run, help="write a student as safetensors, ONNX or pt2", about=ABOUT,
+        examples=[
+            "export runs/clfd-1 --best knee --out student",
+            "export runs/clfd-1 --budget 'gflops<=5' --formats onnx,pt2 --out s",
+            "export models:/clfd-1@knee --tracking-uri http://mlflow:5000 --out s",
+        ],
+        failed="a format does not compute what the student computes",
+    )  # fmt: skip
+    add = command.add_argument
+    run_help = "run folder of a study; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow"
+    complete.by(add("run", metavar="RUN", help=run_help), complete.runs)
+    add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
+    add("--best", choices=("miou", "knee"), help="which point of the frontier (default: miou)")
+    add("--budget", metavar="METRIC<=X", help="only points within it, for example 'gflops<=5'")
+    add(
+        "--formats", metavar="LIST", default="safetensors",
+        help="comma-separated: safetensors, onnx, pt2 (default: safetensors)",
+    )  # fmt: skip
+    add("--tracking-uri", metavar="URI", help="MLflow server or database of runs:/ and models:/")
+    add_json(command, "bundle, study, trial, chosen, formats, latency_ms")
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Write a bundle."""
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    from kdsearch.export.bundle import MismatchError, export
+
+    formats = tuple(options.formats.split(","))
+    try:
+        written = export(options.run, options.out, options.best, options.budget, formats, options.tracking_uri)
+    except MismatchError as error:
+        print(f"kdsearch: {error}", file=sys.stderr)
+        return Answer({"bundle": None, "problem": str(error)}, status=FAILED)
+    return Answer(written, lambda: print(f"wrote {options.out}"))

@@ -1,0 +1,33 @@
+"""`kdsearch replay`: a table of learning curves to simulate searches on."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kdsearch.cli import completion as complete
+from kdsearch.cli.output import Answer
+from kdsearch.cli.parser import Commands, add_command, add_json
+
+ABOUT = """\
+Searches can be simulated on such a table (kdsearch.search.simulation.backend). How well its trials predict each other is said.
+Trials that were stopped are left out: a table is best made from a study with search.stop=none.
+"""
+
+
+def add_to(commands: Commands) -> None:
+    command = add_command(
+        commands, "replay", _replay, help="write a study's learning curves as a table for simulations", about=ABOUT,
+        examples=["replay runs/clfd-1 --out table.json"],
+    )  # fmt: skip
+    complete.by(command.add_argument("run", metavar="RUN", type=Path, help="run folder of the study"), complete.runs)
+    command.add_argument(
+        "--out", metavar="FILE", type=Path, default="table.json", help="where it is written (default: table.json)"
+    )
+    add_json(command, "table, curves, epochs, left_out, error, spread, rank_correlation")
+
+
+def _replay(options: argparse.Namespace) -> Answer:
+    from kdsearch.search.simulation.export import replay
+
+    return Answer(replay(options.run, options.out, say=print))

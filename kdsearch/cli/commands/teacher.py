@@ -1,0 +1,56 @@
+"""`kdsearch teacher`: the teacher of a space by itself."""
+
+from __future__ import annotations
+
+import argparse
+
+from kdsearch.cli.output import Answer
+from kdsearch.cli.parser import Commands, add_command, add_group, add_json, add_space, add_storage
+
+ACTIONS = (
+    (
+        "train", "train the teacher of a space",
+        "It is kept under the storage, where the studies of this space find it.", "teacher, trained",
+    ),
+    (
+        "evaluate", "print mIoU and IoU of each class",
+        "The teacher is evaluated on the whole validation split.", "teacher, gflops, params_m, images, size, metrics",
+    ),
+    (
+        "cache", "write the teacher's maps that the terms read",
+        "Says how large they are and what their format loses. Several of these commands at once share the work.",
+        "a list of path, bytes, errors",
+    ),
+)  # fmt: skip
+
+
+def add_to(commands: Commands) -> None:
+    actions = add_group(commands, "teacher", help="train the teacher of a space, evaluate it, cache its maps")
+    for name, help_text, about, fields in ACTIONS:
+        action = add_command(
+            actions, name, _teacher, help=help_text, about=about,
+            examples=[f"teacher {name} clfd --data mfnet=/data/MFNet", f"teacher {name} clfd --profile demo"],
+        )  # fmt: skip
+        action.set_defaults(action=name)
+        add_space(action)
+        add_storage(action, "where data stores and teachers are kept (default: runs)")
+        add_json(action, fields)
+
+
+def _teacher(options: argparse.Namespace) -> Answer:
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    from kdsearch.cli.space_options import parse_data, requested_space
+    from kdsearch.io.run_folder import RunFolder
+    from kdsearch.train import teacher_actions as teacher_tool
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    space = requested_space(options.space, options.profile, options.overrides, parse_data(options.data))
+    do = {
+        "train": teacher_tool.train_teacher, "evaluate": teacher_tool.evaluate_teacher,
+        "cache": teacher_tool.cache_teacher,
+    }[options.action]  # fmt: skip
+    return Answer(do(space, RunFolder.at(options.storage, "teacher"), say))

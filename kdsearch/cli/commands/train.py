@@ -1,0 +1,36 @@
+"""`kdsearch train`: one trial by itself."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from kdsearch.cli.output import Answer
+from kdsearch.cli.parser import Commands, add_command, add_json, add_storage
+
+
+def add_to(commands: Commands) -> None:
+    command = add_command(
+        commands, "train", _train, help="train one trial from its YAML file",
+        about="It runs in this process, without Ray; the trial's teacher is trained first where it is not there yet. "
+        "Every exported student comes with such a file.",
+        examples=["train trial.yaml --out student", "train student/trial.yaml --out again"],
+    )  # fmt: skip
+    command.add_argument("trial", metavar="FILE", type=Path, help="YAML file of the trial: a space without ranges")
+    command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the trained student")
+    add_storage(command, "where data stores and teachers are kept (default: runs)")
+    add_json(command, "student, metrics")
+
+
+def _train(options: argparse.Namespace) -> Answer:
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    from kdsearch.config.space.trial_file import load_trial
+    from kdsearch.io.run_folder import RunFolder
+    from kdsearch.models.student import read_metrics
+    from kdsearch.train.standalone import train_alone
+
+    cache = RunFolder.at(options.storage, "alone")
+    train_alone(load_trial(options.trial), cache, options.out, say=lambda line: print(line, flush=True))
+    return Answer({"student": str(options.out), "metrics": read_metrics(options.out)})

@@ -1,0 +1,108 @@
+# PYTHON_ARGCOMPLETE_OK
+"""The `kdsearch` command: its parser, and what ends a command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import sys
+from collections.abc import Sequence
+
+from kdsearch import __version__
+from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
+from kdsearch.cli.output import Answer, only_the_answer, print_json
+from kdsearch.cli.parser import Parser
+from kdsearch.errors import UserError
+from kdsearch.io.secrets import refuse_passwords
+
+EXAMPLES = """examples:
+  kdsearch run clfd                             search on built-in scenes
+  kdsearch plan clfd --data mfnet=/data/MFNet   what a study of your data costs
+  kdsearch run clfd --data mfnet=/data/MFNet    search on your data
+  kdsearch runs                                 list what was searched
+  kdsearch export runs/NAME --best knee --out student
+
+'kdsearch COMMAND --help' says more, and what the exit statuses mean."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Carry out a command line; returns the exit status."""
+    try:
+        parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:
+            from kdsearch.cli import completion as complete
+
+            complete.answer(parser)
+        try:
+            options, unknown = parser.parse_known_args(argv)
+            if unknown:
+                options.parser.unknown(unknown)
+        except SystemExit:
+            sys.stdout.flush()  # the help may have no reader either
+            raise
+        refuse_passwords([*vars(options).values(), *getattr(options, "overrides", [])])
+        return _carry_out(options)
+    except UserError as error:
+        print(f"kdsearch: {error}", file=sys.stderr)
+        return WRONG_REQUEST
+    except KeyboardInterrupt:
+        print("kdsearch: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        # Python flushes at its end; what is left has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return READER_GONE
+
+
+def _carry_out(options: argparse.Namespace) -> int:
+    answer: Answer
+    if options.json:
+        with only_the_answer():
+            answer = options.do(options)
+        print_json(answer.value)
+    else:
+        answer = options.do(options)
+        answer.show()
+    sys.stdout.flush()
+    return answer.status
+
+
+def _parser() -> Parser:
+    from kdsearch.cli.commands import (
+        completion,
+        data,
+        export,
+        plan,
+        replay,
+        report,
+        run,
+        runs,
+        spaces,
+        teacher,
+        train,
+    )  # fmt: skip
+
+    parser = Parser(
+        prog="kdsearch", epilog=EXAMPLES,
+        description="Search for distilled segmentation networks: accuracy against cost.",
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
+    parser.set_defaults(json=False, parser=parser, do=lambda options: Answer(show=parser.print_help))
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
+    for module in (run, plan, runs, report, export, spaces, data, teacher, train, replay, completion):
+        module.add_to(commands)
+    return parser
+
+
+def _reader_is_gone() -> bool:
+    """Whether it was our output that nobody reads any more, and not some other connection."""
+    output = select.poll()
+    output.register(1, 0)
+    return any(event & select.POLLERR for _, event in output.poll(0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

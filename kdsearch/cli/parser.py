@@ -1,0 +1,164 @@
+"""What every command's parser is made with: its help, its errors, and the arguments that several commands have."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from kdsearch.cli import completion as complete
+from kdsearch.cli.exit_status import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
+from kdsearch.cli.output import Answer
+from kdsearch.errors import did_you_mean
+
+WIDTH = 80
+"""Columns of texts that are wrapped once and for all."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence, with the nearest name there is; options are not abbreviated.
+
+    An option that grows a longer sister would change what an abbreviation in somebody's script means.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=_Help, allow_abbrev=False)
+        self._positionals.title = "arguments"
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_REQUEST, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
+
+    def unknown(self, arguments: Sequence[str]) -> NoReturn:
+        """The error of arguments that no parser takes."""
+        first = arguments[0].partition("=")[0]
+        if not first.startswith("-"):
+            self.error(f"there is no place for '{first}'")
+        self.error(f"unknown option {first}.{_nearest(first, [*self._option_string_actions])}")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        nearest = did_you_mean(str(value), [*action.choices])
+        if isinstance(action, argparse._SubParsersAction):
+            raise argparse.ArgumentError(None, f"unknown {str(action.metavar).lower()} '{value}'.{nearest}")
+        raise argparse.ArgumentError(action, f"unknown '{value}'.{nearest}")
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that is never wider than is read with ease, and leaves the texts of examples as they are."""
+
+    def __init__(self, prog: str) -> None:
+        width = min(100, shutil.get_terminal_size().columns - 2)
+        super().__init__(prog, max_help_position=28, width=width)
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):
+            # The title says that these are the commands; argparse would say so again, and indent them.
+            return "".join(map(self._format_action, action._get_subactions()))
+        return super()._format_action(action)
+
+
+Commands = Any
+"""What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    do: Callable[[argparse.Namespace], Answer],
+    *,
+    help: str,
+    about: str = "",
+    examples: Sequence[str] = (),
+    failed: str = "",
+) -> Parser:
+    """Add one command. `help` is its line in the list of commands; `about` what else there is to say.
+
+    `examples` are command lines, with `kdsearch` left out. `failed` says when the exit status is 1; without it that
+    does not occur.
+    """
+    statuses = {DONE: "done", FAILED: failed, WRONG_REQUEST: "wrong request", INTERRUPTED: "interrupted"}
+    said = ", ".join(f"{number} {meaning}" for number, meaning in statuses.items() if meaning)
+    lines = [*["examples:"] * bool(examples), *(f"  kdsearch {example}" for example in examples)]
+    parser: Parser = commands.add_parser(
+        name,
+        help=help,
+        description=_wrapped(f"{help[0].upper()}{help[1:]}.", about),
+        epilog="\n".join([*lines, *[""] * bool(examples), _wrapped_line(f"exit status: {said}")]),
+    )
+    parser.set_defaults(do=do, parser=parser)
+    return parser
+
+
+def add_group(commands: Commands, name: str, *, help: str, about: str = "") -> Commands:
+    """Add a command that has commands of its own."""
+    parser: Parser = commands.add_parser(
+        name, help=help, description=_wrapped(f"{help[0].upper()}{help[1:]}.", about),
+        epilog=f"See 'kdsearch {name} ACTION --help' for each.",
+    )  # fmt: skip
+    return parser.add_subparsers(metavar="ACTION", required=True, title="actions")
+
+
+def add_json(parser: argparse.ArgumentParser, fields: str) -> None:
+    """Add `--json`, whose document has these fields."""
+    # Suppressed: a command's default would undo what was said before an action's name, as in `spaces --json show`.
+    parser.add_argument(
+        "--json", action="store_true", default=argparse.SUPPRESS,
+        help=f"print one JSON document, and all else to standard error: {fields}",
+    )  # fmt: skip
+
+
+def add_space(parser: argparse._ActionsContainer, without_data: str = "the demo profile is taken") -> None:
+    """Add SPACE, and what is laid over it: profile, data set, single settings."""
+    add = parser.add_argument
+    complete.by(
+        add("space", metavar="SPACE", help="a search space: name (see 'kdsearch spaces') or YAML file"),
+        complete.spaces,
+    )
+    data = f"data set, and the folder or URI where it lies; where the space needs one and none is given, {without_data}"
+    complete.by(add("--data", metavar="NAME=PATH", help=data), complete.readers)
+    add_profile(parser, "profile of the space (default: the one named like the data set)")
+    setting = add(
+        "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
+        help="set any leaf of the space, to a value or to a range; may repeat",
+    )  # fmt: skip
+    complete.by(setting, complete.settings)
+
+
+def add_profile(parser: argparse._ActionsContainer, help: str) -> None:
+    complete.by(parser.add_argument("--profile", metavar="NAME", help=help), complete.profiles)
+
+
+def add_storage(parser: argparse._ActionsContainer, help: str, default: str | None = "runs") -> None:
+    """Add `--storage`, which is the same folder for all commands."""
+    complete.by(parser.add_argument("--storage", metavar="DIR", default=default, help=help), complete.folders)
+
+
+def positive(text: str) -> int:
+    """The type of an option that counts things."""
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number") from None
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    said = did_you_mean(name, known)
+    return said if "Did you mean" in said else ""
+
+
+def _wrapped_line(text: str) -> str:
+    return textwrap.fill(text, WIDTH - 2, subsequent_indent="  ")
+
+
+def _wrapped(*paragraphs: str) -> str:
+    return "\n\n".join(
+        part if part.startswith(" ") else textwrap.fill(part, WIDTH - 2)
+        for text in paragraphs if text
+        for part in textwrap.dedent(text).strip("\n").split("\n\n")
+    )  # fmt: skip

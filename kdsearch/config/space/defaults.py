@@ -1,0 +1,54 @@
+"""A search space with everything said: what its file leaves at a default is written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Uniform
+from kdsearch.config.space.tree import Node, OneOf, Section, join
+
+Document = Callable[[Mapping[str, str]], BaseModel]
+"""The space's sample in which certain branches are taken, all else at its default."""
+
+
+def written_out(root: Section, raw: Mapping[str, Any], document: Document) -> dict[str, Any]:
+    """`raw`, the plain tree of the space `root`, with all defaults in it; it draws the same trials."""
+    complete: dict[str, Any] = _written_out(root, raw, "", {}, (), document)
+    return complete
+
+
+def _written_out(
+    node: Node, raw: Any, name: str, taken: Mapping[str, str], keys: tuple[str, ...], document: Document
+) -> Any:
+    """`keys` lead from the document to this node's value; `taken` are the branches in which it exists."""
+    match node:
+        case OneOf():
+            branches = []
+            for label, each in zip(node.branches, raw["one_of"], strict=True):
+                branch_name, branch = node.branch(name, label)
+                branches.append(_written_out(branch, each, branch_name, {**taken, name: label}, keys, document))
+            return {"one_of": branches, "default": raw.get("default", node.default)}
+        case Uniform() | Log() | Int() | IntLog() | Choice():
+            return {**raw, "default": raw.get("default", node.default)}
+        case Section():
+            children = {
+                key: _written_out(child, raw[key], join(name, key), taken, (*keys, key), document)
+                for key, child in node.children.items()
+            }
+            value = _at(document(taken), keys)
+            if not isinstance(value, BaseModel):
+                return children
+            default = value.model_dump(mode="json")
+            return children | {key: each for key, each in default.items() if key not in children}
+        case _:
+            # A plain value. What a model reads from less than a mapping, as a sampler from its name, stays as it is.
+            return raw
+
+
+def _at(value: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        value = getattr(value, key) if isinstance(value, BaseModel) else value[key]
+    return value

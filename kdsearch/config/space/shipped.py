@@ -1,0 +1,40 @@
+"""Where spaces are found: the shipped ones by name, a user's own by path."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kdsearch.errors import UserError, did_you_mean
+
+_PACKAGE = Path(__file__).parents[2]
+
+
+def spaces_folder() -> Path:
+    """The shipped spaces: inside the package in a wheel, beside it in a checkout."""
+    inside = _PACKAGE / "search_spaces"
+    return inside if inside.is_dir() else _PACKAGE.parent / "search_spaces"
+
+
+def shipped_spaces() -> list[str]:
+    """Names of the shipped spaces, in alphabetical order."""
+    return sorted(path.stem for path in spaces_folder().glob("*.yaml"))
+
+
+def find_space(source: str | Path) -> Path:
+    """The file of a space named by a path or by the name of a shipped one. Raises `UserError`."""
+    path = Path(source)
+    if isinstance(source, Path) or path.suffix in (".yaml", ".yml") or os.sep in source:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file.")
+        return path
+    shipped = spaces_folder() / f"{source}.yaml"
+    if not shipped.is_file():
+        raise UserError(f"unknown search space '{source}'.{did_you_mean(source, shipped_spaces())}")
+    return shipped
+
+
+def display(path: Path) -> str:
+    """The path as an error names it: relative where it lies below the working directory."""
+    absolute, here = path.absolute(), Path.cwd()
+    return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)

@@ -1,0 +1,32 @@
+"""One trial in a file of its own, as `kdsearch train` takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kdsearch.config.space.shipped import display
+from kdsearch.config.space.validation import read_checked, sample_tree, validate
+from kdsearch.config.space.yaml_tree import Tree, dump_yaml, parse_yaml
+from kdsearch.config.trial import TrialConfig
+from kdsearch.errors import UserError
+
+
+def load_trial(path: str | Path) -> TrialConfig:
+    """Read a trial, or the one that a student's `config.json` was trained by.
+
+    Raises one `UserError` that lists every problem with its line, key and fix.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{file}: no such file.")
+    origin = display(file)
+    tree = parse_yaml(file.read_bytes(), lambda line: f"{origin}:{line}")
+    if isinstance(tree, Tree) and isinstance(tree.get("trial"), Tree):
+        tree = tree["trial"]
+    root = read_checked(tree, origin, TrialConfig, lambda name: "a trial has one value here, ranges are for a space")
+    return validate(sample_tree(root, lambda _, domain: domain.default), TrialConfig)
+
+
+def dump_trial(config: TrialConfig) -> str:
+    """The YAML text that `load_trial` reads as the same trial."""
+    return dump_yaml(config.model_dump(mode="json"))

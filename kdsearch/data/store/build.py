@@ -1,0 +1,201 @@
+"""Writes a store, so that a half-written one is never seen and one that was cut off is gone on with.
+
+Everything goes into a hidden sibling folder, which is renamed once all of it is on disk. `store_file.py` writes a
+split's file, `store_temporary.py` keeps the folder and the list of rows that are done.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+
+from kdsearch.data.images import resize_flow, resize_image, resize_label
+from kdsearch.data.reader import SPLITS, Reader, check_sample
+from kdsearch.data.store.file import DiskError, Layout, StoreFile, column_layout, sample_bytes, sync_path, writing
+from kdsearch.data.store.store import SCHEMA_VERSION
+from kdsearch.data.store.temporary import PLAN, ROWS, Progress, read_plan, temporary_folder, write_plan
+from kdsearch.errors import UserError
+
+LISTED = 10
+"""Bad files that an error message names."""
+
+
+class BadSamplesError(UserError):
+    """Samples of the data set cannot be used."""
+
+
+def write_store(
+    folder: Path,
+    reader: Reader,
+    fingerprint: str,
+    size: tuple[int, int],
+    progress: Callable[[int, int], None] | None,
+    threads: int | None,
+) -> None:
+    """Read every sample, resize it and write the store `folder`; leave one that another process wrote meanwhile.
+
+    Goes on with a build of the same samples at the same size that was cut off. A `UserError` names the bad files, or
+    the file that the disk did not take.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot create {folder.parent} ({error.strerror}); choose another folder for stores") from None
+    keys = {split: reader.keys(split) for split in SPLITS}
+    facts = {
+        "schema_version": SCHEMA_VERSION,
+        "fingerprint": fingerprint,
+        "info": dataclasses.asdict(reader.info),
+        "size": size,
+    }
+    names = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
+    plan = json.loads(json.dumps({**facts, "keys": names, "pillow": PIL.__version__}))
+    with temporary_folder(folder, plan) as temporary:
+        build = _Build(temporary, reader, size, keys, plan)
+        try:
+            splits = build.fill_all(progress, threads)
+        finally:
+            build.close()
+        with writing(temporary / "meta.json"):
+            (temporary / "meta.json").write_text(json.dumps({**facts, "splits": splits}, indent=1))
+            for path in (temporary / "meta.json", temporary):
+                sync_path(path)
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            for name in (PLAN, ROWS):
+                (folder / name).unlink()
+        sync_path(folder.parent)
+
+
+class _Build:
+    """The files of a store that is being filled."""
+
+    def __init__(
+        self, temporary: Path, reader: Reader, size: tuple[int, int], keys: dict[str, list[str]], plan: dict[str, Any]
+    ) -> None:
+        self.reader, self.size, self.keys = reader, size, keys
+        layout = column_layout(reader.info, size)
+        with ExitStack() as stack:
+            self.files = _reopened(temporary, keys, layout) if read_plan(temporary) is not None else {}
+            if not self.files:
+                for path in temporary.iterdir():
+                    path.unlink()
+                _check_space(temporary.parent, layout, keys)
+                for split in SPLITS:
+                    self.files[split] = StoreFile.allocate(temporary / f"{split}.arrow", keys[split], layout)
+                    stack.callback(self.files[split].close)
+                write_plan(temporary, plan)
+            counts = {split: len(names) for split, names in keys.items()}
+            self.progress = Progress(temporary / ROWS, counts, reader.info.num_classes)
+            stack.pop_all()
+
+    def close(self) -> None:
+        for file in self.files.values():
+            file.close()
+        self.progress.close()
+
+    def fill_all(self, progress: Callable[[int, int], None] | None, threads: int | None) -> dict[str, Any]:
+        """Fill the rows that are not done; returns what `meta.json` says about the splits."""
+        total, done = sum(map(len, self.keys.values())), sum(map(len, self.progress.done.values()))
+        problems: list[str] = []
+        if done and progress is not None:
+            progress(done, total)
+        # Threads: PIL decodes and resizes without the interpreter lock, and starting processes costs seconds each.
+        with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
+            for split in SPLITS:
+                rows = [row for row in range(len(self.keys[split])) if row not in self.progress.done[split]]
+
+                def fill(row: int, split: str = split) -> list[int] | str:
+                    return self._fill(split, row)
+
+                with closing(pool.map(fill, rows)) as results:  # type: ignore[type-var]
+                    for row, result in zip(rows, results, strict=True):
+                        if isinstance(result, str):
+                            problems.append(result)
+                        else:
+                            self.progress.add(split, row, result, self.files[split])
+                        done += 1
+                        if progress is not None:
+                            progress(done, total)
+                self.progress.flush(self.files[split])
+        if problems:
+            more = f"\n  ... and {len(problems) - LISTED} more" if len(problems) > LISTED else ""
+            listed = "".join(f"\n  {problem}" for problem in problems[:LISTED])
+            name = self.reader.info.name
+            raise BadSamplesError(f"{len(problems)} of {total} samples of '{name}' cannot be used:{listed}{more}")
+        return {split: self._facts(split) for split in SPLITS}
+
+    def _fill(self, split: str, row: int) -> list[int] | str:
+        """Read a sample into its row; returns its pixels a class at the stored size, or what is wrong with it."""
+        key, info = self.keys[split][row], self.reader.info
+        try:
+            values = _columns(self.reader, split, key, self.size)
+            self.files[split].write(row, values)
+        except DiskError:
+            raise
+        except UserError as error:
+            return str(error)
+        counts: list[int] = np.bincount(values["label"].ravel(), minlength=256)[: info.num_classes].tolist()
+        return counts
+
+    def _facts(self, split: str) -> dict[str, Any]:
+        counts = list(self.progress.done[split].values())
+        return {
+            "count": len(self.keys[split]),
+            "bytes": self.files[split].path.stat().st_size,
+            "class_counts": np.array(counts, np.int64).sum(0).tolist(),
+        }
+
+
+def _reopened(temporary: Path, keys: dict[str, list[str]], layout: Layout) -> dict[str, StoreFile]:
+    """The files that a builder left, or none where they are not whole."""
+    files: dict[str, StoreFile] = {}
+    try:
+        for split in SPLITS:
+            files[split] = StoreFile(temporary / f"{split}.arrow", keys[split], layout)
+    except ValueError:
+        for file in files.values():
+            file.close()
+        return {}
+    return files
+
+
+def _columns(reader: Reader, split: str, key: str, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
+    """A sample, read, checked and resized."""
+    sample = reader.read(split, key)
+    where = f"{reader.info.name} {split} sample '{key}'"
+    check_sample(sample, reader.info, where)
+    columns: dict[str, NDArray[Any]] = {
+        "image": resize_image(sample.image_hwc, size),
+        "label": resize_label(sample.label_hw, size),
+    }
+    if reader.info.video:
+        if sample.next_image_hwc is None or sample.flow_hw2 is None:
+            raise UserError(f"{where} has no next frame or no flow, though the data set is a video set")
+        columns["next_image"] = resize_image(sample.next_image_hwc, size)
+        columns["flow"] = resize_flow(sample.flow_hw2, size)
+    return columns
+
+
+def _check_space(root: Path, layout: Layout, keys: dict[str, list[str]]) -> None:
+    """Say what is needed before gigabytes of zeros are written."""
+    needed, free = sample_bytes(layout) * sum(map(len, keys.values())) + 2**20, shutil.disk_usage(root).free
+    if free < needed:
+        raise UserError(f"{root} has {free / 1e9:.1f} GB free, the store needs {needed / 1e9:.1f} GB; make room")

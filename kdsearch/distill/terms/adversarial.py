@@ -1,0 +1,103 @@
+"""SKD's holistic term: the student learns to pass for the teacher before a discriminator."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+import torch
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.utils import parametrize
+
+from kdsearch.data.info import DatasetInfo
+from kdsearch.distill.base import FramePair, Shapes, Term
+from kdsearch.distill.ops.discriminator import Discriminator
+from kdsearch.distill.ops.features import match_size
+from kdsearch.distill.ops.sampling import RandomState
+from kdsearch.distill.terms.kd import check_logits
+from kdsearch.models.output import SegOutput
+
+
+class Adversarial(Term):
+    """`-mean of D(z_S)`, with a discriminator D of logits that is trained beside the student.
+
+    Holistic distillation of SKD (Liu et al., CVPR 2019), a spatial term of STC-KD (Wang et al., 2022) too. The loss of
+    D (`second_loss`), with the teacher's logits as the real ones:
+
+    - `hinge`: `E[relu(1 - D(z_T))] + E[relu(1 + D(z_S))]`, Adam (CIRKD; published weight of the term 0.001);
+    - `wgan_gp`: `E[D(z_S)] - E[D(z_T)] + gp_weight * E[(||grad D(x)|| - 1)^2]`, x at random between an image's logits;
+      SGD with momentum 0.9 and weight decay 5e-4 (SKD; published weight 0.1, there a factor of the loss of D as well,
+      so that its steps are those of `lr` 4e-5 here).
+
+    The value may be negative and is no measure of progress. D sees whole maps, ignored pixels too, at the finer of both
+    networks' sizes. `loss` changes no state; `second_loss` moves D's spectral norms on and draws x. Under DDP D has
+    gradients of its own rank alone until they are averaged.
+
+    Peak extra memory: O(B width h w), O(B (h w / 64)^2) for attention and a copy of D's weights, O(width^2).
+    `second_loss` runs when the student's graph is gone and takes about twice as much (up to four times in `wgan_gp`).
+    """
+
+    name = "adversarial"
+
+    class Config(Term.Config):
+        mode: Literal["hinge", "wgan_gp"] = Field("hinge", description="loss of the discriminator: see the term")
+        lr: PositiveFloat = Field(
+            4e-4, description="learning rate of the discriminator, held constant; published 4e-4; range 1e-4 to 1e-3"
+        )
+        gp_weight: PositiveFloat = Field(10.0, description="wgan_gp: weight of the gradient penalty; published 10")
+        width: PositiveInt = Field(64, description="channels of the discriminator's first layer; published 64")
+
+        @model_validator(mode="after")
+        def _check(self) -> Self:
+            if self.mode == "hinge":
+                self.refuse_changed(["gp_weight"], "in mode 'hinge'; leave it out, or use mode wgan_gp")
+            return self
+
+    config: Config
+
+    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+        super().__init__(config, student, teacher, info)
+        check_logits(student, teacher, info)
+        size = max((shapes["logits"][1:] for shapes in (student, teacher)), key=lambda size: size[0] * size[1])
+        self.discriminator = Discriminator(info.num_classes, size, config.width).requires_grad_(False)
+        if config.mode == "wgan_gp":
+            self.random = RandomState()
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def estimate_bytes(self, batch: int) -> int:
+        return self.discriminator.estimate_bytes(batch)
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        student_bkhw, teacher_bkhw = match_size(student.logits, teacher.logits)
+        self._last = student_bkhw.detach(), teacher_bkhw
+        self.discriminator.eval()
+        value: Tensor = -self.discriminator(student_bkhw).mean()
+        return value
+
+    def second_optimizer(self) -> torch.optim.Optimizer:
+        parameters = list(self.discriminator.parameters())
+        if self.config.mode == "hinge":
+            return torch.optim.Adam(parameters, lr=self.config.lr, betas=(0.9, 0.99))
+        return torch.optim.SGD(parameters, lr=self.config.lr, momentum=0.9, weight_decay=5e-4)
+
+    def second_loss(self) -> Tensor:
+        assert self._last is not None, "second_loss comes after a forward pass"
+        student_bkhw, teacher_bkhw = self._last
+        self.discriminator.train(self.training)
+        # Cached, so that all maps of a step meet the same weights and spectral norms iterate once.
+        with torch.autocast(student_bkhw.device.type, enabled=False), parametrize.cached():
+            fake_b1hw: Tensor = self.discriminator(student_bkhw)
+            real_b1hw: Tensor = self.discriminator(teacher_bkhw)
+            if self.config.mode == "hinge":
+                return F.relu(1 - real_b1hw).mean() + F.relu(1 + fake_b1hw).mean()
+            penalty = self._gradient_penalty(student_bkhw, teacher_bkhw)
+            return fake_b1hw.mean() - real_b1hw.mean() + self.config.gp_weight * penalty
+
+    def _gradient_penalty(self, student_bkhw: Tensor, teacher_bkhw: Tensor) -> Tensor:
+        share_b111 = self.random.of_images(len(student_bkhw), 1, 1, 1, device=student_bkhw.device)
+        between_bkhw = torch.lerp(student_bkhw, teacher_bkhw, share_b111.to(student_bkhw.dtype)).requires_grad_()
+        score = self.discriminator(between_bkhw).mean((1, 2, 3)).sum()
+        (slope_bkhw,) = torch.autograd.grad(score, between_bkhw, create_graph=True)
+        norm_b: Tensor = torch.linalg.vector_norm(slope_bkhw, dim=(1, 2, 3))
+        return (norm_b - 1).square().mean()

@@ -1,0 +1,67 @@
+"""IFVD: intra-class feature variation distillation."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor
+
+from kdsearch.distill.base import FramePair
+from kdsearch.distill.ops.features import match_size, over_norm, unit
+from kdsearch.distill.ops.labels import class_sums, labels_at, masked_mean
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
+from kdsearch.models.output import SegOutput
+
+
+class IFVD(TapTerm):
+    """Mean squared difference of both networks' cosines between a pixel and its class's centre.
+
+    Wang et al., ECCV 2020.
+    A centre is the mean feature of a class's pixels in one image; each network has its own, so channels may differ.
+    Zero when both networks agree. Published weight: 20 (CIRKD), 50 (the paper) or 200 (its code), all with
+    `count_ignored`.
+
+    Peak extra memory: O(B h w (C_S + K)).
+    """
+
+    name = "ifvd"
+
+    class Config(TapTerm.Config):
+        count_ignored: bool = Field(
+            False,
+            description="true: divide by all pixels, as the IFVD code does, although ignored ones add nothing; "
+            "false: by the valid ones",
+        )
+
+    config: Config
+
+    def estimate_bytes(self, batch: int) -> int:
+        shapes, classes = (self.config.tap, self.shapes_s, self.shapes_t), self.info.num_classes
+        numbers = batch * matched_pixels(*shapes) * (2 * self.shapes_s[self.config.tap][0] + 2.25 * classes + 4)
+        return int(FLOAT * numbers) + resized_bytes(*shapes, batch)
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
+        label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
+        cosine_s, cosine_t = (
+            centre_cosines(feat, image_centres(feat, label_bhw, valid_bhw, self.info.num_classes), label_bhw)
+            for feat in (feat_s, feat_t)
+        )
+        value = masked_mean((cosine_s - cosine_t).square(), valid_bhw)
+        return value * valid_bhw.to(value.dtype).mean() if self.config.count_ignored else value
+
+
+def image_centres(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> Tensor:
+    """Mean feature of each class in each image, `[B, K, C]`; 0 where the class is absent."""
+    sums_bkc, count_bk = class_sums(feat_bchw, label_bhw, valid_bhw, num_classes)
+    return sums_bkc / count_bk.clamp_min(1)[..., None]
+
+
+def centre_cosines(feat_bchw: Tensor, centre: Tensor, label_bhw: Tensor) -> Tensor:
+    """Cosine of each pixel to the centre of its class, `[B, h, w]`; 0, without a gradient, where either vanishes.
+
+    `centre` is `[B, K, C]`, one an image, or `[K, C]` for the whole batch.
+    """
+    dot_bkn = unit(centre) @ feat_bchw.flatten(2)
+    dot_b1n = dot_bkn.gather(1, label_bhw.flatten(1)[:, None])
+    return over_norm(dot_b1n.view(label_bhw[:, None].shape), feat_bchw)[:, 0]

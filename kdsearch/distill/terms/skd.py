@@ -1,0 +1,46 @@
+"""SKD: structured knowledge distillation, its pair-wise part."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor
+
+from kdsearch.distill.base import FramePair
+from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
+from kdsearch.distill.tap_term import TapTerm
+from kdsearch.models.output import SegOutput
+
+Node = Literal["none", "stride2", "stride4", "grid2", "grid3", "grid8"]
+
+
+class SKDPair(TapTerm):
+    """`mean over images of ||G_S - G_T||_F^2 / n^2`, G the cosines between an image's n nodes (Liu et al., CVPR 2019).
+
+    Nodes are max-pooled places of one tap; channels of the two networks may differ. Reads no labels, so ignored pixels
+    count. Zero when both networks agree. The published weight is 10 with `stride2` (CIRKD) and 0.5 to 1 with `grid3`
+    (the SKD code, whose norm has no gradient, which changes the student's gradient along its own features only).
+
+    Exact at any n. Peak extra memory: O(B C (h' w' + C)) when h' w' > C, else O(B h' w' (h' w' + C)).
+    """
+
+    name = "skd_pair"
+
+    class Config(TapTerm.Config):
+        tap: Literal["head", "c4"] = Field("head", description="map to compare; published head; c4: last encoder stage")
+        node: Node = Field(
+            "stride2",
+            description="max-pooling into nodes; stride2: windows of 2x2 pixels (CIRKD); grid3: 3x3 windows over the "
+            "whole map (SKD code on 512x512 crops); none: every pixel",
+        )
+
+    config: Config
+
+    def estimate_bytes(self, batch: int) -> int:
+        tap, node = self.config.tap, self.config.node
+        return pair_similarity_bytes(self.shapes_s[tap], self.shapes_t[tap], node, batch)
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        nodes_s, nodes_t = (pool_nodes(output.taps[self.config.tap], self.config.node) for output in (student, teacher))
+        return pair_similarity(nodes_s, nodes_t)

@@ -1,0 +1,77 @@
+"""The motion loss of spatial-temporal consistency distillation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from kdsearch.distill.base import FramePair, Needs, Term
+from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
+from kdsearch.distill.ops.labels import masked_mean
+from kdsearch.models.output import SegOutput
+
+
+class StcMotion(Term):
+    """What the student sees follows the flow: `mean of (V * (z_S(t) - W(z_S(t+k))))^2` over pixels and classes.
+
+    Temporal consistency of STC-KD (Wang et al., 2022). A reconstruction: the formula is the motion loss of ETC (Liu et
+    al., ECCV 2020), where W follows the flow and V fades pixels whose colours disagree; it reads neither teacher nor
+    labels, and its gradient reaches both frames. Weight 0.1 is published, for `space` logit, `resolution` full and no
+    mask, which together are ETC's loss; `prob` wants about ten times as much (ours).
+
+    Peak extra memory: O(B K h w) at the resolution of the comparison.
+    """
+
+    name = "stc_motion"
+    reconstructed = True
+
+    class Config(Term.Config):
+        space: Literal["prob", "logit"] = Field(
+            "prob", description="what is compared: prob, whatever the logits' scale (ours), or logit (ETC)"
+        )
+        stop_gradient: bool = Field(
+            False, description="hold the later frame fixed (ours); false: both frames learn, as in ETC"
+        )
+        resolution: Literal["low", "full"] = Field(
+            "low",
+            description="low: at the logits' own grid (ours); full: up-sampled to the input's, as for the task (ETC)",
+        )
+        mask_out_of_frame: bool = Field(
+            True,
+            description="leave out pixels whose flow leaves the frame (ours); false: they meet the border's (ETC)",
+        )
+
+    config: Config
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(video=True)
+
+    def estimate_bytes(self, batch: int) -> int:
+        classes, height, width = self.shapes_s["logits"]
+        size = input_size(self.shapes_s)
+        if self.config.resolution == "full":
+            height, width = size
+        map_bytes = 4 * batch * classes * height * width
+        # Maps of both frames beside V; or in the backward pass, which also holds their gradients and the warped map.
+        return max(2 * map_bytes + correspondence_bytes(batch, size, self.info.channels), 7 * map_bytes)
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        assert frames is not None
+        maps_bkhw = torch.cat([student.logits, frames.student.logits])
+        if self.config.resolution == "full" and maps_bkhw.shape[-2:] != frames.flow_b2hw.shape[-2:]:
+            maps_bkhw = F.interpolate(maps_bkhw, frames.flow_b2hw.shape[-2:], mode="bilinear", align_corners=True)
+        if self.config.space == "prob":
+            maps_bkhw = maps_bkhw.softmax(1)
+        now_bkhw, later_bkhw = maps_bkhw.chunk(2)
+        if self.config.stop_gradient:
+            later_bkhw = later_bkhw.detach()
+        flow_b2hw, weight_bhw, inside_bhw = correspondence(frames, now_bkhw)
+        error_bhw = (now_bkhw - warp(later_bkhw, flow_b2hw)).square().mean(1) * weight_bhw.square()
+        if not self.config.mask_out_of_frame:
+            inside_bhw = torch.ones_like(inside_bhw)
+        return masked_mean(error_bhw, inside_bhw)

@@ -1,0 +1,81 @@
+"""The spatial part of spatial-temporal consistency distillation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kdsearch.data.info import DatasetInfo
+from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
+from kdsearch.distill.taps import require_tap
+from kdsearch.distill.terms.skd import Node
+from kdsearch.errors import UserError
+from kdsearch.models.output import SegOutput
+
+
+class StcPair(Term):
+    """How alike the places of an image are to each other, student's to each branch of a two-branch teacher.
+
+    `sum over branches r of beta_r * mean over images of ||G_S - G_r||_F^2 / n^2`, G the cosines between an image's n
+    nodes; 0 when the networks agree. Spatial consistency of STC-KD (Wang et al., 2022). A reconstruction: the formula
+    is the pair-wise term of SKD (Liu et al., CVPR 2019), once for each branch, with true cosines; `skd_pair` is the
+    same for any teacher. Channels may differ. It reads no labels. Weight 10 is the usual start (SKD's term in CIRKD).
+
+    Peak extra memory: O(B C (n + C)), or O(B n (n + C)) with fewer nodes than channels.
+    """
+
+    name = "stc_pair"
+    reconstructed = True
+
+    class Config(Term.Config):
+        beta_c: Annotated[float, Field(ge=0, le=1)] = Field(
+            0.5, description="weight of the CNN branch; the transformer's is 1 - beta_c; range 0 to 1; 0.5 is ours"
+        )
+        node: Node = Field(
+            "stride2",
+            description="places compared: stride{s} (max over s x s windows; stride2 in CIRKD), grid{g} (g x g windows "
+            "over the map; SKD's is grid3 on its crops) or none (every pixel)",
+        )
+        tap: Literal["head", "c4"] = Field("head", description="features of the student and of each branch")
+
+    config: Config
+
+    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+        super().__init__(config, student, teacher, info)
+        betas = {"cnn": config.beta_c, "transformer": 1 - config.beta_c}
+        self.beta_of_tap = {f"{branch}.{config.tap}": beta for branch, beta in betas.items() if beta > 0}
+        missing = [tap for tap in self.beta_of_tap if tap not in teacher]
+        if missing:
+            raise UserError(
+                f"stc_pair: the teacher has no tap {' and no '.join(missing)}; "
+                "take a teacher with arch 'two_branch', or the term skd_pair, which compares with any teacher."
+            )
+        require_tap(self.name, config.tap, student, teacher)
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(taps=(self.config.tap,), teacher_taps=tuple(self.beta_of_tap))
+
+    def estimate_bytes(self, batch: int) -> int:
+        student, node = self.shapes_s[self.config.tap], self.config.node
+        first, *others = (self.shapes_t[tap] for tap in self.beta_of_tap)
+        total = pair_similarity_bytes(student, first, node, batch)
+        for branch in others:  # the student's nodes are there already
+            total += pair_similarity_bytes(_pooled(student, node), _pooled(branch, node), "none", batch)
+        return total
+
+    def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
+        nodes_s = pool_nodes(student.taps[self.config.tap], self.config.node)
+        total = student.logits.new_zeros(())
+        for tap, beta in self.beta_of_tap.items():
+            total = total + beta * pair_similarity(nodes_s, pool_nodes(teacher.taps[tap], self.config.node))
+        return total
+
+
+def _pooled(shape: tuple[int, int, int], node: str) -> tuple[int, int, int]:
+    _, channels, height, width = pool_nodes(torch.empty(1, *shape, device="meta"), node).shape
+    return channels, height, width

@@ -1,0 +1,181 @@
+"""Connecting to Ray, and what fits on the cluster."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+
+from kdsearch.config.space.ranges import Choice, Int, IntLog
+from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.engine.worker_group import Placement
+from kdsearch.errors import UserError
+
+GROUP_MEMORY = 2 * 1024**3
+"""Bytes that the processes of one worker group take before any data: many cores with little memory run fewer trials
+at once."""
+
+QUIET = {
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one actor less per worker group
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",  # a study reports to its user alone
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow and the run folder keep the results
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # several objectives: there is no one metric
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study has its own, for SIGTERM too
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study's journal is the state; Tune's is never read
+    # The agenda says how many trials are out. Tune's own limit for searchers is 1, and of trials that end at the same
+    # moment it then ends the actors of all but one or two, and starts new ones.
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+"""Settings of Ray that a study needs; what the user has set in the environment wins."""
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Ray, for the time of a study: the cluster at `address`, the one this process was submitted to, or a local one."""
+    import ray
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    target = address or os.environ.get("RAY_ADDRESS")
+    try:
+        if target:
+            ray.init(address=target, log_to_driver=False, logging_level="error")
+        else:
+            ray.init(address="local", log_to_driver=False, logging_level="error", include_dashboard=False)
+    except Exception as error:  # Ray raises a plain Exception where nodes do not register in time
+        if target:
+            message = f"No Ray cluster answers at {target}"
+            remedy = "check --address, or leave it out to start Ray here"
+        else:
+            message, remedy = "Ray could not be started here", "try again, perhaps with less running on this machine"
+        raise UserError(f"{message} ({_last_line(error)}); {remedy}.") from error
+    if not target:
+        # With several local clusters on a machine, Ray's helper actors must be told which one is theirs.
+        os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    _nodes_in.cache_clear()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if not target:
+            os.environ.pop("RAY_ADDRESS", None)
+
+
+@dataclass(frozen=True)
+class Node:
+    """What a machine has to give: CPU cores, GPUs, bytes of memory."""
+
+    cpus: float
+    gpus: float
+    memory: float
+
+
+def place(workers: int, gpus: float | None) -> Placement:
+    """What one trial occupies. Without `gpus`, a whole GPU a worker where the cluster has any, else a CPU core.
+
+    Ranks that have whole GPUs exchange gradients by NCCL, others by gloo: NCCL refuses two ranks on one GPU.
+    """
+    if gpus is None:
+        gpus = 1.0 if any(node.gpus >= 1 for node in _nodes()) else 0.0
+    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
+        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
+    return Placement(workers=workers, cpus=1.0, gpus=gpus)
+
+
+def slots(placement: Placement) -> int:
+    """How many trials to run at once on the cluster as it is now: what its cores, GPUs and memory hold, at least one.
+
+    Safe to ask at every turn: the cluster is looked at once a second at most. While no trial fits, since nodes have
+    gone, it is 1: that trial waits for the next node.
+    """
+    return max(1, trials_that_fit(placement, _nodes_in(int(time.monotonic()))))
+
+
+def check_fits(placement: Placement) -> None:
+    """Raise `UserError` unless one trial fits on the cluster."""
+    nodes = _nodes()
+    workers = sum(ranks_that_fit(placement, node) for node in nodes)
+    if workers >= placement.workers:
+        return
+    have = ", ".join(f"{node.cpus:g} CPU + {node.gpus:g} GPU" for node in nodes)
+    raise UserError(
+        f"A trial needs {placement.workers} worker(s) with {placement.cpus:g} CPU and {placement.gpus:g} GPU each, "
+        f"but the cluster ({have}) can hold {workers}; lower --workers-per-trial or --gpus-per-worker, or, where the "
+        "cluster adds nodes by itself, say with --grow-to how many trials at a time it should come to hold."
+    )
+
+
+def check_batches(space: SearchSpace, workers: int) -> None:
+    """Raise `UserError` unless every batch size of the space, the teacher's too, divides over the ranks of a trial."""
+    default = space.default().trial
+    sizes = {"train.batch_size": [default.train.batch_size]}
+    if default.teacher is not None and default.teacher.checkpoint is None:
+        sizes["teacher.train.batch_size"] = [default.teacher.train.batch_size]
+    for name, domain in space.parameters().items():
+        if not name.startswith("train"):
+            continue
+        if isinstance(domain, Choice):
+            trials = [space.from_params({name: option}).trial for option in domain.options]
+            sizes["train.batch_size"] += [trial.train.batch_size for trial in trials]
+        elif name.endswith("batch_size"):
+            assert isinstance(domain, Int | IntLog)
+            sizes["train.batch_size"] += range(domain.low, domain.high + 1)
+    for name, values in sizes.items():
+        uneven = sorted({value for value in values if value % workers})
+        if uneven:
+            near = sorted({max(workers, value // workers * workers) for value in uneven})
+            raise UserError(
+                f"{name} {', '.join(map(str, uneven))} does not divide over {workers} workers a trial: use "
+                f"{near[0] if len(near) == 1 else '{choice: ' + str(near) + '}'}, or another --workers-per-trial."
+            )
+
+
+def trials_that_fit(placement: Placement, nodes: Sequence[Node]) -> int:
+    """How many trials `nodes` hold at a time; the ranks of a trial may lie on several of them."""
+    ranks = sum(ranks_that_fit(placement, node) for node in nodes)
+    trials = ranks // placement.workers
+    groups = sum(int(node.memory // GROUP_MEMORY) for node in nodes)
+    return min(trials, max(1, groups))
+
+
+def ranks_that_fit(placement: Placement, node: Node) -> int:
+    """Ranks that a node's cores and GPUs hold. One that has a share of a GPU has it on one GPU: 0.4 twice, not 2.5."""
+    ranks = _times(node.cpus, placement.cpus)
+    if placement.gpus >= 1:
+        ranks = min(ranks, _times(node.gpus, placement.gpus))
+    elif placement.gpus > 0:
+        ranks = min(ranks, int(node.gpus) * _times(1.0, placement.gpus))
+    return ranks
+
+
+def _times(whole: float, part: float) -> int:
+    """How often `part` goes into `whole`; 0.1 goes ten times into 1, which `1 // 0.1` denies."""
+    return int(whole / part + 1e-6)
+
+
+def _nodes() -> list[Node]:
+    """The cluster's living nodes."""
+    import ray
+
+    return [
+        Node(*(float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory")))
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+@lru_cache(maxsize=1)
+def _nodes_in(second: int) -> list[Node]:
+    """The nodes as they were when first asked for in that second."""
+    return _nodes()
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__

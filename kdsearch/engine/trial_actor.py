@@ -1,0 +1,99 @@
+"""The Tune trainable: a thin shell around a resident worker group, reused from trial to trial."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from ray import tune
+
+from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.worker_group import Job, WorkerGroup
+
+IDLE_S = 30.0
+"""Seconds without a trial after which a worker group ends; starting one takes about as long."""
+
+
+class StudentTrainable(tune.Trainable):  # type: ignore[misc]
+    """One step is one epoch. With `reuse_actors=True` a new trial only sends its `Job` to the group already running.
+
+    State is not kept in Tune checkpoints: the workers save a trial after every epoch under its own name in the run
+    folder, so a retry by Tune, a new group or a new driver all go on from there.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        # The group starts with the first step: Tune drops actors that it turns out not to need, and a group that is
+        # cut off while it starts keeps its place. And a group that cannot start is then a trial's failure, which Tune
+        # retries, and not an actor's, which it does not.
+        self.group: WorkerGroup | None = None
+        self.in_use = threading.Lock()
+        self.used_at = time.monotonic()
+        threading.Thread(target=self._give_back_when_idle, daemon=True).start()
+        self.limits: Limits = config["limits"]
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self.job: Job = config["job"]
+        self.longest_s: float = config["longest_epoch_s"]
+        self.epoch: int | None = None
+
+    def step(self) -> dict[str, Any]:
+        with self.in_use:
+            reply = self._next()
+            if reply.get("alone") and self.group is not None:
+                self.group.kill()
+                self._end_group()
+            self.used_at = time.monotonic()
+        if "failed" in reply or "broken" in reply:
+            return reply | {"done": True}
+        self.epoch = reply["epoch"]
+        self.longest_s = max(self.longest_s, seconds_of(reply["metrics"]))
+        return reply
+
+    def _next(self) -> dict[str, Any]:
+        first = self.limits.of_epoch(self.longest_s, first=True)
+        if self.epoch is None or self.group is None:
+            reply = self._group().start(self.job, first)
+            if "failed" in reply or "broken" in reply or reply["epoch"] > (self.epoch or 0):
+                return reply  # At a checkpoint, whose epoch counts as this step: nobody may have heard of it.
+            self.epoch = reply["epoch"]
+        limit_s = first if self.epoch == 0 else self.limits.of_epoch(self.longest_s, first=False)
+        return self._group().epoch(self.epoch + 1, limit_s)
+
+    def _group(self) -> WorkerGroup:
+        if self.group is None:
+            self.group = WorkerGroup(self.config["placement"], self.config["scratch"], self.limits.group_s)
+        return self.group
+
+    def _give_back_when_idle(self) -> None:
+        """End the group when no trial wants it for a while: a trial whose node died may wait for its place."""
+        while True:
+            time.sleep(1)
+            with self.in_use:
+                if time.monotonic() - self.used_at > IDLE_S:
+                    self._end_group()
+
+    def cleanup(self) -> None:
+        with self.in_use:
+            self._end_group()
+
+    def _end_group(self) -> None:
+        if self.group is not None:
+            self.group.stop()
+            self.group = None
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to save: see the class."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Nothing to load: see the class."""
+
+
+def seconds_of(metrics: dict[str, float]) -> float:
+    """How long the epoch took that these are the metrics of."""
+    return metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)

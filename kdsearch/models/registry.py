@@ -1,0 +1,133 @@
+"""Networks from their configuration, real or on the meta device, without parameters that they never use."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from kdsearch.config.trial import AnyNetwork, CLNetConfig, NetworkConfig, TwoBranchConfig, without_weights
+from kdsearch.data.info import DatasetInfo
+from kdsearch.errors import UserError
+from kdsearch.models.network import Network
+from kdsearch.models.weights import load_encoders
+
+PROBE_SIZE = 256
+"""Height and width of the image that shows which modules run. Every smp decoder accepts it."""
+
+
+def build(config: AnyNetwork, info: DatasetInfo) -> Network:
+    """The network of `config` for the classes and channels of `info`, on the CPU in training mode.
+
+    Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if it is set.
+    Modules of the encoder that never run (such as the stages beyond `encoder_depth`) are left out.
+
+    Raises `UserError` for what cannot be built, and for weights that cannot be loaded.
+    """
+    network = _construct(config, info)
+    _drop(network, meta_network(config, info).dropped)
+    _load_encoders(network, config)
+    return network
+
+
+def _load_encoders(network: Network, config: AnyNetwork) -> None:
+    from kdsearch.models.networks.two_branch import TwoBranch
+
+    if isinstance(config, TwoBranchConfig):
+        assert isinstance(network, TwoBranch)
+        _load_encoders(network.cnn, config.cnn)
+        _load_encoders(network.transformer, config.transformer)
+    elif config.encoder_weights is not None:
+        load_encoders(network, config.encoder, config.encoder_weights)
+
+
+def meta_network(config: AnyNetwork, info: DatasetInfo) -> Network:
+    """The same network on the meta device in evaluation mode, cached: it has shapes and no values. Do not change it."""
+    return _meta_network(without_weights(config).model_dump_json(), info)
+
+
+@lru_cache(maxsize=64)
+def _meta_network(config_json: str, info: DatasetInfo) -> Network:
+    config: AnyNetwork = TypeAdapter(NetworkConfig).validate_json(config_json)
+    with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
+        network = _construct(config, info)
+    network.to("meta").eval()
+    if not isinstance(config, CLNetConfig):
+        _drop(network, _never_run(network, info.channels))
+    return network
+
+
+def _construct(config: AnyNetwork, info: DatasetInfo) -> Network:
+    if isinstance(config, CLNetConfig):
+        from kdsearch.models.networks.clnet import CLNet
+
+        return CLNet(config, info)
+    if isinstance(config, TwoBranchConfig):
+        from kdsearch.models.networks.two_branch import TwoBranch
+
+        return TwoBranch(config, info)
+    from kdsearch.models.networks.smp import SmpNetwork
+
+    return SmpNetwork(config, info)
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Puts parameters on the meta device as they are made, which makes their initialisation free.
+
+    `torch.device("meta")` would also take the small tensors that constructors compute with and read back.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.empty and kwargs.get("device") is None:
+            kwargs = {**kwargs, "device": "meta"}
+        return func(*args, **kwargs)
+
+
+def _never_run(network: Network, channels: int) -> tuple[str, ...]:
+    """Names of the modules with own parameters that are neither called nor reached by a gradient of the outputs."""
+    idle = {
+        name: module
+        for name, module in network.named_modules()
+        if next(module.parameters(recurse=False), None) is not None
+    }
+    names = {module: name for name, module in idle.items()}
+
+    def called(module: nn.Module, *_: Any) -> None:
+        idle.pop(names[module], None)
+
+    hooks = [module.register_forward_hook(called) for module in names]
+    try:
+        output = network(torch.empty(2, channels, PROBE_SIZE, PROBE_SIZE, device="meta"))
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"This network does not run at {PROBE_SIZE}x{PROBE_SIZE}: {error}. Take another encoder."
+        ) from error
+    for hook in hooks:
+        hook.remove()
+    if not idle:
+        return ()
+    total = torch.stack([feat.sum() for feat in (output.logits, *output.taps.values())]).sum()
+    unused: list[str] = []
+    for name, module in idle.items():
+        if name.startswith(tuple(f"{parent}." for parent in unused)):
+            continue
+        gradients = torch.autograd.grad(
+            total, list(module.parameters(recurse=False)), retain_graph=True, allow_unused=True
+        )
+        if all(gradient is None for gradient in gradients):
+            unused.append(name)
+    return tuple(unused)
+
+
+def _drop(network: Network, names: tuple[str, ...]) -> None:
+    """Put an identity in the place of each named module."""
+    for name in names:
+        network.set_submodule(name, nn.Identity())
+    network.dropped = names

@@ -1,0 +1,236 @@
+"""A few steps of a trial, timed part by part, on drawn images of the right shape: a step does not depend on pixels."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdsearch import models
+from kdsearch.config.trial import TrialConfig, without_weights
+from kdsearch.data.info import DatasetInfo
+from kdsearch.data.reader import Sample
+from kdsearch.data.store.build import write_store
+from kdsearch.data.store.store import Store
+from kdsearch.distill.base import FramePair, Term
+from kdsearch.models.output import SegOutput
+from kdsearch.train.distillation import both_frames, by_frame
+from kdsearch.train.resources import Resources
+from kdsearch.train.trial import Trial
+
+REPEATS = 5
+ENOUGH_S = 2.0
+"""A part is timed again until so much time has gone; one that takes longer is timed once."""
+
+
+@dataclass
+class Measured:
+    """Seconds an image, of one rank, and bytes at `batch` images a step. `images` were in the steps that were timed.
+
+    `alone` is a step without distillation: data, student, optimiser. `whole` is one with it; `rest` what is in neither
+    `alone`, nor in the teacher, nor in the terms (the student's second frames, discriminators).
+    `waiting` is how many times as long it all took as the machine computed on it.
+    """
+
+    images: int
+    alone: float
+    val: float
+    whole: float
+    teacher: float = 0.0
+    terms: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    waiting: float = 1.0
+
+    @property
+    def rest(self) -> float:
+        return max(0.0, self.whole - self.alone - self.teacher - sum(self.terms.values()))
+
+
+class Drawn:
+    """A data set of the shape of another: noise, with labels in blocks that show all classes."""
+
+    BLOCK = 32
+
+    def __init__(self, info: DatasetInfo, size: tuple[int, int], count: int) -> None:
+        self.info, self.size, self.count = info, size, count
+
+    def keys(self, split: str) -> list[str]:
+        return [f"{split}-{index}" for index in range(self.count)]
+
+    def read(self, split: str, key: str) -> Sample:
+        height, width = self.size
+        rng = np.random.default_rng([len(split), int(key.rpartition("-")[2])])
+        blocks = rng.integers(0, self.info.num_classes, (-(-height // self.BLOCK), -(-width // self.BLOCK)))
+        label = np.kron(blocks, np.ones((self.BLOCK, self.BLOCK), int))[:height, :width].astype(np.uint8)
+        image = rng.integers(0, 256, (height, width, self.info.channels), dtype=np.uint8)
+        if not self.info.video:
+            return Sample(image, label)
+        return Sample(image, label, image, np.zeros((height, width, 2), np.float32))
+
+    def fingerprint(self) -> str:
+        return "drawn"
+
+
+def drawn_store(folder: Path, info: DatasetInfo, size: tuple[int, int], count: int) -> Store:
+    """A store of `count` drawn images in either split."""
+    reader = Drawn(info, size, count)
+    write_store(folder, reader, reader.fingerprint(), size, None, None)
+    return Store.open(folder)
+
+
+def measurable(config: TrialConfig, images: int) -> TrialConfig:
+    """The trial with random weights everywhere, asking its teacher live, with `images` a step."""
+    changes: dict[str, object] = {
+        "student": without_weights(config.student),
+        "train": config.train.model_copy(update={"batch_size": images}),
+    }
+    if config.teacher is not None:
+        bare = without_weights(config.teacher)
+        network = {name: getattr(bare, name) for name in type(bare).model_fields}
+        live = {"checkpoint": None, "cache": "off", "cache_format": "fp16", "cache_top_k": 0}
+        changes["teacher"] = config.teacher.model_copy(update=network | live)
+    return config.model_copy(update=changes)
+
+
+def measure(
+    config: TrialConfig,
+    store: Path,
+    scratch: Path,
+    images: int,
+    batch: int,
+    device: torch.device,
+    say: Callable[[str], None],
+) -> Measured:
+    """Time the parts of a step of `images`, and say what a step of `batch` takes in memory.
+
+    `say` is told which part comes next. A random teacher's weights are written to `scratch`.
+    """
+    began, computed = time.perf_counter(), time.process_time()
+    config = measurable(config, images)
+    alone = config.model_copy(update={"teacher": None, "distill": {}})
+    say("the student alone")
+    trial = Trial(alone, Resources(store, None, device))
+    steps = trial.train_batches.train(0)
+    first = next(steps)
+    data = _seconds(lambda: next(trial.train_batches.train(0)), device)
+    step = _seconds(lambda: trial._step(first, None), device)
+    measured = Measured(images, alone=(data + step) / images, val=0.0, whole=(data + step) / images)
+    say("validation")
+    measured.val = _seconds(trial.validate, device) / len(trial.val_batches.split)
+    say("the student's memory")
+    activations = _saved_bytes(trial, first) // images * batch
+    if config.distill:
+        _measure_distilled(measured, config, store, scratch, data, device, batch, say)
+    trained = sum(p.numel() * p.element_size() for p in trial.module.parameters())
+    slots = 1 if config.train.optimizer == "sgd" else 2
+    measured.memory |= {"student": trained * (2 + slots), "activations": activations}
+    if device.type == "cpu":
+        measured.waiting = (time.perf_counter() - began) / max(1e-3, time.process_time() - computed)
+    return measured
+
+
+def _measure_distilled(
+    measured: Measured, config: TrialConfig, store: Path, scratch: Path, data: float, device: torch.device, batch: int,
+    say: Callable[[str], None],
+) -> None:  # fmt: skip
+    images = measured.images
+    trial = Trial(config, Resources(store, _random_teacher(config, Store.open(store).info, scratch), device))
+    first = next(trial.train_batches.train(0))
+    say("the teacher")
+    measured.teacher = _seconds(lambda: trial.teacher_output(first), device) / images
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=config.train.precision == "bf16"):
+        student, teacher = trial.module.student(both_frames(first)), trial.teacher_output(first)
+    assert teacher is not None
+    outputs = by_frame(first, student, teacher)
+    for name, term in trial.module.terms.terms.items():
+        say(f"the term {name}")
+        measured.terms[name] = _seconds(partial(_term_step, term, outputs, first.label_bhw), device) / images
+    say("a whole step")
+    measured.whole = (data + _seconds(lambda: trial._step(first, None), device)) / images
+    term_parameters = sum(p.numel() * p.element_size() for p in trial.module.terms.parameters())
+    assert trial.teacher is not None
+    maps = sum(each.numel() * each.element_size() for each in (teacher.logits, *teacher.taps.values()))
+    measured.memory = {
+        "terms' own": 4 * term_parameters,
+        "teacher": sum(p.numel() * p.element_size() for p in trial.teacher.parameters()) + maps // images * batch,
+        **{name: term.estimate_bytes(batch) for name, term in trial.module.terms.terms.items()},
+    }
+
+
+def _random_teacher(config: TrialConfig, info: DatasetInfo, scratch: Path) -> Path:
+    from safetensors.torch import save_file
+
+    assert config.teacher is not None
+    path = scratch / "teacher.safetensors"
+    if not path.exists():
+        network = models.build(config.teacher.network(), info)
+        save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
+    return path
+
+
+def _term_step(term: Term, outputs: tuple[SegOutput, SegOutput | None, FramePair | None], target_bhw: Tensor) -> None:
+    """Forward and backward pass of one term, to the student's maps and the term's own parameters."""
+    student, teacher, frames = outputs
+    assert teacher is not None
+    if frames is not None:
+        frames = FramePair(_leaves(frames.student), frames.teacher, frames.flow_b2hw, frames.image_bchw,
+                           frames.next_image_bchw)  # fmt: skip
+    term(_leaves(student), teacher, target_bhw, frames).backward()
+
+
+def _leaves(output: SegOutput) -> SegOutput:
+    taps = {name: tap.detach().requires_grad_() for name, tap in output.taps.items()}
+    return SegOutput(output.logits.detach().requires_grad_(), taps)
+
+
+def _saved_bytes(trial: Trial, batch: object) -> int:
+    """Bytes that a forward pass of the student keeps for the backward pass, parameters aside."""
+    own = {p.untyped_storage().data_ptr() for p in trial.module.parameters()}
+    saved: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    bf16 = trial.config.train.precision == "bf16"
+    with (
+        torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor),
+        torch.autocast(trial.device.type, torch.bfloat16, enabled=bf16),
+    ):
+        trial.module(batch, None, 0, trial.config.train.epochs)
+    return sum(saved.values())
+
+
+def _seconds(run: Callable[[], object], device: torch.device) -> float:
+    """The median of a few runs after one to warm up; of the first alone where that is long. On a CPU, its time."""
+
+    def once() -> float:
+        if device.type == "cuda":
+            started = time.perf_counter()
+            run()
+            torch.cuda.synchronize()
+            return time.perf_counter() - started
+        # Of this process alone: another's load on the machine would not be there in the study.
+        started = time.process_time()
+        run()
+        return time.process_time() - started
+
+    seconds, end = [once()], time.perf_counter() + ENOUGH_S
+    while time.perf_counter() < end and len(seconds) <= REPEATS:
+        seconds.append(once())
+    return statistics.median(seconds[1:] or seconds)
+
+
+def student_key(config: TrialConfig) -> str:
+    """One text for trials whose students cost the same."""
+    return json.dumps(without_weights(config.student).model_dump(mode="json"), sort_keys=True)

@@ -1,0 +1,101 @@
+"""Measurements in a process of their own, which is ended when one takes too long or runs out of memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from kdsearch.config.trial import TrialConfig
+from kdsearch.planning.measure import Measured
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to measure: with `images` a step where the study has `batch`, on one CPU thread."""
+
+    name: str
+    config: str
+    images: int
+    batch: int
+
+
+def run_jobs(
+    jobs: list[Job], store: Path, scratch: Path, limit_s: float, total_s: float, say: Callable[[str], None]
+) -> Iterator[tuple[Job, Measured | str]]:
+    """Each job with what was measured, or with the reason why it could not be.
+
+    A job may take `limit_s`; after `total_s` no further one begins.
+    """
+    context = multiprocessing.get_context("spawn")
+    process, pipe = None, None
+    end = time.monotonic() + total_s
+    try:
+        for job in jobs:
+            if time.monotonic() > end:
+                yield job, "not measured: the time for measuring is over"
+                continue
+            if process is None or not process.is_alive():
+                pipe, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs, store, scratch), daemon=True)
+                process.start()
+                theirs.close()
+                pipe.recv()  # its imports do not count
+            assert pipe is not None
+            pipe.send(job)
+            say(job.name)
+            result = _result(pipe, job, limit_s)
+            if isinstance(result, str):
+                process.kill()
+                process.join()
+            yield job, result
+    finally:
+        if process is not None:
+            process.kill()
+            process.join()
+
+
+def _result(pipe: Connection, job: Job, limit_s: float) -> Measured | str:
+    part, started = "its start", time.monotonic()
+    while pipe.poll(max(0.0, started + limit_s - time.monotonic())):
+        try:
+            message = pipe.recv()
+        except EOFError:
+            return f"{part} ended the process, probably for want of memory"
+        if isinstance(message, Measured):
+            return message
+        kind, text = message
+        if kind == "failed":
+            return str(text)
+        part = text
+    return f"{part} did not end within {limit_s:.0f} s, with {job.images} images"
+
+
+def _serve(pipe: Connection, store: Path, scratch: Path) -> None:
+    """Measure what comes until killed. Every answer is a `Measured`, or ("failed", why)."""
+    from kdsearch.compat import ensure_torchvision
+
+    ensure_torchvision()
+    import torch
+
+    from kdsearch.errors import UserError
+    from kdsearch.planning.measure import measure
+    from kdsearch.train.trial import TrialError
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.set_num_threads(1)
+    pipe.send("ready")
+    while True:
+        job: Job = pipe.recv()
+        try:
+            config = TrialConfig.model_validate_json(job.config)
+            answer = measure(
+                config, store, scratch, job.images, job.batch, device, lambda part: pipe.send(("part", part))
+            )
+        except (UserError, TrialError, RuntimeError, ValueError) as error:
+            pipe.send(("failed", f"{type(error).__name__}: {error}"))
+        else:
+            pipe.send(answer)

@@ -1,0 +1,104 @@
+"""A study whose space changes: each form of the space has an Optuna study of its own, in one journal.
+
+Optuna refuses a parameter whose options change, and its samplers cannot mix trials of different bounds. So a changed
+space starts a new generation, `search-2` after `search`, which imports every trial that the new space could have drawn.
+Records keep their ids, and the frontier is that of all generations.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.errors import UserError
+from kdsearch.io.run_folder import RunFolder, write_text
+
+SPACE_ATTR = "space"
+"""Attribute of an Optuna study: the text of the space that its trials were drawn from."""
+
+
+@dataclass
+class Extension:
+    """What a new generation took over from those before it."""
+
+    number: int
+    imported: int = 0
+    running: list[str] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    """Ids of finished trials that the new space could not have drawn, each with the reason."""
+
+    def lines(self) -> list[str]:
+        """For people: what was imported and what was not."""
+        text = [f"the space has changed: generation {self.number} imports {self.imported} finished trials"]
+        if self.running:
+            text.append(f"  under their old settings go on: {', '.join(self.running)}")
+        text += [f"  {trial_id} stays on record and is not imported: {why}" for trial_id, why in self.left.items()]
+        return text
+
+
+def study_name(generation: int) -> str:
+    """Name of the Optuna study of a generation, counted from 1."""
+    return "search" if generation == 1 else f"search-{generation}"
+
+
+def same_space(old: SearchSpace, new: SearchSpace) -> bool:
+    """Whether two spaces draw the same trials and judge them alike."""
+    return _meaning(old) == _meaning(new)
+
+
+def _meaning(space: SearchSpace) -> str:
+    drawn = {k: v for k, v in space.resolved().items() if k not in ("name", "description", "search", "confirm")}
+    judged = space.search.model_dump(mode="json", include={"objectives", "constraints", "latency"})
+    return json.dumps([drawn, judged], sort_keys=True)
+
+
+def check_comparable(old: SearchSpace, new: SearchSpace) -> None:
+    """Raise `UserError` when results of the two spaces could not stand on one frontier."""
+    before, after = old.default().trial, new.default().trial
+    if old.name != new.name:
+        raise UserError(f"A study keeps its name: {old.name} cannot go on as {new.name}; start a new study.")
+    if _without(before.data, "augment") != _without(after.data, "augment"):
+        _refuse("data", "data set and size", before.data, after.data)
+    if _without(before.teacher, "fuse") != _without(after.teacher, "fuse"):
+        _refuse("teacher", "teacher", before.teacher, after.teacher)
+    if old.search.latency != new.search.latency:
+        raise UserError(
+            f"search.latency cannot change on --resume (it is {old.search.latency or 'not set'}): the latencies of "
+            "earlier trials would not compare; start a new study with --warm-start instead."
+        )
+    if before.train.epochs != after.train.epochs or "train.epochs" in new.parameters():
+        raise UserError(
+            f"train.epochs cannot change on --resume (it is {before.train.epochs}): trials of different length are "
+            "not comparable; start a new study with --warm-start instead."
+        )
+
+
+def _without(model: Any, key: str) -> Any:
+    return None if model is None else model.model_dump(mode="json", exclude={key})
+
+
+def _refuse(section: str, what: str, before: Any, after: Any) -> None:
+    old, new = (_without(model, "") or {} for model in (before, after))
+    changed = [f"{section}.{key}" for key in [*old, *(k for k in new if k not in old)] if old.get(key) != new.get(key)]
+    raise UserError(
+        f"{', '.join(changed)} cannot change on --resume: results under another {what} are not comparable; "
+        "start a new study with --warm-start instead."
+    )
+
+
+def keep_old_spaces(run: RunFolder, texts: list[str]) -> None:
+    """Write the spaces of earlier generations as `space-1.yaml`, `space-2.yaml`, ... beside `space.yaml`."""
+    for number, text in enumerate(texts, 1):
+        path = run.path / f"space-{number}.yaml"
+        if not path.exists():
+            write_text(path, text)
+
+
+def space_to_go_on_with(run: RunFolder, edited: str | None, overrides: list[str]) -> SearchSpace:
+    """The space of a resumed study: its own, or `edited`, with overrides. Raises `UserError` if not comparable."""
+    space = load_space(edited or run.space, overrides=overrides)
+    if edited or overrides:
+        check_comparable(load_space(run.space), space)
+    return space

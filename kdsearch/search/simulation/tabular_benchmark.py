@@ -1,0 +1,185 @@
+"""Learning curves of a finished study as a table, and a landscape that answers for any configuration from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kdsearch.config.space.ranges import Choice, IntLog, Log, Range
+from kdsearch.config.space.search_space import SearchSpace, flatten
+from kdsearch.config.space.yaml_tree import parse_yaml
+from kdsearch.config.trial import TrialConfig
+from kdsearch.errors import UserError
+from kdsearch.search.storage.study_storage import Record
+
+Array = NDArray[np.float64]
+
+LEAST_ROWS = 8
+"""Trials with a whole curve that a table needs."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trained trial: its parameters, cost, seconds an epoch, and mIoU after each epoch."""
+
+    params: dict[str, Any]
+    cost: dict[str, float]
+    seconds: float
+    curve: list[float]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The trials of one study that were trained to their end, and its space without the paths in it."""
+
+    space: dict[str, Any]
+    rows: list[Row]
+
+    def save(self, path: Path) -> None:
+        rows = [json.dumps(vars(row)) for row in self.rows]
+        path.write_text(f'{{"space": {json.dumps(self.space)},\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Table:
+        content = json.loads(path.read_text())
+        return cls(content["space"], [Row(**row) for row in content["rows"]])
+
+
+class Tabulated:
+    """The landscape of a table: expected curves from a Gaussian process through its rows, noise like its residuals.
+
+    The process has one length a parameter, found by marginal likelihood; a trial of another branch stands in the middle
+    of a parameter that it has not. Between rows it interpolates, and far from them it falls back to the mean of all, so
+    optima that no trial came near do not exist in it: it compares searches with each other and says nothing about what
+    a space holds. Cost and time are those of the student in the table that differs in the fewest settings.
+
+    `seed` draws other noise. Curves of a configuration are the same whenever it is asked.
+    """
+
+    def __init__(self, table: Table, seed: int = 0) -> None:
+        if len(table.rows) < LEAST_ROWS:
+            raise UserError(
+                f"A table needs at least {LEAST_ROWS} trials that were trained to their end, found {len(table.rows)}; "
+                "run a study with more trials, or with search.stop=none."
+            )
+        self.space = SearchSpace(parse_yaml(json.dumps(table.space).encode(), lambda line: "table"), "table")
+        self.rows, self.seed = table.rows, seed
+        self.epochs = len(table.rows[0].curve)
+        self._domains = {
+            name: domain for name, domain in self.space.parameters().items()
+            if len({str(row.params[name]) for row in self.rows if name in row.params}) > 1
+        }  # fmt: skip
+        self._students = [(_student(self.space.from_params(row.params).trial), row) for row in self.rows]
+        self._seen: dict[str, Row] = {}
+        curves = np.array([row.curve for row in table.rows])
+        self._mean, self._spread = curves.mean(axis=0), curves.std(axis=0) + 1e-9
+        self._fit((curves - self._mean) / self._spread)
+
+    # ---- what a simulation asks ----------------------------------------------------------------------------------
+
+    def expected(self, params: Mapping[str, Any]) -> Array:
+        """The curve without noise."""
+        kernel = np.exp(-0.5 * self._distances([params], self.rows) @ self._inverse_length**2)
+        curve: Array = np.clip(self._mean + self._spread * (kernel @ self._solved)[0], 0.0, 1.0)
+        return curve
+
+    def end(self, record: Record) -> float:
+        """mIoU at the end of training, without noise."""
+        return float(self.expected(record.params)[-1])
+
+    def curve(self, record: Record) -> Array:
+        digest = hashlib.sha256(f"{self.seed} {sorted(record.params.items())}".encode()).digest()
+        rng = np.random.default_rng(list(digest))
+        noise = self._residuals[rng.integers(len(self._residuals))] * rng.choice((-1.0, 1.0))
+        curve: Array = np.clip(self.expected(record.params) + noise, 0.0, 1.0)
+        return curve
+
+    def cost(self, config: TrialConfig) -> dict[str, float]:
+        return self._nearest_student(config).cost
+
+    def seconds(self, record: Record) -> float:
+        return self._nearest_student(record.config).seconds
+
+    def leave_one_out(self) -> Array:
+        """mIoU at the end that the other rows predict for each row `[n]`."""
+        predicted: Array = self._mean[-1] + self._spread[-1] * self._left_out
+        return predicted
+
+    # ---- the process ---------------------------------------------------------------------------------------------
+
+    def _fit(self, values_ne: Array) -> None:
+        from scipy.optimize import minimize
+
+        squared_nnp = self._distances([row.params for row in self.rows], self.rows)
+        n, epochs = values_ne.shape
+
+        def covariance(theta: Array) -> Array:
+            kernel = np.exp(-0.5 * squared_nnp @ np.exp(-2 * theta[:-1]))
+            noisy: Array = kernel + np.exp(2 * theta[-1]) * np.eye(n)
+            return noisy
+
+        def cost(theta: Array) -> float:
+            factor = np.linalg.cholesky(covariance(theta))
+            white = np.linalg.solve(factor, values_ne)
+            # The priors: lengths around the whole range, noise around a third of the spread.
+            prior = 0.5 * float(np.sum(theta[:-1] ** 2) + (theta[-1] + 1.1) ** 2)
+            return float(0.5 * np.sum(white**2) / epochs + np.sum(np.log(np.diag(factor)))) + prior
+
+        bounds = [(-3.0, 3.0)] * len(self._domains) + [(-3.0, 0.5)]
+        theta = minimize(cost, np.array([0.0] * len(self._domains) + [-1.1]), bounds=bounds).x
+        inverse = np.linalg.inv(covariance(theta))
+        self._inverse_length = np.exp(-theta[:-1])
+        self._solved = inverse @ values_ne
+        noise = math.exp(2 * theta[-1])
+        residuals = noise * self._solved
+        # A process that follows its rows closely leaves residuals smaller than the noise that it found.
+        residuals *= math.sqrt(noise / max(float(np.mean(residuals**2)), 1e-12))
+        self._residuals = residuals * self._spread
+        self._left_out = values_ne[:, -1] - self._solved[:, -1] / np.diag(inverse)
+
+    def _distances(self, params: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Array:
+        """Squared distances `[n, m, p]` in each parameter, at most 1."""
+        result = np.zeros((len(params), len(rows), len(self._domains)))
+        for p, (name, domain) in enumerate(self._domains.items()):
+            right = [_place(domain, row.params.get(name)) for row in rows]
+            for i, each in enumerate(params):
+                left = _place(domain, each.get(name))
+                result[i, :, p] = [_squared(left, b) for b in right]
+        return result
+
+    def _nearest_student(self, config: TrialConfig) -> Row:
+        mine = _student(config)
+        key = json.dumps(mine)
+        if key not in self._seen:
+            self._seen[key] = min(self._students, key=lambda pair: len(mine.items() ^ pair[0].items()))[1]
+        return self._seen[key]
+
+
+def _student(config: TrialConfig) -> dict[str, str]:
+    return {name: str(value) for name, value in flatten(config).items() if name.startswith("student.")}
+
+
+def _place(domain: Range, value: Any) -> float | str:
+    """A number's place in its range, from 0 to 1, the middle where a trial has none; a category as it is, or none."""
+    if isinstance(domain, Choice):
+        return "" if value is None else str(value)
+    if value is None:
+        return 0.5
+    if isinstance(domain, Log | IntLog):
+        return math.log(value / domain.low) / math.log(domain.high / domain.low)
+    return float((value - domain.low) / (domain.high - domain.low))
+
+
+def _squared(a: float | str, b: float | str) -> float:
+    """Categories are the corners of a simplex, none its origin: all are distances between points of a space."""
+    if isinstance(a, str) or isinstance(b, str):
+        return float(a != b) * (1.0 if a and b else 0.5)
+    return (a - b) ** 2

@@ -1,0 +1,114 @@
+"""A study's journal for readers: its driver may be writing it meanwhile. Nothing is locked and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+from optuna.storages import JournalStorage
+from optuna.storages.journal import BaseJournalBackend
+from optuna.trial import FrozenTrial, TrialState
+
+from kdsearch.errors import UserError
+from kdsearch.search.trial_record import Record, recalled
+
+ENOUGH_TRIALS = 20
+"""Complete trials below which the importance of settings is not estimated."""
+TOP_TRIALS = 5
+"""Trials at the least that count as the best ones, when importance asks what sets them apart."""
+
+
+@dataclass(frozen=True)
+class History:
+    """Every trial in the order it was asked, the search first; and when each one that is over ended.
+
+    `importance` holds, for each objective and for `frontier` (all of them together), the share of each setting in what
+    sets the best trials apart; it is empty while there are fewer than `ENOUGH_TRIALS`.
+    """
+
+    records: list[Record]
+    ended: Mapping[str, datetime]
+    importance: Mapping[str, Mapping[str, float]]
+
+
+def read_history(journal: Path, objectives: Mapping[Any, str]) -> History:
+    """Read the journal up to its last whole line. Raises `UserError` where it is not one of this version's."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        storage = JournalStorage(_Lines(journal))
+        names = [study.study_name for study in storage.get_all_studies()]
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        told = [(frozen, recalled(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
+    except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{journal} cannot be read as a study's journal of this version ({type(error).__name__}: {error}); "
+            "was it changed by hand, or written by another version?"
+        ) from error
+    known = [(frozen, record) for frozen, record in told if record is not None]
+    ended = {record.id: at for frozen, record in known if (at := frozen.datetime_complete) is not None}
+    searches = [study for study in studies if study.study_name.startswith("search")]
+    records = sorted((record for _, record in known), key=lambda record: record.stage != "search")
+    return History(records, ended, _importance(searches[-1], objectives) if searches else {})
+
+
+def _importance(study: optuna.Study, objectives: Mapping[Any, str]) -> dict[str, dict[str, float]]:
+    """PED-ANOVA (Watanabe et al., 2023, and its form for conditional settings), shares that add up to 1.
+
+    It asks which settings the best trials have that others have not. At least `TOP_TRIALS` count as the best, more than
+    its default of a tenth while there are few.
+    """
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if len(complete) < ENOUGH_TRIALS:
+        return {}
+    evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, TOP_TRIALS / len(complete)))
+    found = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it repeats at each call that targets are minimised
+        for index, (name, direction) in enumerate(objectives.items()):
+            sign = -1.0 if direction == "max" else 1.0
+
+            def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
+                return sign * float(trial.values[index])
+
+            # A cost follows from the student alone; anything else that seems to matter for it is chance.
+            of_student = [p for p in _settings(complete) if name == "miou" or p.startswith("student")]
+            if of_student:
+                found[str(name)] = _shares(
+                    get_param_importances(study, evaluator=evaluator, target=target, params=of_student)
+                )
+        if len(objectives) > 1:
+            found["frontier"] = _shares(get_param_importances(study, evaluator=evaluator))
+    return found
+
+
+def _settings(complete: list[FrozenTrial]) -> list[str]:
+    return list(dict.fromkeys(name for trial in complete for name in trial.params))
+
+
+def _shares(importances: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in importances.items() if math.isfinite(value)}
+
+
+class _Lines(BaseJournalBackend):
+    """The whole lines that a journal has now. The last one may still be in writing: it is left out."""
+
+    def __init__(self, journal: Path) -> None:
+        try:
+            lines = journal.read_bytes().splitlines(keepends=True)
+        except OSError as error:
+            raise UserError(f"{journal} cannot be read ({error.strerror}); is that a run folder?") from error
+        self._entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith(b"\n")]
+
+    def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:
+        return self._entries[log_number_from:]
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        raise AssertionError("a reader writes nothing")

@@ -1,0 +1,193 @@
+"""Which maps of the teacher a study caches: what its terms read, in which form, if the disk has room for it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from kdsearch import models
+from kdsearch.config.trial import TrialConfig
+from kdsearch.data.store.store import Store
+from kdsearch.distill.base import Needs
+from kdsearch.errors import UserError
+from kdsearch.train.frame_source import frame_source
+from kdsearch.train.requirements import needs_of
+from kdsearch.train.teacher_cache.codec import MapForm
+from kdsearch.train.teacher_cache.reader import MapsSpec, TeacherMaps
+from kdsearch.train.teacher_cache.writer import building_folder, images_written
+
+AUTO_SHARE = 0.25
+"""The share of the free disk that `teacher.cache: auto` may take."""
+
+
+@dataclass(frozen=True)
+class MapsPlan:
+    """The maps, by name, that lie in caches under `root`, and whether those of next frames do too."""
+
+    root: Path
+    maps: tuple[str, ...]
+    next_frames: bool = False
+
+    def holds(self, needed: Iterable[str], next_frames: bool) -> bool:
+        return set(needed) <= set(self.maps) and self.next_frames >= next_frames
+
+    def spec(self, config: TrialConfig, store: Store, weights: Path) -> MapsSpec:
+        """The cache of this trial's teacher with these weights."""
+        return self._spec(config, store, weights_digest(weights))
+
+    def nbytes(self, config: TrialConfig, store: Store) -> int:
+        """Bytes on disk, of a teacher that need not be trained yet."""
+        return self._spec(config, store, "").nbytes
+
+    def progress(self, config: TrialConfig, store: Store, weights: Path) -> tuple[int, int] | None:
+        """Images in the cache of this trial's teacher, and of how many; None unless it is being written just now."""
+        if not weights.exists():
+            return None
+        spec = self.spec(config, store, weights)
+        folder = spec.folder(self.root)
+        if folder.exists() or not building_folder(folder).exists():
+            return None
+        return images_written(folder, spec), spec.rows
+
+    def _spec(self, config: TrialConfig, store: Store, digest: str) -> MapsSpec:
+        assert config.teacher is not None
+        network = config.teacher.network()
+        shapes = models.tap_shapes(network, store.info, store.size)
+        return MapsSpec(
+            network=network,
+            weights=digest,
+            data=store.fingerprint,
+            size=store.size,
+            forms={name: _form(name, shapes[name], config) for name in self.maps},
+            images=len(store.split("train")),
+            next_frames=self.next_frames,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"root": str(self.root), "maps": list(self.maps), "next_frames": self.next_frames}
+
+    @classmethod
+    def from_json(cls, facts: dict[str, Any]) -> MapsPlan:
+        return cls(Path(facts["root"]), tuple(facts["maps"]), facts["next_frames"])
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan, or None where the teacher is asked live; `why` says it in a line, empty where no cache was wanted."""
+
+    plan: MapsPlan | None
+    why: str = ""
+
+
+def plan_maps(trials: Iterable[TrialConfig], store: Store, root: Path, weights: Path | None = None) -> Planned:
+    """What to cache for trials that share a teacher (though not its fusion): those that stand for a search space.
+
+    `weights` are the teacher's where they exist already: a cache that has been begun is gone on with, whatever room is
+    left. Raises `UserError` when a cache that was asked for serves no trial or does not fit, and for a damaged one.
+    """
+    wanted = [config for config in trials if config.teacher is not None and config.distill]
+    if not wanted or wanted[0].teacher is None or (mode := wanted[0].teacher.cache) == "off":
+        return Planned(None)
+    needs = [needs_of(config, store.info) for config in wanted]
+    names = [needed_maps(need) for need in needs]
+    video = [need.video and frame_source(config.data, store.info) == "video"
+             for config, need in zip(wanted, needs, strict=True)]  # fmt: skip
+    whole = MapsPlan(root, tuple(sorted({name for each in names for name in each})), any(video))
+    of_logits = [later for each, later in zip(names, video, strict=True) if each == ("logits",)]
+    logits = MapsPlan(root, ("logits",), any(of_logits)) if of_logits else None
+    # Teachers that differ in their fusion alone have caches of their own.
+    teachers = list({json.dumps(models_key(config)): config for config in wanted}.values())
+    if mode == "logits" and logits is None:
+        raise UserError(
+            "teacher.cache is logits, and every trial of this space reads taps of the teacher too "
+            f"({', '.join(name for name in whole.maps if name != 'logits')}): set teacher.cache to taps or auto."
+        )
+    choices = [logits] if mode == "logits" else [whole] if mode == "taps" else [whole, logits]
+    free = _free(root)
+    for plan in choices:
+        if plan is None:
+            continue
+        begun = weights is not None and weights.exists() and _begun(plan, teachers, store, weights)
+        needed = sum(plan.nbytes(config, store) for config in teachers)
+        if begun or needed <= (AUTO_SHARE if mode == "auto" else 1) * free:
+            return Planned(plan, _chosen(plan, wanted[0], store, mode, needed, served=_served(plan, names, video)))
+        if mode != "auto":
+            raise UserError(
+                f"teacher.cache is {mode}: the teacher's maps need {needed / 1e9:.1f} GB, {root} has {free / 1e9:.1f} "
+                "GB free; make room, or set teacher.cache to auto or off, or teacher.cache_format to uint8."
+            )
+    return Planned(
+        None,
+        f"teacher cache (auto): none, the teacher is asked live; {needed / 1e9:.1f} GB of maps are more than "
+        f"{AUTO_SHARE:.0%} of the {free / 1e9:.1f} GB free in {root}",
+    )
+
+
+def needed_maps(needs: Needs) -> tuple[str, ...]:
+    """The maps of the teacher that terms read, the logits always: details are taps by name."""
+    return tuple(dict.fromkeys(("logits", *needs.taps, *needs.teacher_taps)))
+
+
+@lru_cache(maxsize=16)
+def _digest_of(path: str, modified: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def weights_digest(path: Path) -> str:
+    """SHA-256 of a file of weights; computed once for as long as the file does not change."""
+    facts = path.stat()
+    return _digest_of(str(path), facts.st_mtime_ns, facts.st_size)
+
+
+def models_key(config: TrialConfig) -> Any:
+    assert config.teacher is not None
+    return config.teacher.network().model_dump(mode="json")
+
+
+def _form(name: str, shape: tuple[int, int, int], config: TrialConfig) -> MapForm:
+    assert config.teacher is not None
+    if name == "logits" and 0 < config.teacher.cache_top_k < shape[0] - 1:
+        return MapForm(shape, "top_k", config.teacher.cache_top_k)
+    return MapForm(shape, config.teacher.cache_format)
+
+
+def _begun(plan: MapsPlan, teachers: list[TrialConfig], store: Store, weights: Path) -> bool:
+    """Whether any of the caches is there, or on its way. A damaged one is an error."""
+    begun = False
+    for config in teachers:
+        spec = plan.spec(config, store, weights)
+        path = spec.found(plan.root)
+        if path is not None:
+            TeacherMaps(path)
+        begun |= path is not None or building_folder(spec.folder(plan.root)).exists()
+    return begun
+
+
+def _served(plan: MapsPlan, names: list[tuple[str, ...]], video: list[bool]) -> bool:
+    """Whether no trial has to ask live."""
+    return all(plan.holds(each, later) for each, later in zip(names, video, strict=True))
+
+
+def _chosen(plan: MapsPlan, config: TrialConfig, store: Store, mode: str, needed: int, served: bool) -> str:
+    assert config.teacher is not None
+    frames = " and their next frames" if plan.next_frames else ""
+    text = (
+        f"teacher cache ({mode}): {', '.join(plan.maps)} of {len(store.split('train'))} images{frames}, "
+        f"{config.teacher.cache_format}, {needed / 1e6:,.1f} MB"
+    )
+    if config.teacher.cache_top_k and "logits" in plan.maps:
+        text += f", {config.teacher.cache_top_k} largest logits a pixel"
+    return text if served else f"{text}; trials whose terms read more ask the teacher live"
+
+
+def _free(root: Path) -> int:
+    while not root.exists():
+        root = root.parent
+    return shutil.disk_usage(root).free
