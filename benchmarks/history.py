@@ -17,7 +17,7 @@ from overhead import cost_of, miou_of
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.search.pareto import costs, hypervolume
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 
 
 def compare(trials: int, seeds: int) -> None:
@@ -35,7 +35,7 @@ def compare(trials: int, seeds: int) -> None:
                     f"search.sampler={{name: tpe, history: {history}}}", f"search.seed={seed}", "train.epochs=1"
                 ],
             )  # fmt: skip
-            record = StudyRecord(None, space, cost_of)
+            record = StudyStorage(None, space, cost_of)
             spent: deque[float] = deque(maxlen=50)
             for _ in range(trials):
                 begin = time.process_time()

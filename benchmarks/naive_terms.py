@@ -109,10 +109,10 @@ ROWS: list[Row] = [
     Row("stc_motion, as ETC", "stc_motion", video.stc_motion, ETC, video=True),
     Row("stc_temporal_kd", "stc_temporal_kd", video.stc_temporal_kd, video=True),
     Row("adversarial", "adversarial", adversarial.student),
-    Row("adversarial, hinge step of D", "adversarial", adversarial.discriminator, ours=adversarial.second_loss),
+    Row("adversarial, hinge step of D", "adversarial", adversarial.discriminator, ours=adversarial.adversary_loss),
     Row(
         "adversarial, wgan_gp step of D", "adversarial", adversarial.discriminator, {"mode": "wgan_gp"},
-        ours=adversarial.second_loss,
+        ours=adversarial.adversary_loss,
     ),
     Row("mgd", "mgd", generators.mgd, taps=BACK, generator=True, cpu_shrink=4),
     Row("mgd, enhanced", "mgd", generators.mgd, {"projector": "enhanced"}, BACK, generator=True, cpu_shrink=8),

@@ -2,7 +2,7 @@
 
     python benchmarks/overhead.py [--trials 1000] [--limit 300] [--rows "bare Optuna"] [--profile]
 
-One after the other, in one run: kdsearch on Ray Tune (agenda, journal, tables, MLflow in SQLite; each trial reports one
+One after the other, in one run: kdsearch on Ray Tune (controller, journal, tables, MLflow in SQLite; each trial reports one
 epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's driver
 without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does not make
 slower by what a study also has to do. CPU is that of the driver process, all its threads; what the process that writes
@@ -36,14 +36,15 @@ from ray import tune
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.engine.cluster import connected
-from kdsearch.engine.timeouts import Limits
-from kdsearch.io.run_folder import RunFolder, write_text
-from kdsearch.search.controller import Agenda
+from kdsearch.engine.timeouts import Timeouts
+from kdsearch.io.atomic import write_text
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.controller import StudyController
 from kdsearch.search.sampling.samplers import suggest
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
-from kdsearch.tracking.artifacts import Tables
-from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.tracking.artifacts import ArtifactsCallback
+from kdsearch.tracking.mlflow.callback import MLflowCallback
 
 SLOTS = 8
 START_S = 25.0
@@ -109,25 +110,25 @@ class Clock:
 
 
 @contextmanager
-def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tuple[Agenda, StudyRecord]]:
+def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tuple[StudyController, StudyStorage]]:
     """All that a study's driver holds, in a folder for the time."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         run = RunFolder(Path(name) / "run")
         run.create()
         write_text(run.space, space.to_yaml())  # the pages of a study are made from its folder
-        record = StudyRecord(run.journal, space, cost_of)
+        record = StudyStorage(run.journal, space, cost_of)
         stack.callback(record.close)
         search = space.search
         rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
-        listeners: list[Any] = [Tables(space, run, record, dict, rungs)]
+        listeners: list[Any] = [ArtifactsCallback(space, run, record, dict, rungs)]
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
-            listeners.append(stack.enter_context(tracked(Tracker(None, space, run, store, print), clock)))
-        yield Agenda(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record
+            listeners.append(stack.enter_context(tracked(MLflowCallback(None, space, run, store, print), clock)))
+        yield StudyController(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record
 
 
 @contextmanager
-def tracked(tracker: Tracker, clock: Clock) -> Iterator[Tracker]:
+def tracked(tracker: MLflowCallback, clock: Clock) -> Iterator[MLflowCallback]:
     """The tracker at work; afterwards `clock` knows what its process took, which lives as long as this."""
 
     def children_s() -> float:
@@ -142,18 +143,18 @@ def tracked(tracker: Tracker, clock: Clock) -> Iterator[Tracker]:
 
 def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
     """kdsearch without Ray: as many trials as there are slots are out, the oldest ends first."""
-    with study(space_of(sampler, trials), clock, with_tracker) as (agenda, _):
+    with study(space_of(sampler, trials), clock, with_tracker) as (controller, _):
         clock.start()
-        out: deque[Record] = deque()
+        out: deque[TrialRecord] = deque()
         over = 0
         while True:
-            while len(out) < SLOTS and isinstance(asked := agenda.next(), Record):
+            while len(out) < SLOTS and isinstance(asked := controller.next_trial(), TrialRecord):
                 out.append(asked)
             if not out:
                 break
             trial = out.popleft()
-            agenda.heard(trial.id, 1, metrics_of(trial.config))
-            agenda.ended(trial.id, None)
+            controller.on_report(trial.id, 1, metrics_of(trial.config))
+            controller.on_trial_end(trial.id, None)
             over += 1
             clock.count(over)
 
@@ -222,21 +223,21 @@ def kdsearch_on_tune(trials: int, clock: Clock) -> None:
     from kdsearch.engine.tune import train_all
     from kdsearch.engine.worker_group import Placement
 
-    with study(space_of("tpe", trials), clock, True) as (agenda, record):
+    with study(space_of("tpe", trials), clock, True) as (controller, record):
         clock.start()
-        agenda.listeners.append(_Counting(clock))  # type: ignore[arg-type]
+        controller.listeners.append(_Counting(clock))  # type: ignore[arg-type]
         job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
-        train_all(agenda, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Limits(900), trainable=NoWork)
+        train_all(controller, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Timeouts(900), trainable=NoWork)
         assert len(record.complete("search")) == trials, "every trial is heard of and complete"
 
 
 class _Counting:
-    """Counts ended trials, as the last of an agenda's listeners."""
+    """Counts ended trials, as the last of an controller's listeners."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.over = clock, 0
 
-    def ended(self, record: Record) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         self.over += 1
         self.clock.count(self.over)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kdsearch.config.space.search_space import load_space, trial_key
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.storage.study_storage import Record
+from kdsearch.search.storage.study_storage import TrialRecord
 
 GFLOPS = {
     "deeplabv3plus resnet18 256": 73.3, "deeplabv3plus resnet18 128": 67.1, "deeplabv3plus resnet18 64": 65.2,
@@ -60,7 +60,7 @@ class Parametric:
     def reference(self) -> dict[str, float]:
         return {"gflops": 80.0, "miou": 0.4}
 
-    def seconds(self, record: Record) -> float:
+    def seconds(self, record: TrialRecord) -> float:
         return 20.0 + record.cost["gflops"]
 
     def best(self) -> NDArray[np.float64]:
@@ -68,7 +68,7 @@ class Parametric:
         gain = max(self._gain.values())
         return np.array([[self._capacity[s] + gain * _need(g) + abs(self._aux), g] for s, g in GFLOPS.items()])
 
-    def end(self, record: Record) -> float:
+    def end(self, record: TrialRecord) -> float:
         """mIoU at the end of training, without the noise of a seed."""
         params, student = record.params, _student(record.config)
         method = params["distill"]
@@ -89,7 +89,7 @@ class Parametric:
         gain = self._gain[method] * _need(GFLOPS[student]) * fit
         return max(0.05, self._capacity[student] + gain + aux - loss - harm)
 
-    def curve(self, record: Record) -> NDArray[np.float64]:
+    def curve(self, record: TrialRecord) -> NDArray[np.float64]:
         params, student = record.params, _student(record.config)
         seed = hashlib.sha256(f"{self.variant} {trial_key(record.config)}".encode()).digest()
         rng = np.random.default_rng(list(seed))

@@ -32,12 +32,12 @@ from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.pareto import hypervolume
 from kdsearch.search.simulation.backend import Study, simulate
-from kdsearch.search.simulation.tabular_benchmark import Table, Tabulated
+from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Outcome, Record, StudyRecord
+from kdsearch.search.storage.study_storage import Outcome, StudyStorage, TrialRecord
 
 BUDGETS = (40, 120)
 SLOTS = 8
@@ -51,14 +51,14 @@ class Land(Protocol):
     epochs: int
 
     def cost(self, config: TrialConfig) -> dict[str, float]: ...
-    def curve(self, record: Record) -> NDArray[np.float64]: ...
-    def seconds(self, record: Record) -> float: ...
-    def end(self, record: Record) -> float: ...
+    def curve(self, record: TrialRecord) -> NDArray[np.float64]: ...
+    def seconds(self, record: TrialRecord) -> float: ...
+    def end(self, record: TrialRecord) -> float: ...
     def reference(self) -> dict[str, float]: ...
     def best(self) -> NDArray[np.float64]: ...
 
 
-class Camvid(Tabulated):
+class Camvid(TabularBenchmark):
     """The landscape of real curves on CamVid. Each variant but 0 is fitted without a random fifth of the trials."""
 
     def __init__(self, variant: int) -> None:
@@ -110,10 +110,10 @@ def draw(rng: np.random.Generator, domain: Range) -> Any:
 LANDSCAPES: dict[str, Callable[[int], Land]] = {"parametric": Parametric, "camvid": Camvid}
 
 
-class ToldComplete(StudyRecord):
+class ToldComplete(StudyStorage):
     """Tells the sampler of stopped trials what Ray tells it: that they are complete, with the value at their rung."""
 
-    def tell(self, record: Record, state: Outcome, reason: str = "") -> None:
+    def tell(self, record: TrialRecord, state: Outcome, reason: str = "") -> None:
         super().tell(record, "COMPLETE" if state == "PRUNED" else state, reason)
 
 
@@ -136,21 +136,23 @@ class RaySearch:
             points_to_evaluate=[dict(land.space.default().params)],
         )  # fmt: skip
         self.scheduler = ASHAScheduler(metric="miou", mode="max", max_t=land.epochs)
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, TrialRecord] = {}
 
     def _define(self, trial: Any) -> None:
         self._sample = self.land.space.sample(partial(_suggest, trial))
 
-    def next(self) -> Record | Literal["wait", "done"]:
+    def next_trial(self) -> TrialRecord | Literal["wait", "done"]:
         trial_id = f"r{len(self.records):05d}"
         self.searcher.suggest(trial_id)
         sample = self._sample
-        record = Record(trial_id, "search", "RUNNING", sample.trial, dict(sample.params), self.land.cost(sample.trial))
+        record = TrialRecord(
+            trial_id, "search", "RUNNING", sample.trial, dict(sample.params), self.land.cost(sample.trial)
+        )
         self.records[trial_id] = record
         self.scheduler.on_trial_add(None, SimpleNamespace(trial_id=trial_id))
         return record
 
-    def heard(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
+    def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
         record = self.records[trial_id]
         record.epoch, record.metrics = epoch, metrics
         result = self._result(record)
@@ -158,11 +160,11 @@ class RaySearch:
             self.searcher.on_trial_result(trial_id, result)
         return str(self.scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial_id), result)) == "CONTINUE"
 
-    def ended(self, trial_id: str, failure: str | None) -> None:
+    def on_trial_end(self, trial_id: str, failure: str | None) -> None:
         self.searcher.on_trial_complete(trial_id, self._result(self.records[trial_id]))
 
     @staticmethod
-    def _result(record: Record) -> dict[str, float]:
+    def _result(record: TrialRecord) -> dict[str, float]:
         return {"training_iteration": record.epoch, "miou": record.miou, "gflops": record.cost["gflops"]}
 
 
@@ -175,7 +177,7 @@ def _suggest(trial: Any, name: str, domain: Range) -> Any:
     return trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
 
 
-def ours(land: Land, seed: int, kind: type[StudyRecord] = StudyRecord, **search: str) -> Study:
+def ours(land: Land, seed: int, kind: type[StudyStorage] = StudyStorage, **search: str) -> Study:
     """A study of kdsearch on the landscape's space and rungs, all else as it comes or as given here."""
     settings = {"seed": str(seed), "trials": "1000000"} | search
     tree = parse_yaml(land.space.to_yaml(), lambda line: "space")
@@ -189,7 +191,7 @@ def ours(land: Land, seed: int, kind: type[StudyRecord] = StudyRecord, **search:
     rungs = Rungs(
         options.rungs, options.objectives, options.stop, options.reduction, audit=options.audit, seed=options.seed
     )
-    return Agenda(space, record, rungs, land.reference(), teacher=None, confirm=False, listeners=[])
+    return StudyController(space, record, rungs, land.reference(), teacher=None, confirm=False, listeners=[])
 
 
 METHODS: dict[str, Callable[[Land, int], Study]] = {

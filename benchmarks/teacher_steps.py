@@ -92,7 +92,7 @@ def steps(options: argparse.Namespace, scratch: Path) -> list[str]:
     from kdsearch import models
     from kdsearch.data.store.store import build_store
     from kdsearch.train.resources import Resources
-    from kdsearch.train.teacher_cache.plan import plan_maps
+    from kdsearch.train.teacher_cache.plan import plan_cache
 
     device = torch.device(options.device)
     lines = [STEPS_HEADER]
@@ -115,7 +115,7 @@ def steps(options: argparse.Namespace, scratch: Path) -> list[str]:
         torch.manual_seed(0)
         assert configs["live"].teacher is not None
         save_file(models.build(configs["live"].teacher.network(), store.info).state_dict(), weights)
-        plan = plan_maps([configs["cached"]], store, scratch / "maps", weights).plan
+        plan = plan_cache([configs["cached"]], store, scratch / "maps", weights).plan
         assert plan is not None
         shared = Resources(store.path, weights, device, maps_plan=plan, say=lambda line: None)
         forms = {name: Form(config, shared) for name, config in configs.items()}

@@ -28,15 +28,16 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.io.run_folder import RunFolder, write_json
+from kdsearch.io.atomic import write_json
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.output import upsampled_classes
 from kdsearch.train.resources import Resources
 from kdsearch.train.standalone import teacher_weights
 from kdsearch.train.teacher import teacher_trial
-from kdsearch.train.teacher_cache.plan import MapsPlan, plan_maps, weights_digest
+from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache, weights_digest
 from kdsearch.train.trial import Trial
 
-Job = tuple[str, str, str, str, str, dict[str, Any]]
+TrialJob = tuple[str, str, str, str, str, dict[str, Any]]
 
 
 def students(options: argparse.Namespace) -> list[str]:
@@ -48,7 +49,7 @@ def students(options: argparse.Namespace) -> list[str]:
     store = build_store(first.data, folder.stores)
     weights = teacher_weights(first, store, folder, print)
     corners = [with_teacher(sample.trial, "taps") for _, sample in space.corners()]
-    planned = plan_maps(corners, store, folder.teacher_maps, weights)
+    planned = plan_cache(corners, store, folder.teacher_maps, weights)
     print(planned.why, flush=True)
     assert planned.plan is not None
     configs = [first, *random_configs(space, options.configs - 1)]
@@ -79,12 +80,12 @@ def students(options: argparse.Namespace) -> list[str]:
 
 
 def train_all(
-    wanted: dict[str, TrialConfig], store: Store, weights: Path, plan: MapsPlan, kept: Path, jobs: int
+    wanted: dict[str, TrialConfig], store: Store, weights: Path, plan: CachePlan, kept: Path, jobs: int
 ) -> dict[str, float]:
     """mIoU by label. Equal configurations are trained once; the file `kept` has those of earlier runs."""
     done: dict[str, float] = json.loads(kept.read_text()) if kept.exists() else {}
     keys = {label: _key(config, store, weights) for label, config in wanted.items()}
-    todo: dict[str, Job] = {}
+    todo: dict[str, TrialJob] = {}
     for label, config in wanted.items():
         if keys[label] not in done:
             job = (keys[label], label, config.model_dump_json(), str(store.path), str(weights), plan.to_json())
@@ -104,13 +105,13 @@ def _key(config: TrialConfig, store: Store, weights: Path) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
-def train_student(job: Job) -> tuple[str, float]:
+def train_student(job: TrialJob) -> tuple[str, float]:
     """mIoU of one trained student."""
     key, label, config_json, store, weights, plan = job
     torch.set_num_threads(1)
     ensure_torchvision()
     config = TrialConfig.model_validate_json(config_json)
-    trial = Trial(config, _resources(Path(store), Path(weights), MapsPlan.from_json(plan)))
+    trial = Trial(config, _resources(Path(store), Path(weights), CachePlan.from_json(plan)))
     assert config.teacher is not None
     assert (trial.cached is None) == (config.teacher.cache == "off"), f"{label} read the other teacher"
     for _ in range(config.train.epochs):
@@ -120,7 +121,7 @@ def train_student(job: Job) -> tuple[str, float]:
     return key, miou
 
 
-def _resources(store: Path, weights: Path, plan: MapsPlan) -> Resources:
+def _resources(store: Path, weights: Path, plan: CachePlan) -> Resources:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return Resources(store, weights, device, maps_plan=plan, say=lambda line: None)
 
@@ -241,7 +242,7 @@ def teacher_miou(config: TrialConfig, store: Store, weights: Path) -> float:
     return trial.validate()["val/miou"]
 
 
-def views_table(config: TrialConfig, store: Store, weights: Path, plan: MapsPlan) -> list[str]:
+def views_table(config: TrialConfig, store: Store, weights: Path, plan: CachePlan) -> list[str]:
     """On an epoch's views: the live teacher, the live one without photometric jitter, and the cached one.
 
     Places within an eighth of the view's height or width are its border, where a live teacher lacks the surroundings.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmarks.naive.adversarial import second_loss
+from benchmarks.naive.adversarial import adversary_loss
 from benchmarks.naive_terms import Naive, Row
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
@@ -71,7 +71,7 @@ class Scene:
         self.student, self.teacher = self._output(shapes_s, True), self._output(shapes_t, False)
         self.target = self._labels()
         self.frames = self._frames(shapes_s, shapes_t) if row.video else None
-        if row.ours is second_loss:
+        if row.ours is adversary_loss:
             self.term.eval()  # spectral norms stand still, so that both forms see the same
             ours(self.term, self.student, self.teacher, self.target, self.frames)
             self.term.requires_grad_(True)

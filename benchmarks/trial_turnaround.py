@@ -22,9 +22,9 @@ from typing import Any
 
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import TrialConfig
-from kdsearch.engine.timeouts import Limits
-from kdsearch.engine.worker_group import Job, Placement
-from kdsearch.search.storage.study_storage import Record
+from kdsearch.engine.timeouts import Timeouts
+from kdsearch.engine.worker_group import Placement, TrialJob
+from kdsearch.search.storage.study_storage import TrialRecord
 
 CONFIG = {
     "data": {"name": "scenes", "size": [64, 96], "options": {"train": 16, "val": 8}},
@@ -34,32 +34,33 @@ CONFIG = {
 
 
 class Clock:
-    """An agenda that hands out equal trials and notes when each began and ended."""
+    """An controller that hands out equal trials and notes when each began and ended."""
 
     def __init__(self, trials: int) -> None:
         self.left = [
-            Record(f"t{i:04d}", "search", "RUNNING", TrialConfig.model_validate(CONFIG), {}, {}) for i in range(trials)
+            TrialRecord(f"t{i:04d}", "search", "RUNNING", TrialConfig.model_validate(CONFIG), {}, {})
+            for i in range(trials)
         ]
-        self.out: dict[str, Record] = {}
+        self.in_flight: dict[str, TrialRecord] = {}
         self.record = SimpleNamespace(all=list)  # nothing was trained before
         self.times: list[tuple[float, float]] = []
 
-    def next(self) -> Record | str:
+    def next_trial(self) -> TrialRecord | str:
         if not self.left:
             return "done"
         record = self.left.pop(0)
-        self.out[record.id] = record
+        self.in_flight[record.id] = record
         return record
 
-    def heard(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
+    def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
         now = time.time()
         self.times.append((now - metrics["time/train_s"] - metrics["time/val_s"], now))
         return False
 
-    def ended(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
+    def on_trial_end(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         if failure is not None:
             raise RuntimeError(failure)
-        del self.out[trial_id]
+        del self.in_flight[trial_id]
 
 
 def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> list[float]:
@@ -67,11 +68,11 @@ def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> l
 
     clock = Clock(trials)
 
-    def job_of(record: Record) -> Job:
+    def job_of(record: TrialRecord) -> TrialJob:
         config = record.config.model_dump_json()
-        return Job(record.id, config, str(store), None, str(scratch / f"{record.id}.pt"), str(scratch / record.id))
+        return TrialJob(record.id, config, str(store), None, str(scratch / f"{record.id}.pt"), str(scratch / record.id))
 
-    train_all(clock, job_of, placement, lambda: 1, 0, Limits(900))  # type: ignore[arg-type]
+    train_all(clock, job_of, placement, lambda: 1, 0, Timeouts(900))  # type: ignore[arg-type]
     return gaps(clock.times)
 
 

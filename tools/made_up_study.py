@@ -21,14 +21,15 @@ from kdsearch import models  # noqa: E402
 from kdsearch.config.space.search_space import load_space  # noqa: E402
 from kdsearch.config.trial import TrialConfig  # noqa: E402
 from kdsearch.data.store.store import Store, build_store  # noqa: E402
-from kdsearch.io.run_folder import RunFolder, write_folder_atomically, write_text  # noqa: E402
+from kdsearch.io.atomic import write_folder_atomically
+from kdsearch.io.run_folder import RunFolder, write_text  # noqa: E402
 from kdsearch.report.pages import versions, write_pages  # noqa: E402
 from kdsearch.report.results import read_results  # noqa: E402
-from kdsearch.search.controller import Agenda  # noqa: E402
+from kdsearch.search.controller import StudyController  # noqa: E402
 from kdsearch.search.stopping.rungs import Rungs  # noqa: E402
-from kdsearch.search.storage.study_storage import Record, StudyRecord  # noqa: E402
-from kdsearch.tracking.artifacts import Tables  # noqa: E402
-from kdsearch.tracking.mlflow.callback import Tracker  # noqa: E402
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord  # noqa: E402
+from kdsearch.tracking.artifacts import ArtifactsCallback  # noqa: E402
+from kdsearch.tracking.mlflow.callback import MLflowCallback  # noqa: E402
 
 TEACHER_MIOU = 0.62
 
@@ -67,41 +68,41 @@ def make(folder: Path, trials: int, tracking_uri: str | None, weights: bool) -> 
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     reference = {"gflops": 4.0, "params_m": 40.0}
-    record = StudyRecord(run.journal, space, cost_of)
+    record = StudyStorage(run.journal, space, cost_of)
     write_text(run.space, space.to_yaml())
     search = space.search
-    with Tracker(tracking_uri, space, run, store, print) as tracker:
+    with MLflowCallback(tracking_uri, space, run, store, print) as tracker:
         rungs = Rungs(
             search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
         )
-        tables = Tables(
+        tables = ArtifactsCallback(
             space, run, record, lambda: {"val/miou": TEACHER_MIOU}, rungs,
             {"reference": reference, "store": store.path.name, "versions": versions()},
         )  # fmt: skip
-        agenda = Agenda(space, record, rungs, reference, None, True, [tables, tracker])
-        while isinstance(trial := agenda.next(), Record):
-            play(agenda, trial, store)
+        controller = StudyController(space, record, rungs, reference, None, True, [tables, tracker])
+        while isinstance(trial := controller.next_trial(), TrialRecord):
+            play(controller, trial, store)
         tables.write("done")
         if weights:
             train_shown(run, store)
         write_pages(run)
-        tracker.confirmed(agenda.confirmed())
+        tracker.confirmed(controller.confirmed())
         tracker.finish("done")
     record.close()
     return run
 
 
-def play(agenda: Agenda, trial: Record, store: Store) -> None:
+def play(controller: StudyController, trial: TrialRecord, store: Store) -> None:
     """One trial from start to end; one in fifteen fails."""
     number = int(trial.id.lstrip("tconfl"))
     if trial.stage == "search" and number % 15 == 7:
-        agenda.ended(trial.id, "loss/clfd is not finite at step 3 of epoch 2")
+        controller.on_trial_end(trial.id, "loss/clfd is not finite at step 3 of epoch 2")
         return
     for epoch in range(1, trial.config.train.epochs + 1):
         metrics = metrics_at(trial.config, trial.cost["gflops"], epoch, store.info.classes)
-        if not agenda.heard(trial.id, epoch, metrics):
+        if not controller.on_report(trial.id, epoch, metrics):
             break
-    agenda.ended(trial.id, None)
+    controller.on_trial_end(trial.id, None)
 
 
 def train_shown(run: RunFolder, store: Store, epochs: int = 6) -> None:

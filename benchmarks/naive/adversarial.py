@@ -33,6 +33,8 @@ def discriminator(
     return judge(fake).mean() - judge(real).mean() + term.config.gp_weight * penalty
 
 
-def second_loss(term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None) -> Tensor:
-    value: Tensor = term.second_loss()
+def adversary_loss(
+    term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None
+) -> Tensor:
+    value: Tensor = term.adversary_loss()
     return value

@@ -22,25 +22,26 @@ from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.reader import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.engine.cluster import check_batches, check_fits, connected, place, slots
-from kdsearch.engine.timeouts import Limits
-from kdsearch.engine.worker_group import Job, Placement
+from kdsearch.engine.timeouts import Timeouts
+from kdsearch.engine.worker_group import Placement, TrialJob
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder, write_text
+from kdsearch.io.atomic import write_text
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.report.pages import versions, write_pages
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.costs import Costs
 from kdsearch.search.evolution.space_versions import keep_old_spaces
 from kdsearch.search.evolution.warm_start import lines as carried_lines
 from kdsearch.search.evolution.warm_start import read_earlier, warm_start
 from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from kdsearch.search.teacher import StudyTeacher
-from kdsearch.tracking.artifacts import Status, Tables
-from kdsearch.tracking.console import LiveView
-from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.tracking.artifacts import ArtifactsCallback, Status
+from kdsearch.tracking.console import ConsoleCallback
+from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database, check_server
-from kdsearch.train.teacher_cache.plan import plan_maps
+from kdsearch.train.teacher_cache.plan import plan_cache
 
 EXIT = {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}
 """Exit status by how a study ended."""
@@ -85,7 +86,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
     """`training` is set when the first trial may start: from then on the run folder holds work."""
     earlier = [read_earlier(folder) for folder in request.warm_start]
     with ExitStack() as stack:
-        view = stack.enter_context(LiveView(space, run))
+        view = stack.enter_context(ConsoleCallback(space, run))
         store = _store(space, run, view)
         costs = Costs(space, store)
         costs.check()
@@ -94,13 +95,13 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             # Before anything else runs on these machines, and before the record asks what a trial costs.
             facts["latency"] = _measure_latency(request, space, run, costs, view, stack)
         teacher = StudyTeacher(space, store, run, costs)
-        planned = plan_maps((sample.trial for _, sample in space.corners()), store, run.teacher_maps, teacher.weights)
+        planned = plan_cache((sample.trial for _, sample in space.corners()), store, run.teacher_maps, teacher.weights)
         if planned.why:
             view.say(planned.why)
         if planned.plan is not None and teacher.weights is not None:
             view.maps = partial(planned.plan.progress, teacher.config, store, teacher.weights)
         with as_a_study_wrote_it(run.journal):
-            record = StudyRecord(run.journal, space, costs)
+            record = StudyStorage(run.journal, space, costs)
             for each in record.all():
                 run.checkpoint(each.id)
         search = space.search
@@ -119,7 +120,7 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             view.say(escape(note))
             print(note, flush=True)  # to run.log
         told = [each for each in [*record.all(), *teacher.trained()] if each.state != "RUNNING"]
-        tracker = stack.enter_context(Tracker(request.tracking_uri, space, run, store, view.say, told))
+        tracker = stack.enter_context(MLflowCallback(request.tracking_uri, space, run, store, view.say, told))
         write_text(run.space, space.to_yaml())
         if space.search.latency is None:
             _connect(request, view, stack)
@@ -128,8 +129,8 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             check_fits(placement)
         capacity = _Capacity(placement, request.grow_to or 1, request.max_concurrent or space.search.trials, view)
         facts["reference"] = costs.reference()
-        tables = Tables(space, run, record, teacher.metrics, rungs, facts)
-        agenda = Agenda(
+        tables = ArtifactsCallback(space, run, record, teacher.metrics, rungs, facts)
+        controller = StudyController(
             space,
             record,
             rungs,
@@ -141,9 +142,9 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         view.begin(capacity.slots, record.all())
         from kdsearch.engine.tune import train_all
 
-        def job_of(record: Record) -> Job:
+        def job_of(record: TrialRecord) -> TrialJob:
             is_teacher = record.stage == "teacher"
-            return Job(
+            return TrialJob(
                 id=record.id,
                 config=record.config.model_dump_json(),
                 store=str(store.path),
@@ -163,13 +164,13 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
         try:
             try:
                 with interruptible():  # again: Ray has set handlers of its own
-                    limits = Limits(space.search.start_timeout, space.search.epoch_timeout)
-                    train_all(agenda, job_of, placement, capacity, space.search.max_failures, limits)
+                    limits = Timeouts(space.search.start_timeout, space.search.epoch_timeout)
+                    train_all(controller, job_of, placement, capacity, space.search.max_failures, limits)
             except Interrupted:
                 status = "interrupted"
-            if agenda.teacher is not None and agenda.teacher.state in ("FAIL", "INFEASIBLE"):
-                status, failure = "failed", f"the teacher could not be trained: {agenda.teacher.reason}"
-            elif status == "done" and not agenda.members():
+            if controller.teacher is not None and controller.teacher.state in ("FAIL", "INFEASIBLE"):
+                status, failure = "failed", f"the teacher could not be trained: {controller.teacher.reason}"
+            elif status == "done" and not controller.members():
                 status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
             tables.write(status)
         except OSError as error:
@@ -177,10 +178,10 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
             traceback.print_exc()
             tracker.finish("failed")
             failure = f"{error}; make room or mend it, then go on"
-            view.finish("failed", failure, agenda.members(), agenda.confirmed(), agenda.volume, [])
+            view.finish("failed", failure, controller.members(), controller.confirmed(), controller.volume, [])
             return EXIT["failed"]
         write_pages(run)
-        tracker.confirmed(agenda.confirmed())
+        tracker.confirmed(controller.confirmed())
         tracker.finish(status)
         notes = [tracker.how_to_look()]
         if what := teacher.in_words():
@@ -190,14 +191,14 @@ def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: t
                 f"early stopping: of {audit['complete']} trials that ran on to audit it, {audit['wrong']} ended on the "
                 "frontier"
             )
-        view.finish(status, failure, agenda.members(), agenda.confirmed(), agenda.volume, notes)
+        view.finish(status, failure, controller.members(), controller.confirmed(), controller.volume, notes)
     return EXIT[status]
 
 
 class _Capacity:
     """How many trials run at once: what the cluster holds at the moment, between `least` and `most`."""
 
-    def __init__(self, placement: Placement, least: int, most: int, view: LiveView) -> None:
+    def __init__(self, placement: Placement, least: int, most: int, view: ConsoleCallback) -> None:
         self.placement, self.least, self.most, self.view = placement, least, most, view
         self.slots = self._now()
 
@@ -226,16 +227,16 @@ def as_a_study_wrote_it(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _connect(request: Request, view: LiveView, stack: ExitStack) -> None:
+def _connect(request: Request, view: ConsoleCallback, stack: ExitStack) -> None:
     view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
     stack.enter_context(connected(request.address))
 
 
 def _measure_latency(
-    request: Request, space: SearchSpace, run: RunFolder, costs: Costs, view: LiveView, stack: ExitStack
+    request: Request, space: SearchSpace, run: RunFolder, costs: Costs, view: ConsoleCallback, stack: ExitStack
 ) -> dict[str, Any]:
     """Connect to Ray, and measure what is not known yet; `stack` ends the connection with the study."""
-    from kdsearch.engine.latency_probe import RayStopwatch
+    from kdsearch.engine.latency_probe import RayLatencyProbe
 
     target = space.search.latency
     assert target is not None
@@ -244,8 +245,8 @@ def _measure_latency(
     with ExitStack() as measuring:
         advance = measuring.enter_context(view.progress(f"latency on {target}"))
 
-        def stopwatch(device: str | None) -> RayStopwatch:
-            return measuring.enter_context(RayStopwatch(target, device, space.search.start_timeout))
+        def stopwatch(device: str | None) -> RayLatencyProbe:
+            return measuring.enter_context(RayLatencyProbe(target, device, space.search.start_timeout))
 
         about = costs.measure(run, stopwatch, advance)
     report = latency_report({"latency": about})
@@ -254,12 +255,12 @@ def _measure_latency(
     return about
 
 
-def _store(space: SearchSpace, run: RunFolder, view: LiveView) -> Store:
+def _store(space: SearchSpace, run: RunFolder, view: ConsoleCallback) -> Store:
     config = space.default().trial.data
     with view.progress(f"data {config.name}") as advance:
         return build_store(config, run.stores, progress=advance)
 
 
-def _commonest_reason(record: StudyRecord) -> str:
+def _commonest_reason(record: StudyStorage) -> str:
     reasons = Counter(r.reason for r in record.all() if r.reason)
     return f"most often: {reasons.most_common(1)[0][0]}" if reasons else "every trial was stopped early"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kdsearch import __version__
 from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
-from kdsearch.cli.output import Answer, only_the_answer, print_json
+from kdsearch.cli.output import CommandOutput, only_the_answer, print_json
 from kdsearch.cli.parser import Parser
 from kdsearch.errors import UserError
 from kdsearch.io.secrets import refuse_passwords
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
-    answer: Answer
+    answer: CommandOutput
     if options.json:
         with only_the_answer():
             answer = options.do(options)
@@ -90,7 +90,7 @@ def _parser() -> Parser:
         description="Search for distilled segmentation networks: accuracy against cost.",
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
-    parser.set_defaults(json=False, parser=parser, do=lambda options: Answer(show=parser.print_help))
+    parser.set_defaults(json=False, parser=parser, do=lambda options: CommandOutput(show=parser.print_help))
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
     for module in (run, plan, runs, report, export, spaces, data, teacher, train, replay, completion):
         module.add_to(commands)

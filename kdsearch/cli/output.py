@@ -1,6 +1,6 @@
 """What a command gives: a value for scripts, and a way to show it to people.
 
-A command is a function from parsed options to an `Answer`. What it prints on the way is for people; with `--json` that
+A command is a function from parsed options to a `CommandOutput`. What it prints on the way is for people; with `--json` that
 goes to standard error, and standard output is the answer's value and nothing else.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Answer:
+class CommandOutput:
     """What a command found: `value` for `--json`, `show` prints it for people, `status` is the exit status."""
 
     value: Any = None

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from kdsearch.cli import completion as complete
 from kdsearch.cli.exit_status import DONE, FAILED, INTERRUPTED, WRONG_REQUEST
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.errors import did_you_mean
 
 WIDTH = 80
@@ -67,7 +67,7 @@ Commands = Any
 def add_command(
     commands: Commands,
     name: str,
-    do: Callable[[argparse.Namespace], Answer],
+    do: Callable[[argparse.Namespace], CommandOutput],
     *,
     help: str,
     about: str = "",

@@ -18,7 +18,7 @@ Shapes = dict[str, tuple[int, int, int]]
 
 
 @dataclass(frozen=True)
-class Needs:
+class Requirements:
     """What a term reads beside logits and labels: `taps` of both networks, `teacher_taps` of the teacher alone."""
 
     taps: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Term(nn.Module):
     stays fp64), so `loss` need not.
 
     A term that trains something against the student, such as a discriminator, builds that with `requires_grad` off, so
-    that the student's optimiser and DDP pass it by, and gives it a `second_optimizer` and a `second_loss`.
+    that the student's optimiser and DDP pass it by, and gives it a `adversary_optimizer` and a `adversary_loss`.
     """
 
     name: ClassVar[str]
@@ -69,9 +69,9 @@ class Term(nn.Module):
         self.shapes_s, self.shapes_t = student, teacher
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Requirements:
         """What this term, as configured, reads."""
-        return Needs()
+        return Requirements()
 
     def estimate_bytes(self, batch: int) -> int:
         """Peak memory of a forward and backward pass over `batch` images in fp32, at the sizes it was built for.
@@ -81,11 +81,11 @@ class Term(nn.Module):
         """
         raise NotImplementedError
 
-    def second_optimizer(self) -> torch.optim.Optimizer | None:
+    def adversary_optimizer(self) -> torch.optim.Optimizer | None:
         """The optimiser of what trains against the student; called once, after the term was moved to its device."""
         return None
 
-    def second_loss(self) -> Tensor:
+    def adversary_loss(self) -> Tensor:
         """The loss of the second optimiser's parameters, on the detached tensors of the last `forward`."""
         raise NotImplementedError
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import Needs, Shapes, Term
+from kdsearch.distill.base import Requirements, Shapes, Term
 from kdsearch.distill.taps import require_tap
 
 
@@ -27,5 +27,5 @@ class TapTerm(Term):
         require_tap(self.name, config.tap, student, teacher)
 
     @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,))
+    def needs(self) -> Requirements:
+        return Requirements(taps=(self.config.tap,))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from kdsearch.distill.base import FramePair, Needs, Term
+from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.models.output import SegOutput
 
 
@@ -24,10 +24,10 @@ class WeightedSum(nn.Module):
         return {name: term for name, term in self._terms.items() if isinstance(term, Term)}
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Requirements:
         """What all the terms together read."""
         needs = [term.needs for term in self.terms.values()]
-        return Needs(
+        return Requirements(
             taps=tuple(dict.fromkeys(tap for need in needs for tap in need.taps)),
             teacher_taps=tuple(dict.fromkeys(tap for need in needs for tap in need.teacher_taps)),
             detail_heads=any(need.detail_heads for need in needs),

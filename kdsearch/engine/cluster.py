@@ -27,7 +27,7 @@ QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # several objectives: there is no one metric
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study has its own, for SIGTERM too
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study's journal is the state; Tune's is never read
-    # The agenda says how many trials are out. Tune's own limit for searchers is 1, and of trials that end at the same
+    # The controller says how many trials are out. Tune's own limit for searchers is 1, and of trials that end at the same
     # moment it then ends the actors of all but one or two, and starts new ones.
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",

@@ -9,7 +9,7 @@ import ray
 
 
 @ray.remote(num_cpus=0)
-class Mailbox:
+class CommandChannel:
     """Commands down to every rank, replies up. One per worker group, and gone with it.
 
     Commands are numbered; each rank asks for the next one it has not seen, so all ranks run the same sequence.

@@ -47,8 +47,8 @@ class _Worker:
             return " ".join(str(error).split())[:300]
 
 
-class RayStopwatch:
-    """A `Stopwatch` on the cluster. Use it as a context, or call `close`: it holds the device meanwhile."""
+class RayLatencyProbe:
+    """A `LatencyProbe` on the cluster. Use it as a context, or call `close`: it holds the device meanwhile."""
 
     def __init__(self, target: Target, device: str | None, start_s: float) -> None:
         """On the device called `device`, on the first that fits where that is None; the driver's node comes first.
@@ -69,7 +69,7 @@ class RayStopwatch:
             "it began, or start a new study with --warm-start."
         )
 
-    def __enter__(self) -> RayStopwatch:
+    def __enter__(self) -> RayLatencyProbe:
         return self
 
     def __exit__(self, *error: object) -> None:

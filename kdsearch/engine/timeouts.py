@@ -14,7 +14,7 @@ student may be larger than any before, and the first trial may write the teacher
 
 
 @dataclass(frozen=True)
-class Limits:
+class Timeouts:
     """Seconds that a worker group may take: `group_s` to come up, `epoch_s` for an epoch and for setting a trial up.
 
     Without `epoch_s` the limit follows from the epochs that the study has seen, see `of_epoch`.

@@ -8,15 +8,15 @@ from typing import Any
 
 from ray import tune
 
-from kdsearch.engine.timeouts import Limits
-from kdsearch.engine.worker_group import Job, WorkerGroup
+from kdsearch.engine.timeouts import Timeouts
+from kdsearch.engine.worker_group import TrialJob, WorkerGroup
 
 IDLE_S = 30.0
 """Seconds without a trial after which a worker group ends; starting one takes about as long."""
 
 
-class StudentTrainable(tune.Trainable):  # type: ignore[misc]
-    """One step is one epoch. With `reuse_actors=True` a new trial only sends its `Job` to the group already running.
+class TrialActor(tune.Trainable):  # type: ignore[misc]
+    """One step is one epoch. With `reuse_actors=True` a new trial only sends its `TrialJob` to the group already running.
 
     State is not kept in Tune checkpoints: the workers save a trial after every epoch under its own name in the run
     folder, so a retry by Tune, a new group or a new driver all go on from there.
@@ -30,7 +30,7 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
         self.in_use = threading.Lock()
         self.used_at = time.monotonic()
         threading.Thread(target=self._give_back_when_idle, daemon=True).start()
-        self.limits: Limits = config["limits"]
+        self.limits: Timeouts = config["limits"]
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -38,7 +38,7 @@ class StudentTrainable(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self.job: Job = config["job"]
+        self.job: TrialJob = config["job"]
         self.longest_s: float = config["longest_epoch_s"]
         self.epoch: int | None = None
 

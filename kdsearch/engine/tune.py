@@ -1,4 +1,4 @@
-"""Ray Tune as the engine: the agenda behind Tune's searcher, scheduler and callback interfaces."""
+"""Ray Tune as the engine: the controller behind Tune's searcher, scheduler and callback interfaces."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from kdsearch.engine.timeouts import Limits
-from kdsearch.engine.trial_actor import StudentTrainable, seconds_of
-from kdsearch.engine.worker_group import Job, Placement
-from kdsearch.search.controller import Agenda
-from kdsearch.search.storage.study_storage import Record
+from kdsearch.engine.timeouts import Timeouts
+from kdsearch.engine.trial_actor import TrialActor, seconds_of
+from kdsearch.engine.worker_group import Placement, TrialJob
+from kdsearch.search.controller import StudyController
+from kdsearch.search.storage.study_storage import TrialRecord
 
 SPARE_S = 600.0
 """What a trial's actor may be silent beyond the limits that it keeps itself."""
@@ -47,28 +47,32 @@ class _NotSaved:
         return {}
 
 
-class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
-    """Asks the agenda for jobs and tells it how they ended. `ours` maps Tune's trial ids to records' ids."""
+class ControllerSearcher(_NotSaved, Searcher):  # type: ignore[misc]
+    """Asks the controller for jobs and tells it how they ended. `ours` maps Tune's trial ids to records' ids."""
 
     def __init__(
-        self, agenda: Agenda, job_of: Callable[[Record], Job], fixed: dict[str, Any], slots: Callable[[], int]
+        self,
+        controller: StudyController,
+        job_of: Callable[[TrialRecord], TrialJob],
+        fixed: dict[str, Any],
+        slots: Callable[[], int],
     ) -> None:
         super().__init__()
-        self._agenda, self._job_of, self._fixed, self._slots = agenda, job_of, fixed, slots
+        self._controller, self._job_of, self._fixed, self._slots = controller, job_of, fixed, slots
         self.ours: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
-        self.longest_s = max((r.seconds / r.epoch for r in agenda.record.all() if r.epoch), default=0.0)
+        self.longest_s = max((r.seconds / r.epoch for r in controller.record.all() if r.epoch), default=0.0)
 
     def suggest(self, trial_id: str) -> Any:
         with _ours():
-            if len(self._agenda.out) >= self._slots():
+            if len(self._controller.in_flight) >= self._slots():
                 return None
-            record = self._agenda.next()
+            record = self._controller.next_trial()
             if record == "done":
                 return Searcher.FINISHED
             if record == "wait":
                 # Tune would ask again for ever.
-                assert self._agenda.out, "the agenda waits, but nothing is being trained"
+                assert self._controller.in_flight, "the controller waits, but nothing is being trained"
                 return None
             self.ours[trial_id] = record.id
             return self._fixed | {"job": self._job_of(record), "longest_epoch_s": self.longest_s}
@@ -80,10 +84,10 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
             if "broken" in result:
                 # The next trial could not be saved either. This one stays as it is on record, and goes on later.
                 raise OSError(result["broken"])
-            self._agenda.ended(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
+            self._controller.on_trial_end(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The scheduler has told the agenda already."""
+        """The scheduler has told the controller already."""
 
     def save(self, checkpoint_path: str) -> None: ...
 
@@ -93,20 +97,20 @@ class AgendaSearcher(_NotSaved, Searcher):  # type: ignore[misc]
         return {}
 
 
-class AgendaScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
-    """Passes every epoch to the agenda, which says whether the trial goes on."""
+class ControllerScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
+    """Passes every epoch to the controller, which says whether the trial goes on."""
 
     metric = None  # Tune checks results for a single metric where a scheduler names one
 
-    def __init__(self, agenda: Agenda, searcher: AgendaSearcher) -> None:
+    def __init__(self, controller: StudyController, searcher: ControllerSearcher) -> None:
         super().__init__()
-        self._agenda, self._searcher = agenda, searcher
+        self._controller, self._searcher = controller, searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         metrics = {k.removeprefix("metrics/"): v for k, v in result.items() if k.startswith("metrics/")}
         self._searcher.longest_s = max(self._searcher.longest_s, seconds_of(metrics))
         with _ours():
-            goes_on = self._agenda.heard(self._searcher.ours[trial.trial_id], result["epoch"], metrics)
+            goes_on = self._controller.on_report(self._searcher.ours[trial.trial_id], result["epoch"], metrics)
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -115,27 +119,29 @@ class AgendaScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         self._searcher.reasons[trial.trial_id] = lines[-1].split("Error: ", 1)[-1]
 
 
-class Restarts(_NotSaved, tune.Callback):  # type: ignore[misc]
-    """Tells the agenda about trials that Tune starts again, and notices when Tune stops doing anything.
+class RestartCallback(_NotSaved, tune.Callback):  # type: ignore[misc]
+    """Tells the controller about trials that Tune starts again, and notices when Tune stops doing anything.
 
-    The actor of a trial keeps time on its workers (`Limits`); here the driver keeps time on that actor, with room to
+    The actor of a trial keeps time on its workers (`Timeouts`); here the driver keeps time on that actor, with room to
     spare, so that no failure of Ray itself is waited for without end.
     """
 
-    def __init__(self, agenda: Agenda, searcher: AgendaSearcher, limits: Limits) -> None:
-        self._agenda, self._searcher, self._limits = agenda, searcher, limits
+    def __init__(self, controller: StudyController, searcher: ControllerSearcher, limits: Timeouts) -> None:
+        self._controller, self._searcher, self._limits = controller, searcher, limits
         self._heard: dict[str, tuple[int, float]] = {}
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._heard.pop(self._searcher.ours[trial.trial_id], None)
         with _ours():
-            self._agenda.restarted(self._searcher.ours[trial.trial_id], self._searcher.reasons[trial.trial_id])
+            self._controller.on_trial_restart(
+                self._searcher.ours[trial.trial_id], self._searcher.reasons[trial.trial_id]
+            )
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         now = time.monotonic()
         longest = self._limits.of_epoch(self._searcher.longest_s, first=True)
         limit = self._limits.group_s + 2 * longest + SPARE_S
-        for name, record in self._agenda.out.items():
+        for name, record in self._controller.in_flight.items():
             if self._heard.get(name, (-1, 0.0))[0] != record.epoch:
                 self._heard[name] = record.epoch, now
             elif now - self._heard[name][1] > limit:
@@ -144,32 +150,34 @@ class Restarts(_NotSaved, tune.Callback):  # type: ignore[misc]
 
 
 def train_all(
-    agenda: Agenda,
-    job_of: Callable[[Record], Job],
+    controller: StudyController,
+    job_of: Callable[[TrialRecord], TrialJob],
     placement: Placement,
     slots: Callable[[], int],
     max_failures: int,
-    limits: Limits,
-    trainable: type[tune.Trainable] = StudentTrainable,
+    limits: Timeouts,
+    trainable: type[tune.Trainable] = TrialActor,
 ) -> None:
-    """Train what the agenda hands out, `slots()` trials at a time, until it is done.
+    """Train what the controller hands out, `slots()` trials at a time, until it is done.
 
     `slots` is asked again while the study runs, so that nodes which join the cluster are used. `trainable` takes a
-    config as `AgendaSearcher` gives it and answers each step as `StudentTrainable` does.
+    config as `ControllerSearcher` gives it and answers each step as `TrialActor` does.
 
-    An error in the agenda or a listener (a full disk, say) ends the loop at once and is raised as it is; so is the
+    An error in the controller or a listener (a full disk, say) ends the loop at once and is raised as it is; so is the
     `OSError` of a worker that cannot save its trial, and `TimeoutError` when Ray Tune itself hangs.
     """
     # Tune wants a folder for its own state, which nobody reads: the workers save trials in the run folder.
     scratch = tempfile.mkdtemp(prefix="kdsearch-tune-")
-    searcher = AgendaSearcher(agenda, job_of, {"placement": placement, "scratch": scratch, "limits": limits}, slots)
+    searcher = ControllerSearcher(
+        controller, job_of, {"placement": placement, "scratch": scratch, "limits": limits}, slots
+    )
     try:
         tune.Tuner(
             # The actor itself only waits; it takes no CPU from the workers and lives beside the driver.
             tune.with_resources(trainable, {"node:__internal_head__": 0.0001}),
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
-                scheduler=AgendaScheduler(agenda, searcher),
+                scheduler=ControllerScheduler(controller, searcher),
                 num_samples=-1,
                 reuse_actors=True,
             ),
@@ -178,7 +186,7 @@ def train_all(
                 storage_path=scratch,
                 failure_config=tune.FailureConfig(max_failures=max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[Restarts(agenda, searcher, limits)],
+                callbacks=[RestartCallback(controller, searcher, limits)],
                 verbose=0,
             ),
         ).fit()

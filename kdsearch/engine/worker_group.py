@@ -1,7 +1,7 @@
 """Resident Ray Train workers: one worker group that trains trial after trial.
 
 Starting a Ray Train run costs tens of seconds of process starts; a search of short trials would spend most of its time
-there. Here a group is started once per slot and takes commands from a `Mailbox`: the group keeps its processes, open
+there. Here a group is started once per slot and takes commands from a `CommandChannel`: the group keeps its processes, open
 data stores, loaded teacher and CUDA context, and between trials frees only the student and its optimiser.
 """
 
@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from kdsearch.engine.command_channel import Mailbox
+from kdsearch.engine.command_channel import CommandChannel
 
 STOP_S = 30.0
 """Seconds that a group may take to end; then it is killed."""
@@ -46,7 +46,7 @@ class Placement:
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """One training for a worker group, as plain values that travel between processes.
 
     `config` is a `TrialConfig` as JSON. `checkpoint` is written after every epoch and read first if it exists;
@@ -68,13 +68,13 @@ class Job:
 
 
 class WorkerGroup:
-    """Handle of one resident group, held by the Tune trial's actor. Every wait here ends: see `Limits`."""
+    """Handle of one resident group, held by the Tune trial's actor. Every wait here ends: see `Timeouts`."""
 
     def __init__(self, placement: Placement, scratch: str, limit_s: float) -> None:
         """Start the group's processes; `limit_s` is how long they may take to come up."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Beside the actor that asks: the death of another node must not cost a group that had nothing there.
-        self._mailbox = Mailbox.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self._mailbox = CommandChannel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         self._placement = placement
         self._limit_s = limit_s
         self._ranks: list[Any] | None = None
@@ -111,7 +111,7 @@ class WorkerGroup:
         except Exception as error:  # noqa: BLE001  whatever ended the group is raised where its reply is awaited
             self._error = error
 
-    def start(self, job: Job, limit_s: float) -> dict[str, Any]:
+    def start(self, job: TrialJob, limit_s: float) -> dict[str, Any]:
         """Build the job's trial, from its checkpoint if it has one. Returns where it stands: `epoch` and `metrics`.
 
         Raises `WorkersDiedError`, and `WorkersHungError` when the group is not up in time or takes over `limit_s`.

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from kdsearch.io.run_folder import write_folder_atomically
+from kdsearch.io.atomic import write_folder_atomically
 
 if TYPE_CHECKING:
-    from kdsearch.engine.worker_group import Job
+    from kdsearch.engine.worker_group import TrialJob
     from kdsearch.train.resources import Resources
     from kdsearch.train.trial import Trial
 
@@ -84,9 +84,9 @@ class _Rank:
         self.device = get_device()
         self.resources: Resources | None = None
         self.trial: Trial | None = None
-        self.job: Job | None = None
+        self.job: TrialJob | None = None
 
-    def start(self, job: Job) -> dict[str, Any]:
+    def start(self, job: TrialJob) -> dict[str, Any]:
         import torch
 
         from kdsearch import plugins
@@ -107,12 +107,12 @@ class _Rank:
             self.metrics = self.trial.load(Path(job.checkpoint))
         return self._report()
 
-    def _resources_for(self, job: Job) -> Resources:
+    def _resources_for(self, job: TrialJob) -> Resources:
         from kdsearch.train.resources import Resources
-        from kdsearch.train.teacher_cache.plan import MapsPlan
+        from kdsearch.train.teacher_cache.plan import CachePlan
 
         teacher = Path(job.teacher_weights) if job.teacher_weights else None
-        plan = None if job.maps_plan is None else MapsPlan.from_json(job.maps_plan)
+        plan = None if job.maps_plan is None else CachePlan.from_json(job.maps_plan)
         if self.resources is None or self.resources.store_path != Path(job.store):
             self.resources = Resources(Path(job.store), None, self.device, self.rank, self.world_size)
         self.resources.teacher_weights, self.resources.maps_plan = teacher, plan

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import write_folder_atomically, write_json
+from kdsearch.io.atomic import write_folder_atomically, write_json
 
 if TYPE_CHECKING:
     from kdsearch.export.source import Source

@@ -11,7 +11,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.file import column_layout, sample_bytes
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.train.teacher_cache.plan import AUTO_SHARE, plan_maps
+from kdsearch.train.teacher_cache.plan import AUTO_SHARE, plan_cache
 
 FLOAT = 4
 
@@ -50,7 +50,7 @@ def _maps(space: SearchSpace, store: Store, train: int, storage: Path, mode: str
             teacher = trial.teacher.model_copy(update={"cache": mode})
             trials.append(trial.model_copy(update={"teacher": teacher}))
     try:
-        planned = plan_maps(trials, store, storage)
+        planned = plan_cache(trials, store, storage)
     except UserError:
         return None  # every trial reads taps as well
     if planned.plan is None:

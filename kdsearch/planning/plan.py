@@ -20,7 +20,7 @@ from kdsearch.engine.worker_group import Placement
 from kdsearch.planning import disk, estimate
 from kdsearch.planning.choose import draw, representatives
 from kdsearch.planning.measure import Measured, drawn_store
-from kdsearch.planning.probe import Job, run_jobs
+from kdsearch.planning.probe import TrialJob, run_jobs
 from kdsearch.planning.summary import Plan, Row, summarise
 from kdsearch.train.teacher import teacher_trial
 
@@ -57,9 +57,9 @@ def make_plan(space: SearchSpace, wishes: Wishes, say: Callable[[str], None]) ->
         cost = models.cost(trial.student, info, config.data.size)
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
-    def job(name: str, trial: TrialConfig) -> Job:
+    def job(name: str, trial: TrialConfig) -> TrialJob:
         timed = _images_to_time(trial, info, trial.train.batch_size // setting.ranks, on_gpu)
-        return Job(name, trial.model_dump_json(), timed, trial.train.batch_size // setting.ranks)
+        return TrialJob(name, trial.model_dump_json(), timed, trial.train.batch_size // setting.ranks)
 
     drawn = draw(space, costs)
     chosen = representatives(drawn)
@@ -109,7 +109,9 @@ def _setting(space: SearchSpace, wishes: Wishes, images: dict[str, int], on_gpu:
     return estimate.Setting(images["train"], images["val"], wishes.ranks, min(slots, space.search.trials), gpus)
 
 
-def _row(name: str, trial: TrialConfig, gflops: float, job: Job, result: Measured | str, model: estimate.Model) -> Row:
+def _row(
+    name: str, trial: TrialConfig, gflops: float, job: TrialJob, result: Measured | str, model: estimate.Model
+) -> Row:
     row = Row(name, _network(trial), list(trial.distill), gflops, job.batch, job.images)
     if isinstance(result, str):
         row.problem = result

@@ -14,7 +14,7 @@ from kdsearch.planning.measure import Measured
 
 
 @dataclass(frozen=True)
-class Job:
+class TrialJob:
     """One trial to measure: with `images` a step where the study has `batch`, on one CPU thread."""
 
     name: str
@@ -24,8 +24,8 @@ class Job:
 
 
 def run_jobs(
-    jobs: list[Job], store: Path, scratch: Path, limit_s: float, total_s: float, say: Callable[[str], None]
-) -> Iterator[tuple[Job, Measured | str]]:
+    jobs: list[TrialJob], store: Path, scratch: Path, limit_s: float, total_s: float, say: Callable[[str], None]
+) -> Iterator[tuple[TrialJob, Measured | str]]:
     """Each job with what was measured, or with the reason why it could not be.
 
     A job may take `limit_s`; after `total_s` no further one begins.
@@ -58,7 +58,7 @@ def run_jobs(
             process.join()
 
 
-def _result(pipe: Connection, job: Job, limit_s: float) -> Measured | str:
+def _result(pipe: Connection, job: TrialJob, limit_s: float) -> Measured | str:
     part, started = "its start", time.monotonic()
     while pipe.poll(max(0.0, started + limit_s - time.monotonic())):
         try:
@@ -89,7 +89,7 @@ def _serve(pipe: Connection, store: Path, scratch: Path) -> None:
     torch.set_num_threads(1)
     pipe.send("ready")
     while True:
-        job: Job = pipe.recv()
+        job: TrialJob = pipe.recv()
         try:
             config = TrialConfig.model_validate_json(job.config)
             answer = measure(

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from kdsearch import __version__, plugins
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder, write_text
+from kdsearch.io.atomic import write_text
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.report.results import Results, TrialRow, read_results
 from kdsearch.search.latency.report import AXIS
 

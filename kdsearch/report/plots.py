@@ -11,11 +11,11 @@ from kdsearch.search.latency.report import AXIS
 
 if TYPE_CHECKING:
     from kdsearch.search.confirm import Confirmation
-    from kdsearch.search.storage.study_storage import Record
+    from kdsearch.search.storage.study_storage import TrialRecord
 
 
 def frontier_png(
-    path: Path, title: str, records: list[Record], members: list[Record], confirmed: Mapping[str, Confirmation],
+    path: Path, title: str, records: list[TrialRecord], members: list[TrialRecord], confirmed: Mapping[str, Confirmation],
     teacher_miou: float | None, cost: str = "gflops",
 ) -> None:  # fmt: skip
     """mIoU against `cost`: complete trials, stopped ones pale at the mIoU they had reached, the frontier as steps.

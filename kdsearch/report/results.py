@@ -22,7 +22,7 @@ from kdsearch.search.latency.report import LatencyReport, latency_report
 if TYPE_CHECKING:
     from kdsearch.config.space.search_space import SearchSpace
     from kdsearch.search.storage.reader import History
-    from kdsearch.search.storage.study_storage import Record
+    from kdsearch.search.storage.study_storage import TrialRecord
 
 NAN = float("nan")
 TRACKING = "tracking.json"
@@ -216,7 +216,7 @@ def budget(space: SearchSpace) -> list[tuple[str, str]]:
     return rows
 
 
-def _row(record: Record, run: str) -> TrialRow:
+def _row(record: TrialRecord, run: str) -> TrialRow:
     student = record.config.student
     return TrialRow(
         id=record.id,
@@ -244,7 +244,7 @@ def _row(record: Record, run: str) -> TrialRow:
     )
 
 
-def _control(run: RunFolder, member: Record, records: Sequence[Record], space: SearchSpace) -> str:
+def _control(run: RunFolder, member: TrialRecord, records: Sequence[TrialRecord], space: SearchSpace) -> str:
     from kdsearch.search.confirm import control_to_show
 
     control = control_to_show(member.config, records, space.confirm)

@@ -23,7 +23,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.search.pareto import Costs, costs
 
 if TYPE_CHECKING:
-    from kdsearch.search.storage.study_storage import Record
+    from kdsearch.search.storage.study_storage import TrialRecord
 
 NAN = float("nan")
 DRAWS = 20_000
@@ -70,7 +70,7 @@ def repeats(config: TrialConfig, confirm: ConfirmConfig) -> Iterator[tuple[Trial
         yield repeat, repeat.model_copy(update={"teacher": None, "distill": {}})
 
 
-def control_to_show(config: TrialConfig, records: Sequence[Record], confirm: ConfirmConfig) -> Record | None:
+def control_to_show(config: TrialConfig, records: Sequence[TrialRecord], confirm: ConfirmConfig) -> TrialRecord | None:
     """Of the complete controls of a frontier member's `config` the one with the first seed: its weights are kept."""
     controls = {trial_key(r.config): r for r in records if r.stage == "control" and r.state == "COMPLETE"}
     if not controls:
@@ -80,7 +80,10 @@ def control_to_show(config: TrialConfig, records: Sequence[Record], confirm: Con
 
 
 def confirmations(
-    members: Sequence[Record], records: Sequence[Record], confirm: ConfirmConfig, objectives: Mapping[Any, str]
+    members: Sequence[TrialRecord],
+    records: Sequence[TrialRecord],
+    confirm: ConfirmConfig,
+    objectives: Mapping[Any, str],
 ) -> dict[str, Confirmation]:
     """What is known of each of `members` by its id, from the repeats and controls among `records`."""
     trained = {

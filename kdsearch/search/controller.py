@@ -1,6 +1,6 @@
 """What a study trains next: the teacher, then the search, then repeats and controls of the frontier.
 
-No Ray here: the agenda hands out records and is told how they went; who trains them is somebody else's matter.
+No Ray here: the controller hands out records and is told how they went; who trains them is somebody else's matter.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from kdsearch.search.confirm import Confirmation, confirmations, repeats
 from kdsearch.search.constraints import check_reported
 from kdsearch.search.pareto import costs, hypervolume
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Outcome, Record, StudyRecord
+from kdsearch.search.storage.study_storage import Outcome, StudyStorage, TrialRecord
 
 
-class Listener(Protocol):
+class Callback(Protocol):
     """Whoever follows a study: the live view, MLflow, the tables in the run folder."""
 
-    def started(self, record: Record) -> None: ...
-    def epoch(self, record: Record) -> None: ...
-    def restarted(self, record: Record, reason: str) -> None: ...
-    def ended(self, record: Record) -> None: ...
-    def frontier(self, members: list[Record], volume: float) -> None: ...
+    def started(self, record: TrialRecord) -> None: ...
+    def epoch(self, record: TrialRecord) -> None: ...
+    def on_trial_restart(self, record: TrialRecord, reason: str) -> None: ...
+    def on_trial_end(self, record: TrialRecord) -> None: ...
+    def frontier(self, members: list[TrialRecord], volume: float) -> None: ...
 
 
-class Agenda:
+class StudyController:
     """Decides what is trained, judges what comes back, and tells the record and all listeners.
 
     `teacher` is the training of the teacher, or None when it exists already (or nothing is distilled). `reference` is
@@ -38,18 +38,18 @@ class Agenda:
     def __init__(
         self,
         space: SearchSpace,
-        record: StudyRecord,
+        record: StudyStorage,
         rungs: Rungs,
         reference: dict[str, float],
-        teacher: Record | None,
+        teacher: TrialRecord | None,
         confirm: bool,
-        listeners: list[Listener],
+        listeners: list[Callback],
     ) -> None:
         self.space, self.record, self.rungs = space, record, rungs
         self.reference = np.array([-0.0 if name == "miou" else reference[name] for name in space.search.objectives])
         self.teacher = teacher
         self.listeners = listeners
-        self.out: dict[str, Record] = {}
+        self.in_flight: dict[str, TrialRecord] = {}
         self.volume = 0.0
         self._confirm = confirm and space.confirm.seeds > 0
         self._left_over = list(record.running())
@@ -62,19 +62,19 @@ class Agenda:
 
     # ---- handing out ---------------------------------------------------------------------------------------------
 
-    def next(self) -> Record | Literal["wait", "done"]:
+    def next_trial(self) -> TrialRecord | Literal["wait", "done"]:
         """The next record to train; `"wait"` while that depends on what is out; `"done"` when nothing will follow."""
         record = self._next()
-        if isinstance(record, Record):
-            self.out[record.id] = record
-            self._tell("started", record)
+        if isinstance(record, TrialRecord):
+            self.in_flight[record.id] = record
+            self._tell("on_trial_start", record)
         return record
 
-    def _next(self) -> Record | Literal["wait", "done"]:
+    def _next(self) -> TrialRecord | Literal["wait", "done"]:
         if self.teacher is not None:
             if self.teacher.state in ("FAIL", "INFEASIBLE"):
                 return "done"
-            return "wait" if self.teacher.id in self.out else self.teacher
+            return "wait" if self.teacher.id in self.in_flight else self.teacher
         if self._left_over:
             return self._left_over.pop(0)
         if not self._exhausted and self.record.searched() < self.space.search.trials:
@@ -83,12 +83,12 @@ class Agenda:
                 return record
             self._exhausted = True
         if self._confirm:
-            if any(record.stage == "search" for record in self.out.values()):
+            if any(record.stage == "search" for record in self.in_flight.values()):
                 return "wait"
             return self._unconfirmed() or "done"
         return "done"
 
-    def _unconfirmed(self) -> Record | None:
+    def _unconfirmed(self) -> TrialRecord | None:
         """The next repeat or control of the frontier that is on record nowhere, put on record."""
         known = {trial_key(r.config) for r in self.record.all() if r.stage in ("confirm", "control")}
         for member in self.members():
@@ -101,29 +101,29 @@ class Agenda:
 
     # ---- what comes back -----------------------------------------------------------------------------------------
 
-    def heard(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
+    def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
         """An epoch is over. Whether the trial goes on: not at its end, and not when its rung stops it."""
-        record = self.out[trial_id]
+        record = self.in_flight[trial_id]
         record.epoch, record.metrics = epoch, metrics
         record.curve[epoch] = record.miou
         record.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
-        self._tell("epoch", record)
+        self._tell("on_trial_result", record)
         if record.stage == "search":
             check_reported(self.space, metrics)
         if epoch >= record.config.train.epochs:
             return False
         return record.stage != "search" or self.rungs.keep(record.id, epoch, record.values())
 
-    def restarted(self, trial_id: str, reason: str) -> None:
+    def on_trial_restart(self, trial_id: str, reason: str) -> None:
         """Its workers died; it goes on from its last epoch."""
-        self._tell_listeners("restarted", self.out[trial_id], reason)
+        self._tell_listeners("on_trial_restart", self.in_flight[trial_id], reason)
 
-    def ended(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
+    def on_trial_end(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         """A trial is over: trained to its end, stopped at a rung, or failed for the reason given.
 
         `infeasible` says that the failure lies in its configuration, as far as these machines go.
         """
-        record = self.out.pop(trial_id)
+        record = self.in_flight.pop(trial_id)
         state: Outcome
         if failure is not None:
             state = "INFEASIBLE" if infeasible else "FAIL"
@@ -139,11 +139,11 @@ class Agenda:
             if record.feasible:
                 self.rungs.complete(record.id, record.values())
             self._announce_frontier()
-        self._tell("ended", record)
+        self._tell("on_trial_end", record)
 
     # ---- the frontier --------------------------------------------------------------------------------------------
 
-    def members(self) -> list[Record]:
+    def members(self) -> list[TrialRecord]:
         """Complete trials of the search that keep all constraints and that no other dominates, cheapest first."""
         cost = main_cost(self.space.search.objectives)
         return sorted(self.record.frontier(), key=lambda r: r.cost[cost])
@@ -156,9 +156,9 @@ class Agenda:
         members = self.members()
         costs_nm = costs([r.values() for r in members], self.space.search.objectives)
         self.volume = hypervolume(costs_nm, self.reference)
-        self._tell_listeners("frontier", members, self.volume)
+        self._tell_listeners("on_frontier", members, self.volume)
 
-    def _tell(self, event: Literal["started", "epoch", "ended"], record: Record) -> None:
+    def _tell(self, event: Literal["on_trial_start", "epoch", "ended"], record: TrialRecord) -> None:
         self._tell_listeners(event, record)
 
     def _tell_listeners(self, event: str, *arguments: Any) -> None:

@@ -12,9 +12,9 @@ from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.constraints import broken, check_names, static
-from kdsearch.search.latency.cache import Latencies, Stopwatch, latencies, rank_correlation
+from kdsearch.search.latency.cache import Latencies, LatencyProbe, latencies, rank_correlation
 from kdsearch.search.latency.enumerate import describe, students
-from kdsearch.train.requirements import needs_of
+from kdsearch.train.requirements import requirements_of
 from kdsearch.train.teacher import teacher_trial
 
 
@@ -52,7 +52,7 @@ class Costs:
             try:
                 self._counted(sample.trial)
                 if sample.trial.teacher is not None:
-                    needs_of(sample.trial, info)
+                    requirements_of(sample.trial, info)
             except UserError as error:
                 raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
         models.build(config.student, info)
@@ -99,7 +99,7 @@ class Costs:
     def measure(
         self,
         run: RunFolder,
-        stopwatch: Callable[[str | None], Stopwatch],
+        stopwatch: Callable[[str | None], LatencyProbe],
         advance: Callable[[int, int], None],
     ) -> dict[str, Any]:
         """Find out the latency of all students and the teacher. Returns what the summary says of it.

@@ -10,7 +10,7 @@ from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.costs import Costs
-from kdsearch.search.storage.study_storage import Record
+from kdsearch.search.storage.study_storage import TrialRecord
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 
@@ -32,18 +32,20 @@ class StudyTeacher:
         self.folder = teacher_folder(self.config, store, run.teachers)
         self.weights = self.folder / "model.safetensors"
 
-    def training(self) -> Record | None:
+    def training(self) -> TrialRecord | None:
         if self.weights is None or self.weights.exists():
             return None
         config = teacher_trial(self.config)
-        return Record(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.cost())
+        return TrialRecord(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.cost())
 
-    def trained(self) -> list[Record]:
+    def trained(self) -> list[TrialRecord]:
         """The teacher's record, where one was trained by a study of this folder's."""
         if not self.metrics():
             return []
         config = teacher_trial(self.config)
-        teacher = Record("teacher", "teacher", "COMPLETE", config, {}, self.cost(), config.train.epochs, self.metrics())
+        teacher = TrialRecord(
+            "teacher", "teacher", "COMPLETE", config, {}, self.cost(), config.train.epochs, self.metrics()
+        )
         return [teacher]
 
     def cost(self) -> dict[str, float]:

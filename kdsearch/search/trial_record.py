@@ -16,7 +16,7 @@ State = Literal["RUNNING"] | Outcome
 
 
 @dataclass
-class Record:
+class TrialRecord:
     """One trial as the journal has it. `metrics` are those of the last epoch it reported, `curve` its mIoU by epoch. A
     trial that outlived its driver has no curve before the epoch at which the next driver took it up.
 
@@ -56,7 +56,7 @@ class Record:
         return {**self.metrics, **self.cost}
 
 
-def recalled(frozen: FrozenTrial) -> Record | None:
+def trial_record_of(frozen: FrozenTrial) -> TrialRecord | None:
     """A trial of a journal as a record; None for a copy, an import and what was never written down."""
     if "trial" not in frozen.user_attrs:
         return None
@@ -64,10 +64,10 @@ def recalled(frozen: FrozenTrial) -> Record | None:
     config = TrialConfig.model_validate(about["config"])
     outcome = frozen.user_attrs.get("outcome", {})
     curve = {int(epoch): miou for epoch, miou in outcome.get("curve", {}).items()}
-    return Record(**{"state": "RUNNING", **about, **outcome, "config": config, "curve": curve})
+    return TrialRecord(**{"state": "RUNNING", **about, **outcome, "config": config, "curve": curve})
 
 
-def attributes(record: Record) -> dict[str, Any]:
+def attributes(record: TrialRecord) -> dict[str, Any]:
     """What a journal says of a trial from its start."""
     return {
         "id": record.id, "stage": record.stage, "config": record.config.model_dump(mode="json"),

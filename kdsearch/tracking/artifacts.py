@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from kdsearch import __version__
 from kdsearch.config.search import main_cost
 from kdsearch.config.space.search_space import flatten
-from kdsearch.io.run_folder import RunFolder, write_atomically, write_json
+from kdsearch.io.atomic import write_atomically, write_json
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import Confirmation, confirmations, control_to_show
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from kdsearch.config.space.search_space import SearchSpace
     from kdsearch.search.stopping.rungs import Rungs
-    from kdsearch.search.storage.study_storage import Record, StudyRecord
+    from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 
 PAGE_EVERY_S = 60.0
 """The frontier's page is written at most this often while the study runs, and never for more than 2 % of its time."""
@@ -32,7 +33,7 @@ WRITE_SHARE = 0.02
 Status = Literal["running", "done", "interrupted", "failed"]
 
 
-class Tables:
+class ArtifactsCallback:
     """Keeps the tables, the frontier's picture and page, and `summary.json` current as a study goes on.
 
     Weights of trials that are neither running nor on the frontier are removed, but for one control of each member,
@@ -43,7 +44,7 @@ class Tables:
         self,
         space: SearchSpace,
         run: RunFolder,
-        record: StudyRecord,
+        record: StudyStorage,
         teacher_metrics: Callable[[], dict[str, float]],
         rungs: Rungs,
         facts: Mapping[str, Any] | None = None,
@@ -51,7 +52,7 @@ class Tables:
         self.space, self.run, self.record, self.rungs = space, run, record, rungs
         self._teacher_metrics = teacher_metrics
         self._facts = dict(facts or {})
-        self._members: list[Record] = []
+        self._members: list[TrialRecord] = []
         self._volume = 0.0
         self._due = 0.0
         self._page_due = 0.0
@@ -60,18 +61,18 @@ class Tables:
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    def started(self, record: Record) -> None: ...
+    def on_trial_start(self, record: TrialRecord) -> None: ...
 
-    def epoch(self, record: Record) -> None: ...
+    def on_trial_result(self, record: TrialRecord) -> None: ...
 
-    def restarted(self, record: Record, reason: str) -> None: ...
+    def on_trial_restart(self, record: TrialRecord, reason: str) -> None: ...
 
-    def ended(self, record: Record) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         self.run.checkpoint(record.id).unlink(missing_ok=True)
         self._drop_weights()
         self._write_if_due()
 
-    def frontier(self, members: list[Record], volume: float) -> None:
+    def on_frontier(self, members: list[TrialRecord], volume: float) -> None:
         self._members, self._volume = members, volume
         self._drop_weights()
         self._write_if_due()
@@ -150,7 +151,7 @@ class Tables:
                 checkpoint.unlink(missing_ok=True)
 
 
-def table(records: list[Record]) -> pd.DataFrame:
+def table(records: list[TrialRecord]) -> pd.DataFrame:
     """One row a trial: what it reached, what it costs, and one column for each setting."""
     import pandas as pd
 
@@ -178,7 +179,7 @@ def table(records: list[Record]) -> pd.DataFrame:
     return frame
 
 
-def frontier_table(members: list[Record], confirmed: Mapping[str, Confirmation]) -> pd.DataFrame:
+def frontier_table(members: list[TrialRecord], confirmed: Mapping[str, Confirmation]) -> pd.DataFrame:
     """`table`, with what repeats and controls say beside the costs; NaN where there are none."""
     import pandas as pd
 

@@ -25,7 +25,7 @@ from kdsearch.io.run_folder import RunFolder
 if TYPE_CHECKING:
     from kdsearch.config.space.search_space import SearchSpace
     from kdsearch.search.confirm import Confirmation
-    from kdsearch.search.storage.study_storage import Record
+    from kdsearch.search.storage.study_storage import TrialRecord
 
 PLAIN_WIDTH = 160
 """Columns of a table where the output is not a terminal."""
@@ -34,7 +34,7 @@ COLOR = {"RUNNING": "cyan", "COMPLETE": "green", "PRUNED": "bright_black", "FAIL
 WORD = {"RUNNING": "running", "COMPLETE": "complete", "PRUNED": "stopped", "FAIL": "failed", "INFEASIBLE": "infeasible"}
 
 
-class LiveView:
+class ConsoleCallback:
     """The terminal of a study, as a context manager.
 
     While it is open, everything else that this process and its libraries print (Ray, Tune, MLflow, warnings) goes to
@@ -43,7 +43,7 @@ class LiveView:
 
     def __init__(self, space: SearchSpace, run: RunFolder) -> None:
         self.space, self.run = space, run
-        self.records: dict[str, Record] = {}
+        self.records: dict[str, TrialRecord] = {}
         self.member_ids: set[str] = set()
         self.slots = 1
         self.maps: Callable[[], tuple[int, int] | None] = lambda: None
@@ -51,7 +51,7 @@ class LiveView:
         self._started = time.monotonic()
         self._live: Live | None = None
 
-    def __enter__(self) -> LiveView:
+    def __enter__(self) -> ConsoleCallback:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self._saved = [os.dup(1), os.dup(2)]
@@ -87,7 +87,7 @@ class LiveView:
             task = bar.add_task(label)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    def begin(self, slots: int, records: Sequence[Record] = ()) -> None:
+    def begin(self, slots: int, records: Sequence[TrialRecord] = ()) -> None:
         """Trials may start, `slots` at a time; `records` are those that an earlier driver has trained."""
         self.slots = slots
         self.records |= {r.id: r for r in records if r.state not in ("RUNNING", "INFEASIBLE") and not r.origin}
@@ -106,20 +106,20 @@ class LiveView:
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    def started(self, record: Record) -> None:
+    def on_trial_start(self, record: TrialRecord) -> None:
         self.records[record.id] = record
         if self._live is None:
             self.say(f"{record.id} starts: {_student(record)}, {_cost(record)}{_purpose(record)}")
 
-    def epoch(self, record: Record) -> None:
+    def on_trial_result(self, record: TrialRecord) -> None:
         epochs = record.config.train.epochs
         if self._live is None and record.stage == "teacher" and record.epoch % max(1, epochs // 5) == 0:
             self.say(f"teacher epoch {record.epoch}/{epochs}, mIoU {record.miou:.3f}")
 
-    def restarted(self, record: Record, reason: str) -> None:
+    def on_trial_restart(self, record: TrialRecord, reason: str) -> None:
         self.say(f"[yellow]{record.id}: {escape(reason)}; it goes on from epoch {record.epoch}[/]")
 
-    def ended(self, record: Record) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         if record.state == "FAIL":
             self.say(f"[red]{record.id} failed: {escape(record.reason)}[/]")
         elif self._live is None:
@@ -128,11 +128,11 @@ class LiveView:
                 f"mIoU {record.miou:.3f}, {_cost(record)}  ({self._headline()})"
             )
 
-    def frontier(self, members: list[Record], volume: float) -> None:
+    def on_frontier(self, members: list[TrialRecord], volume: float) -> None:
         self.member_ids = {record.id for record in members}
 
     def finish(
-        self, status: str, failure: str, members: list[Record], confirmed: Mapping[str, Confirmation], volume: float,
+        self, status: str, failure: str, members: list[TrialRecord], confirmed: Mapping[str, Confirmation], volume: float,
         notes: list[str],
     ) -> None:  # fmt: skip
         """The result: the frontier with each point's settings and file, and what can be done next."""
@@ -174,7 +174,7 @@ class LiveView:
             )  # fmt: skip
         return Group(Text(self._headline(), style="bold"), table)
 
-    def _visible(self) -> list[Record]:
+    def _visible(self) -> list[TrialRecord]:
         """What fits on the screen: running trials, the frontier, then the latest of the rest, in order of start."""
         room = max(4, self.console.size.height - 5)
         records = list(self.records.values())
@@ -225,7 +225,7 @@ P(frontier): probability that no other point of equal or lower cost is truly bet
 [/]"""
 
 
-def _frontier_table(members: list[Record], run: RunFolder, volume: float, cost: str) -> Table:
+def _frontier_table(members: list[TrialRecord], run: RunFolder, volume: float, cost: str) -> Table:
     timed = any("latency_ms" in record.cost for record in members)
     against = {"gflops": "FLOPs", "params_m": "parameters", "latency_ms": "latency"}[cost]
     title = f"Frontier: mIoU against {against} (hypervolume {volume:.4g})"
@@ -244,7 +244,7 @@ def _frontier_table(members: list[Record], run: RunFolder, volume: float, cost: 
     return table
 
 
-def _confirmed_table(members: list[Record], confirmed: Mapping[str, Confirmation]) -> Table:
+def _confirmed_table(members: list[TrialRecord], confirmed: Mapping[str, Confirmation]) -> Table:
     """Each point under other seeds; "-" for what is not known."""
     table = Table(title="\nTrained again with other seeds", title_justify="left", box=None)
     for name in ("trial", "seeds", "repeats", "alone", "gain", "P(frontier)"):
@@ -266,7 +266,7 @@ def _known(value: float, form: str, spread: float = math.nan) -> str:
     return f"{value:{form}}" + ("" if math.isnan(spread) else f" ± {spread:.3f}")
 
 
-def _purpose(record: Record) -> str:
+def _purpose(record: TrialRecord) -> str:
     """Why a trial that was not sampled is trained."""
     seed = record.config.train.seed
     return {
@@ -275,19 +275,19 @@ def _purpose(record: Record) -> str:
     }.get(record.stage, "")
 
 
-def _student(record: Record) -> str:
+def _student(record: TrialRecord) -> str:
     student = record.config.student
     width = f" w{student.width}" if student.arch == "clnet" else ""
     method = f", {record.params['distill']}" if "distill" in record.params else ""  # where the method is searched
     return f"{student.arch} {student.encoder}{width}{method}"
 
 
-def _cost(record: Record) -> str:
+def _cost(record: TrialRecord) -> str:
     text = f"{_gflops(record)} GFLOPs"
     return f"{text}, {record.cost['latency_ms']:.3g} ms" if "latency_ms" in record.cost else text
 
 
-def _gflops(record: Record) -> str:
+def _gflops(record: TrialRecord) -> str:
     return f"{record.cost['gflops']:.2f}"
 
 

@@ -12,8 +12,8 @@ from kdsearch.distill.base import Term
 from kdsearch.distill.weighted_sum import WeightedSum
 
 
-class Opponents:
-    """The second optimisers of a trial's terms; see `Term.second_optimizer`.
+class Adversaries:
+    """The second optimisers of a trial's terms; see `Term.adversary_optimizer`.
 
     A step is `zero_grad`, then `backward` after the student's own backward pass (once a micro-batch), then `step`.
     """
@@ -22,7 +22,7 @@ class Opponents:
         self.terms: dict[str, Term] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         for name, term in terms.terms.items():
-            optimizer = term.second_optimizer()
+            optimizer = term.adversary_optimizer()
             if optimizer is not None:
                 self.terms[name], self.optimizers[name] = term, optimizer
 
@@ -37,7 +37,7 @@ class Opponents:
             parameters = self._parameters(name)
             for parameter in parameters:
                 parameter.requires_grad_(True)
-            loss = term.second_loss()
+            loss = term.adversary_loss()
             (loss * share).backward()  # type: ignore[no-untyped-call]
             # The student's step must neither store gradients for them nor hand them to DDP.
             for parameter in parameters:

@@ -7,11 +7,11 @@ import torch
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import Needs
+from kdsearch.distill.base import Requirements
 from kdsearch.distill.registry import build_terms
 
 
-def needs_of(config: TrialConfig, info: DatasetInfo) -> Needs:
+def requirements_of(config: TrialConfig, info: DatasetInfo) -> Requirements:
     """What the terms of a trial with a teacher read; they are built on the meta device.
 
     Raises `UserError` when the student, the teacher, the terms, the size and the data set do not fit each other.

@@ -17,9 +17,9 @@ from kdsearch.data.loader import Batches
 from kdsearch.data.store.store import Store
 from kdsearch.models.networks.two_branch import TwoBranch
 from kdsearch.models.output import SegOutput
-from kdsearch.train.teacher_cache.plan import MapsPlan
-from kdsearch.train.teacher_cache.reader import TeacherMaps
-from kdsearch.train.teacher_cache.writer import Ask, build_maps
+from kdsearch.train.teacher_cache.plan import CachePlan
+from kdsearch.train.teacher_cache.reader import TeacherCache
+from kdsearch.train.teacher_cache.writer import Ask, write_cache
 
 
 @dataclass
@@ -36,13 +36,13 @@ class Resources:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     rank: int = 0
     world_size: int = 1
-    maps_plan: MapsPlan | None = None
+    maps_plan: CachePlan | None = None
     say: Callable[[str], None] = print
 
     def __post_init__(self) -> None:
         self.store = Store.open(self.store_path)
         self._teachers: dict[str, models.Network] = {}
-        self._maps: dict[Path, TeacherMaps] = {}
+        self._maps: dict[Path, TeacherCache] = {}
 
     def teacher(self, config: TrialConfig) -> models.Network | None:
         """The frozen teacher of this trial, in eval mode, or None when nothing is distilled."""
@@ -65,7 +65,7 @@ class Resources:
             teacher.fuse = network_config.fuse
         return teacher
 
-    def teacher_maps(self, config: TrialConfig, needed: tuple[str, ...], next_frames: bool) -> TeacherMaps | None:
+    def teacher_maps(self, config: TrialConfig, needed: tuple[str, ...], next_frames: bool) -> TeacherCache | None:
         """The cached maps of this trial's teacher, written first where they are not there yet (by all workers at once).
 
         None where the trial does not want them, or where they do not hold all that it needs: the maps named, and with
@@ -83,11 +83,11 @@ class Resources:
         path = spec.found(plan.root)
         if path is None:
             path = spec.folder(plan.root)
-            build_maps(path, spec, self._ask(config), lambda done, of: self.say(f"teacher maps: {done}/{of} images"))
+            write_cache(path, spec, self._ask(config), lambda done, of: self.say(f"teacher maps: {done}/{of} images"))
             self._teachers.clear()  # it has been asked for the last time
         if path not in self._maps:
             self._maps.clear()
-            self._maps[path] = TeacherMaps(path)
+            self._maps[path] = TeacherCache(path)
         return self._maps[path]
 
     def _ask(self, config: TrialConfig) -> Ask:

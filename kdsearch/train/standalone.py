@@ -11,15 +11,16 @@ from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder, write_folder_atomically
+from kdsearch.io.atomic import write_folder_atomically
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.student import save_student
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
-from kdsearch.train.teacher_cache.plan import MapsPlan, plan_maps
+from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
 from kdsearch.train.trial import Trial, TrialError
 
 
-def train_alone(config: TrialConfig, folder: RunFolder, out: Path, say: Callable[[str], None]) -> None:
+def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, say: Callable[[str], None]) -> None:
     """Train `config`, its teacher first where that does not exist yet, and write the student to `out`.
 
     Data stores and teachers lie in the cache of `folder` and are shared with studies.
@@ -30,7 +31,7 @@ def train_alone(config: TrialConfig, folder: RunFolder, out: Path, say: Callable
     weights, plan = None, None
     if config.teacher is not None:
         weights = teacher_weights(config, store, folder, say)
-        planned = plan_maps([config], store, folder.teacher_maps, weights)
+        planned = plan_cache([config], store, folder.teacher_maps, weights)
         plan = planned.plan
         if planned.why:
             say(planned.why)
@@ -59,7 +60,7 @@ def _train(
     config: TrialConfig,
     store: Store,
     weights: Path | None,
-    plan: MapsPlan | None,
+    plan: CachePlan | None,
     target: Path,
     label: str,
     say: Callable[[str], None],

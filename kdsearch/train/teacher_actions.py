@@ -16,7 +16,7 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.train.resources import Resources
 from kdsearch.train.standalone import device, teacher_weights
 from kdsearch.train.teacher import teacher_folder, teacher_trial
-from kdsearch.train.teacher_cache.plan import plan_maps
+from kdsearch.train.teacher_cache.plan import plan_cache
 from kdsearch.train.trial import Trial
 
 Say = Callable[[str], None]
@@ -70,7 +70,7 @@ def cache_teacher(space: SearchSpace, folder: RunFolder, say: Say) -> list[dict[
     config, store = _opened(space, folder)
     weights = teacher_weights(config, store, folder, say)
     trials = [_wanting_a_cache(sample.trial) for _, sample in space.corners()]
-    planned = plan_maps(trials, store, folder.teacher_maps, weights)
+    planned = plan_cache(trials, store, folder.teacher_maps, weights)
     if planned.plan is None:
         raise UserError(planned.why or f"no trial of {space.name} has a term that reads a teacher: add one to distill.")
     say(planned.why)

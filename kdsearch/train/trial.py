@@ -17,10 +17,10 @@ from kdsearch.data.loader import Batch, Batches
 from kdsearch.distill.base import Shapes
 from kdsearch.distill.registry import build_terms
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import write_atomically
+from kdsearch.io.atomic import write_atomically
 from kdsearch.models.output import SegOutput, upsampled_classes
 from kdsearch.models.weights import load_plain
-from kdsearch.train.adversaries import Opponents
+from kdsearch.train.adversaries import Adversaries
 from kdsearch.train.confusion import ConfusionMatrix, follow_flow
 from kdsearch.train.distillation import Distillation, both_frames, data_parallel
 from kdsearch.train.frame_source import frame_source
@@ -88,7 +88,7 @@ class Trial:
             )
         )  # fmt: skip
         self.optimizer = self._optimizer()
-        self.opponents = Opponents(terms)
+        self.opponents = Adversaries(terms)
         self.term_parameters = [parameter for parameter in terms.parameters() if parameter.requires_grad]
         self.steps = self.train_batches.steps_per_epoch
         self.micro_batches = 1

@@ -335,7 +335,7 @@ class TermConformance:
 
     def test_second_optimizer(self, case: Case) -> None:
         term, student, teacher = case.build(), case.output("student", 0), case.output("teacher", 1)
-        optimizer = term.second_optimizer()
+        optimizer = term.adversary_optimizer()
         frozen = [parameter for parameter in term.parameters() if not parameter.requires_grad]
         if optimizer is None:
             assert not frozen
@@ -347,7 +347,7 @@ class TermConformance:
         before = [tensor.grad.clone() for tensor in tensors(student) if tensor.grad is not None]
         for parameter in own:
             parameter.requires_grad_()
-        first = term.second_loss()
+        first = term.adversary_loss()
         first.backward()
         assert all(parameter.grad is not None for parameter in own)
         after = [tensor.grad for tensor in tensors(student) if tensor.grad is not None]
@@ -356,7 +356,7 @@ class TermConformance:
         for parameter in own:
             parameter.requires_grad_(False)
         case.call(term, student, teacher, case.labels())
-        assert term.second_loss() < first
+        assert term.adversary_loss() < first
 
     def _same_after(self, case: Case, change_map: Any, change_labels: Any) -> None:
         student, teacher, target = case.output("student", 0), case.output("teacher", 1), case.labels()

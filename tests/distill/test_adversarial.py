@@ -42,7 +42,7 @@ def outputs(seed: int = 0, size: tuple[int, int] = (4, 5)) -> tuple[SegOutput, S
 def train(term: Adversarial, optimizer: torch.optim.Optimizer) -> Tensor:
     """What a trial does after the student's step."""
     term.discriminator.requires_grad_()
-    loss = term.second_loss()
+    loss = term.adversary_loss()
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -71,7 +71,7 @@ def test_discriminators_loss_equals_its_loop(mode: str) -> None:
     term(student, teacher, LABELS)
     lots = copy.deepcopy(term.random) if mode == "wgan_gp" else None
     term.discriminator.requires_grad_()
-    loss = term.second_loss()
+    loss = term.adversary_loss()
     state = term.discriminator.state_dict(keep_vars=True)  # with the spectral norms of this step
     fake, real = (reference.discriminator(output.logits.detach(), state) for output in (student, teacher))
     if lots is None:
@@ -91,7 +91,7 @@ def test_hinge_of_a_discriminator_that_knows_nothing_is_2_and_the_students_0() -
     torch.nn.init.zeros_(term.discriminator.layers[-1].weight)
     torch.nn.init.zeros_(term.discriminator.layers[-1].bias)
     assert term(student, teacher, LABELS).item() == 0
-    assert term.second_loss().item() == 2
+    assert term.adversary_loss().item() == 2
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_maps_of_any_size(size: tuple[int, int], scores: tuple[int, int]) -> Non
 @pytest.mark.parametrize("mode", MODES)
 def test_each_step_leaves_the_other_network_alone(mode: str) -> None:
     term, (student, teacher) = build(mode=mode), outputs()
-    optimizer = term.second_optimizer()
+    optimizer = term.adversary_optimizer()
     before = copy.deepcopy(term.state_dict())
     term(student, teacher, LABELS).backward()
     assert all(torch.equal(value, before[name]) for name, value in term.state_dict().items())
@@ -137,7 +137,7 @@ def test_resumed_steps_are_the_same_bit_for_bit(mode: str) -> None:
         return values
 
     term, other = build(mode=mode, lr=0.01), build(mode=mode, lr=0.01, seed=1)
-    optimizer, other_optimizer = term.second_optimizer(), other.second_optimizer()
+    optimizer, other_optimizer = term.adversary_optimizer(), other.adversary_optimizer()
     steps(term, optimizer, range(3))
     file = io.BytesIO()
     torch.save([term.state_dict(), optimizer.state_dict()], file)
@@ -152,7 +152,7 @@ def test_resumed_steps_are_the_same_bit_for_bit(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 def test_the_discriminator_learns_and_the_student_follows(mode: str) -> None:
     term = build((16, 16), mode=mode, width=8, lr=1e-2)
-    optimizer = term.second_optimizer()
+    optimizer = term.adversary_optimizer()
     for seed in range(30):
         student, teacher = outputs(seed, (16, 16))
         teacher.logits = teacher.logits.cumsum(2)  # smooth, whatever its scale
@@ -178,7 +178,7 @@ def test_a_step_iterates_spectral_norms_once() -> None:
     v = torch.nn.functional.normalize(
         matrix.T @ torch.nn.functional.normalize(matrix @ parametrization[0]._v, dim=0), dim=0
     )
-    term.second_loss()
+    term.adversary_loss()
     assert not torch.equal(parametrization[0]._u, u)
     torch.testing.assert_close(parametrization[0]._v, v, rtol=1e-12, atol=1e-12)
 

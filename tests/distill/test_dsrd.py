@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import Needs
+from kdsearch.distill.base import Requirements
 from kdsearch.distill.terms.dsrd import DSRD
 from kdsearch.distill.terms.kd import KD
 from kdsearch.errors import UserError
@@ -19,9 +19,9 @@ DETAIL = PLAIN | {"bound1": (2, 8, 8), "bin1": (2, 8, 8), "binary": (2, 8, 8)}
 
 
 def test_auto_uses_heads_only_where_both_networks_have_them() -> None:
-    assert DSRD(DSRD.Config(), DETAIL, DETAIL, INFO).needs == Needs(("bin1", "bound1"), detail_heads=True)
-    assert DSRD(DSRD.Config(), PLAIN, DETAIL, INFO).needs == Needs()
-    assert DSRD(DSRD.Config(detail_source="derived"), DETAIL, DETAIL, INFO).needs == Needs()
+    assert DSRD(DSRD.Config(), DETAIL, DETAIL, INFO).needs == Requirements(("bin1", "bound1"), detail_heads=True)
+    assert DSRD(DSRD.Config(), PLAIN, DETAIL, INFO).needs == Requirements()
+    assert DSRD(DSRD.Config(detail_source="derived"), DETAIL, DETAIL, INFO).needs == Requirements()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kdsearch.config.trial import TermConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Term
+from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.distill.registry import build_terms, registry
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.errors import UserError
@@ -40,13 +40,13 @@ def outputs() -> tuple[SegOutput, SegOutput, Tensor]:
 class Constant(Term):
     name = "constant"
 
-    def __init__(self, value: float, needs: Needs = Needs()) -> None:  # noqa: B008
+    def __init__(self, value: float, needs: Requirements = Requirements()) -> None:  # noqa: B008
         super().__init__(self.Config(), SHAPES, SHAPES, INFO)
         self.value = value
         self._needs = needs
 
     @property
-    def needs(self) -> Needs:
+    def needs(self) -> Requirements:
         return self._needs
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
@@ -83,7 +83,7 @@ def test_no_terms() -> None:
     assert total.item() == 0
     assert total.dtype == torch.float32
     assert weighted == {}
-    assert terms.needs == Needs()
+    assert terms.needs == Requirements()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -96,11 +96,11 @@ def test_a_value_that_is_not_finite_stays_visible(value: float) -> None:
 def test_needs_are_joined() -> None:
     terms = WeightedSum(
         {
-            "a": Constant(0, Needs(("c1", "head"), ("cnn.head",))),
-            "b": Constant(0, Needs(("head", "bin1"), ("gate", "cnn.head"), detail_heads=True)),
+            "a": Constant(0, Requirements(("c1", "head"), ("cnn.head",))),
+            "b": Constant(0, Requirements(("head", "bin1"), ("gate", "cnn.head"), detail_heads=True)),
         }
     )
-    assert terms.needs == Needs(("c1", "head", "bin1"), ("cnn.head", "gate"), detail_heads=True, video=False)
+    assert terms.needs == Requirements(("c1", "head", "bin1"), ("cnn.head", "gate"), detail_heads=True, video=False)
 
 
 def test_gradient_ratio() -> None:

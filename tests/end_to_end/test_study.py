@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from kdsearch.search.storage.journal import read_trials
-from kdsearch.search.trial_record import recalled
+from kdsearch.search.trial_record import trial_record_of
 from tests.end_to_end.conftest import Process, Start
 
 pytestmark = pytest.mark.ray
@@ -155,7 +155,7 @@ def test_an_interrupted_study_goes_on_where_it_was(
         assert f"--resume --name again --storage {run.parent}" in process.output
         assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
     # The tables may lag behind a driver that is killed; the journal does not.
-    before = [record for trial in read_trials(run / "study.journal") if (record := recalled(trial)) is not None]
+    before = [record for trial in read_trials(run / "study.journal") if (record := trial_record_of(trial)) is not None]
     finished = {record.id: record for record in before if record.state == "COMPLETE"}
     assert finished
 

@@ -23,13 +23,14 @@ import pyarrow.parquet  # noqa: F401
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.engine.cluster import connected
-from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.worker_group import Placement
-from kdsearch.io.run_folder import RunFolder, write_text
-from kdsearch.search.controller import Agenda
+from kdsearch.io.atomic import write_text
+from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
-from kdsearch.tracking.artifacts import Tables
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.tracking.artifacts import ArtifactsCallback
 from tests.search.conftest import cost_of
 from tests.search.pretended import OnNodes, Training
 
@@ -43,37 +44,37 @@ def drive(folder: Path, address: str | None) -> None:
     run = RunFolder.at(str(folder), "run")
     run.create()
     write_text(run.space, space.to_yaml())
-    record = StudyRecord(run.journal, space, cost_of)
+    record = StudyStorage(run.journal, space, cost_of)
     search = space.search
     rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
-    tables = Tables(space, run, record, dict, rungs)
-    agenda = Agenda(space, record, rungs, {"gflops": 10.0}, None, confirm=True, listeners=[tables])
+    tables = ArtifactsCallback(space, run, record, dict, rungs)
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=True, listeners=[tables])
     if address is None:
-        by_hand(agenda, run)
+        by_hand(controller, run)
     else:
         from kdsearch.engine.tune import train_all
 
-        def job_of(record: Record) -> Any:
+        def job_of(record: TrialRecord) -> Any:
             return record.id, record.config.model_dump_json(), str(run.path)
 
         with connected(address):
-            train_all(agenda, job_of, Placement(1, 0.1, 0.0), lambda: SLOTS, 3, Limits(900), trainable=OnNodes)
+            train_all(controller, job_of, Placement(1, 0.1, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=OnNodes)
     tables.write("done")
     record.close()
 
 
-def by_hand(agenda: Agenda, run: RunFolder) -> None:
+def by_hand(controller: StudyController, run: RunFolder) -> None:
     trainings: list[Training] = []
     while True:
-        while len(trainings) < SLOTS and isinstance(given := agenda.next(), Record):
+        while len(trainings) < SLOTS and isinstance(given := controller.next_trial(), TrialRecord):
             trainings.append(Training(given.id, given.config, run))
         if not trainings:
             break
         training = trainings.pop(0)
-        if agenda.heard(training.name, *training.step()):
+        if controller.on_report(training.name, *training.step()):
             trainings.append(training)
         else:
-            agenda.ended(training.name, None)
+            controller.on_trial_end(training.name, None)
 
 
 def main(folder: Path, kills: int, seed: int, address: str | None) -> None:

@@ -11,7 +11,8 @@ import ray
 from ray import tune
 
 from kdsearch.config.trial import TrialConfig
-from kdsearch.io.run_folder import RunFolder, write_folder_atomically, write_text
+from kdsearch.io.atomic import write_folder_atomically, write_text
+from kdsearch.io.run_folder import RunFolder
 
 
 def train_epoch(run: RunFolder, name: str, epoch: int) -> None:
@@ -47,7 +48,7 @@ class Training:
 
 
 class OnNodes(tune.Trainable):  # type: ignore[misc]
-    """A resident trainable, as `StudentTrainable` is, whose epochs are tasks on any node."""
+    """A resident trainable, as `TrialActor` is, whose epochs are tasks on any node."""
 
     def setup(self, config: dict[str, Any]) -> None:
         self.reset_config(config)

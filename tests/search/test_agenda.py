@@ -9,90 +9,90 @@ from typing import Any
 import pytest
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
-class Listener:
+class Callback:
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
 
-    def started(self, record: Record) -> None:
+    def started(self, record: TrialRecord) -> None:
         self.events.append(("started", record.id))
 
-    def epoch(self, record: Record) -> None:
+    def epoch(self, record: TrialRecord) -> None:
         self.events.append(("epoch", (record.id, record.epoch)))
 
-    def restarted(self, record: Record, reason: str) -> None:
+    def restarted(self, record: TrialRecord, reason: str) -> None:
         self.events.append(("restarted", (record.id, reason)))
 
-    def ended(self, record: Record) -> None:
+    def ended(self, record: TrialRecord) -> None:
         self.events.append(("ended", (record.id, record.state)))
 
-    def frontier(self, members: list[Record], volume: float) -> None:
+    def frontier(self, members: list[TrialRecord], volume: float) -> None:
         self.events.append(("frontier", [record.id for record in members]))
 
     def of(self, kind: str) -> list[Any]:
         return [value for event, value in self.events if event == kind]
 
 
-MakeAgenda = Callable[..., tuple[Agenda, Listener]]
+MakeAgenda = Callable[..., tuple[StudyController, Callback]]
 
 
 @pytest.fixture
-def agenda(tmp_path: Path, space: SearchSpace) -> MakeAgenda:
-    def make(space: SearchSpace = space, teacher: Record | None = None) -> tuple[Agenda, Listener]:
-        record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+def controller(tmp_path: Path, space: SearchSpace) -> MakeAgenda:
+    def make(space: SearchSpace = space, teacher: TrialRecord | None = None) -> tuple[StudyController, Callback]:
+        record = StudyStorage(tmp_path / "study.journal", space, cost_of)
         rungs = Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
-        listener = Listener()
+        listener = Callback()
         reference = {"gflops": 10.0, "params_m": 10.0}
-        return Agenda(space, record, rungs, reference, teacher, confirm=True, listeners=[listener]), listener
+        return StudyController(space, record, rungs, reference, teacher, confirm=True, listeners=[listener]), listener
 
     return make
 
 
-def train(agenda: Agenda, record: Record, miou: float = 0.5) -> None:
+def train(controller: StudyController, record: TrialRecord, miou: float = 0.5) -> None:
     """Train a record as workers would, until it is stopped or at its end."""
     for epoch in range(record.epoch + 1, record.config.train.epochs + 1):
-        if not agenda.heard(record.id, epoch, {"val/miou": miou, "time/train_s": 1.0, "time/val_s": 0.5}):
+        if not controller.on_report(record.id, epoch, {"val/miou": miou, "time/train_s": 1.0, "time/val_s": 0.5}):
             break
-    agenda.ended(record.id, None)
+    controller.on_trial_end(record.id, None)
 
 
-def next_record(agenda: Agenda) -> Record:
-    record = agenda.next()
-    assert isinstance(record, Record)
+def next_record(controller: StudyController) -> TrialRecord:
+    record = controller.next_trial()
+    assert isinstance(record, TrialRecord)
     return record
 
 
-def test_the_teacher_comes_first_and_alone(agenda: MakeAgenda, space: SearchSpace) -> None:
-    teacher = Record("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
-    study, listener = agenda(teacher=teacher)
-    assert study.next() is teacher
-    assert study.next() == "wait"
+def test_the_teacher_comes_first_and_alone(controller: MakeAgenda, space: SearchSpace) -> None:
+    teacher = TrialRecord("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
+    study, listener = controller(teacher=teacher)
+    assert study.next_trial() is teacher
+    assert study.next_trial() == "wait"
     train(study, teacher)
     assert listener.of("ended") == [("teacher", "COMPLETE")]
     assert next_record(study).id == "t0000"
     assert all(record.id != "teacher" for record in study.record.all())
 
 
-def test_a_teacher_that_fails_ends_the_study(agenda: MakeAgenda, space: SearchSpace) -> None:
-    teacher = Record("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
-    study, _ = agenda(teacher=teacher)
-    study.next()
-    study.ended("teacher", "loss/task is not finite")
-    assert study.next() == "done"
+def test_a_teacher_that_fails_ends_the_study(controller: MakeAgenda, space: SearchSpace) -> None:
+    teacher = TrialRecord("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
+    study, _ = controller(teacher=teacher)
+    study.next_trial()
+    study.on_trial_end("teacher", "loss/task is not finite")
+    assert study.next_trial() == "done"
     assert study.teacher is not None
     assert study.teacher.reason == "loss/task is not finite"
 
 
-def test_a_search_stops_at_rungs_and_keeps_the_frontier(agenda: MakeAgenda) -> None:
-    study, listener = agenda()
+def test_a_search_stops_at_rungs_and_keeps_the_frontier(controller: MakeAgenda) -> None:
+    study, listener = controller()
     mious = iter([0.5, 0.4, 0.6, 0.3, 0.55, 0.2, 0.1, 0.7])
-    while (record := study.next()) != "done":
-        assert isinstance(record, Record)
+    while (record := study.next_trial()) != "done":
+        assert isinstance(record, TrialRecord)
         train(study, record, next(mious))
     searched = [r for r in study.record.all() if r.state != "INFEASIBLE"]
     assert len(searched) == 8
@@ -114,12 +114,12 @@ def test_a_search_stops_at_rungs_and_keeps_the_frontier(agenda: MakeAgenda) -> N
     assert study.volume == pytest.approx(volume)
 
 
-def test_a_failure_is_told_with_its_reason_and_the_search_goes_on(agenda: MakeAgenda) -> None:
-    study, listener = agenda()
+def test_a_failure_is_told_with_its_reason_and_the_search_goes_on(controller: MakeAgenda) -> None:
+    study, listener = controller()
     first, second = next_record(study), next_record(study)
-    study.restarted(first.id, "the workers died")
-    study.ended(first.id, "its workers died")
-    study.ended(second.id, "out of device memory at batch size 8", infeasible=True)
+    study.on_trial_restart(first.id, "the workers died")
+    study.on_trial_end(first.id, "its workers died")
+    study.on_trial_end(second.id, "out of device memory at batch size 8", infeasible=True)
     assert listener.of("restarted") == [(first.id, "the workers died")]
     assert (study.record.get(first.id).state, study.record.get(first.id).reason) == ("FAIL", "its workers died")
     assert study.record.get(second.id).state == "INFEASIBLE"
@@ -127,33 +127,33 @@ def test_a_failure_is_told_with_its_reason_and_the_search_goes_on(agenda: MakeAg
     assert next_record(study).id not in (first.id, second.id)
 
 
-def test_what_was_running_is_handed_out_again_first(agenda: MakeAgenda) -> None:
-    study, _ = agenda()
+def test_what_was_running_is_handed_out_again_first(controller: MakeAgenda) -> None:
+    study, _ = controller()
     done, running = next_record(study), next_record(study)
     train(study, done)
     study.record.close()
-    again, _ = agenda()
+    again, _ = controller()
     first = next_record(again)
     assert (first.id, first.config) == (running.id, running.config)
     assert next_record(again).id not in (done.id, running.id)
 
 
 def test_frontier_members_are_repeated_beside_controls_shared_between_equal_students(
-    agenda: MakeAgenda, tmp_path: Path
+    controller: MakeAgenda, tmp_path: Path
 ) -> None:
     text = SPACE.replace("stop: pareto", "stop: none") + "confirm: {seeds: 2}\n"
     (tmp_path / "confirm.yaml").write_text(text)
-    study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
-    while (record := study.next()) not in ("done", "wait"):
-        assert isinstance(record, Record)
+    study, _ = controller(space=load_space(tmp_path / "confirm.yaml"))
+    while (record := study.next_trial()) not in ("done", "wait"):
+        assert isinstance(record, TrialRecord)
         if record.stage != "search":
             break
         train(study, record, {"resnet18": 0.6, "mobilenet_v2": 0.3}[record.config.student.encoder])
     members = study.members()
     assert len(members) == 2
-    while isinstance(record, Record):
+    while isinstance(record, TrialRecord):
         train(study, record, 0.5)
-        record = study.next()
+        record = study.next_trial()
     assert record == "done"
     repeats = [r for r in study.record.all() if r.stage == "confirm"]
     controls = [r for r in study.record.all() if r.stage == "control"]
@@ -168,11 +168,11 @@ def test_frontier_members_are_repeated_beside_controls_shared_between_equal_stud
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_repeats_ask_the_teacher_live_unless_told_otherwise(kept: bool, agenda: MakeAgenda, tmp_path: Path) -> None:
+def test_repeats_ask_the_teacher_live_unless_told_otherwise(kept: bool, controller: MakeAgenda, tmp_path: Path) -> None:
     text = SPACE.replace("encoder: resnet50", "encoder: resnet50, cache: auto, cache_format: uint8")
     text = text.replace("trials: 8", "trials: 1") + f"confirm: {{seeds: 1, cache: {str(kept).lower()}}}\n"
     (tmp_path / "confirm.yaml").write_text(text)
-    study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
+    study, _ = controller(space=load_space(tmp_path / "confirm.yaml"))
     first = next_record(study)
     train(study, first, miou=0.5)
     repeat = next_record(study)
@@ -184,25 +184,25 @@ def test_repeats_ask_the_teacher_live_unless_told_otherwise(kept: bool, agenda: 
     assert repeat.config.teacher.network() == first.config.teacher.network()
 
 
-def test_confirmation_waits_for_the_search(agenda: MakeAgenda, tmp_path: Path) -> None:
+def test_confirmation_waits_for_the_search(controller: MakeAgenda, tmp_path: Path) -> None:
     (tmp_path / "confirm.yaml").write_text(SPACE.replace("trials: 8", "trials: 2") + "confirm: {seeds: 1}\n")
-    study, _ = agenda(space=load_space(tmp_path / "confirm.yaml"))
+    study, _ = controller(space=load_space(tmp_path / "confirm.yaml"))
     first, second = next_record(study), next_record(study)
-    assert study.next() == "wait"
+    assert study.next_trial() == "wait"
     train(study, first)
-    assert study.next() == "wait"
+    assert study.next_trial() == "wait"
     train(study, second)
     assert next_record(study).stage == "confirm"
 
 
-def test_rungs_that_missed_the_end_of_a_trial_are_told_of_it(agenda: MakeAgenda) -> None:
+def test_rungs_that_missed_the_end_of_a_trial_are_told_of_it(controller: MakeAgenda) -> None:
     """The driver died between telling the record and the rungs."""
-    first, _ = agenda()
-    record = first.next()
-    assert isinstance(record, Record)
+    first, _ = controller()
+    record = first.next_trial()
+    assert isinstance(record, TrialRecord)
     train(first, record, miou=0.6)
     assert record.state == "COMPLETE"
     first.record.close()
-    again, _ = agenda()  # with rungs that know nothing
+    again, _ = controller()  # with rungs that know nothing
     assert again.rungs.ends == {record.id: {"miou": 0.6, "gflops": record.cost["gflops"]}}
     again.record.close()

@@ -14,9 +14,9 @@ from kdsearch.config.search import ConfirmConfig
 from kdsearch.config.space.search_space import SearchSpace, load_space, trial_key
 from kdsearch.config.trial import TrialConfig
 from kdsearch.search.confirm import Confirmation, confirmations, p_frontier, repeats
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Outcome, Record, Stage, StudyRecord
+from kdsearch.search.storage.study_storage import Outcome, Stage, StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 OBJECTIVES = {"miou": "max", "gflops": "min"}
@@ -26,18 +26,20 @@ def trial(space: SearchSpace, **params: Any) -> TrialConfig:
     return space.from_params(params).trial
 
 
-def member(config: TrialConfig, number: int, gflops: float) -> Record:
-    return Record(f"t{number:04d}", "search", "COMPLETE", config, {}, {"gflops": gflops}, metrics={"val/miou": 0.9})
+def member(config: TrialConfig, number: int, gflops: float) -> TrialRecord:
+    return TrialRecord(
+        f"t{number:04d}", "search", "COMPLETE", config, {}, {"gflops": gflops}, metrics={"val/miou": 0.9}
+    )
 
 
 def trained(
     config: TrialConfig, stage: Stage, miou: float, state: Outcome = "COMPLETE", of: str = "t0000", **iou: float
-) -> Record:
+) -> TrialRecord:
     metrics = {"val/miou": miou} | {f"val/iou/{name}": value for name, value in iou.items()}
-    return Record(f"{stage}{miou}", stage, state, config, {"of": of}, {}, metrics=metrics)
+    return TrialRecord(f"{stage}{miou}", stage, state, config, {"of": of}, {}, metrics=metrics)
 
 
-def of_seeds(config: TrialConfig, confirm: ConfirmConfig, *pairs: tuple[float, float]) -> list[Record]:
+def of_seeds(config: TrialConfig, confirm: ConfirmConfig, *pairs: tuple[float, float]) -> list[TrialRecord]:
     """Repeats and controls with these mIoUs, seed by seed."""
     records = []
     for (repeat, control), (first, second) in zip(repeats(config, confirm), pairs, strict=True):
@@ -71,7 +73,7 @@ def test_what_is_missing_is_nan_and_one_seed_has_no_spread(space: SearchSpace) -
     point = member(config, 0, 3.0)
     (first, alone), (second, second_alone) = repeats(config, confirm)
 
-    def look(*records: Record) -> Mapping[str, float]:
+    def look(*records: TrialRecord) -> Mapping[str, float]:
         return known(confirmations([point], [point, *records], confirm, OBJECTIVES)["t0000"])
 
     assert look() == {"seeds": 0}
@@ -201,11 +203,11 @@ def test_probabilities_come_true_as_often_as_they_say(monkeypatch: pytest.Monkey
 
 
 class Silent:
-    def started(self, record: Record) -> None: ...
-    def epoch(self, record: Record) -> None: ...
-    def restarted(self, record: Record, reason: str) -> None: ...
-    def ended(self, record: Record) -> None: ...
-    def frontier(self, members: list[Record], volume: float) -> None: ...
+    def started(self, record: TrialRecord) -> None: ...
+    def epoch(self, record: TrialRecord) -> None: ...
+    def restarted(self, record: TrialRecord, reason: str) -> None: ...
+    def ended(self, record: TrialRecord) -> None: ...
+    def frontier(self, members: list[TrialRecord], volume: float) -> None: ...
 
 
 MIOU = {"resnet18": 0.6, "mobilenet_v2": 0.3}
@@ -217,20 +219,20 @@ def pretend(config: TrialConfig) -> float:
     return MIOU.get(config.student.encoder, 0.0) + gain + 0.01 * config.train.seed
 
 
-def carry_out(path: Path, space: SearchSpace) -> tuple[Agenda, list[Record]]:
+def carry_out(path: Path, space: SearchSpace) -> tuple[StudyController, list[TrialRecord]]:
     """Run a study to its end without Ray; also what was trained, in order."""
-    record = StudyRecord(path, space, cost_of)
+    record = StudyStorage(path, space, cost_of)
     rungs = Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
-    agenda = Agenda(space, record, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, [Silent()])
+    controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, [Silent()])
     handed_out = []
-    while isinstance(each := agenda.next(), Record):
+    while isinstance(each := controller.next_trial(), TrialRecord):
         handed_out.append(each)
         for epoch in range(1, each.config.train.epochs + 1):
-            agenda.heard(each.id, epoch, {"val/miou": pretend(each.config)})
-        agenda.ended(each.id, None)
+            controller.on_report(each.id, epoch, {"val/miou": pretend(each.config)})
+        controller.on_trial_end(each.id, None)
     assert each == "done"
     record.close()
-    return agenda, handed_out
+    return controller, handed_out
 
 
 def test_a_study_with_two_seeds_and_its_extension_trains_only_what_is_new(tmp_path: Path) -> None:
@@ -288,8 +290,8 @@ def test_what_is_not_distilled_is_not_trained_twice(tmp_path: Path) -> None:
     text = SPACE.replace("distill: {kd: {weight: {log: [0.1, 10], default: 1}}}", "distill: {}")
     text = text.replace("trials: 8", "trials: 1")
     (tmp_path / "plain.yaml").write_text(text + "confirm: {seeds: 2}\n")
-    agenda, handed_out = carry_out(tmp_path / "study.journal", load_space(tmp_path / "plain.yaml"))
+    controller, handed_out = carry_out(tmp_path / "study.journal", load_space(tmp_path / "plain.yaml"))
     assert [(r.stage, r.config.train.seed) for r in handed_out] == [("search", 0), ("confirm", 1), ("confirm", 2)]
-    (found,) = agenda.confirmed().values()
+    (found,) = controller.confirmed().values()
     assert found.control_miou_mean == found.miou_mean == pytest.approx(0.615)
     assert math.isnan(found.gain)

@@ -9,9 +9,9 @@ import pytest
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.search.constraints import check_reported
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -35,11 +35,11 @@ def test_what_is_reported_or_may_be(name: str, tmp_path: Path) -> None:
 )
 def test_what_no_trial_reports_ends_the_study_at_the_first_epoch(name: str, message: str, tmp_path: Path) -> None:
     space = bounded(tmp_path, name)
-    record = StudyRecord(None, space, cost_of)
+    record = StudyStorage(None, space, cost_of)
     rungs = Rungs((), space.search.objectives, "none", 2)
-    agenda = Agenda(space, record, rungs, {"gflops": 10.0, "params_m": 1.0}, None, False, [])
-    trial = agenda.next()
-    assert isinstance(trial, Record)
+    controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 1.0}, None, False, [])
+    trial = controller.next_trial()
+    assert isinstance(trial, TrialRecord)
     with pytest.raises(UserError) as error:
-        agenda.heard(trial.id, 1, {"val/miou": 0.5, "time/train_s": 1.0, "time/val_s": 1.0})
+        controller.on_report(trial.id, 1, {"val/miou": 0.5, "time/train_s": 1.0, "time/val_s": 1.0})
     assert message in str(error.value)

@@ -11,7 +11,7 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.space_versions import keep_old_spaces, space_to_go_on_with
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 Load = Callable[[str], SearchSpace]
@@ -27,21 +27,21 @@ def load(tmp_path: Path) -> Load:
     return load_text
 
 
-def ask(record: StudyRecord) -> Record:
+def ask(record: StudyStorage) -> TrialRecord:
     trial = record.ask()
     assert trial is not None
     return trial
 
 
-def finish(record: StudyRecord, trial: Record, miou: float, **metrics: float) -> None:
+def finish(record: StudyStorage, trial: TrialRecord, miou: float, **metrics: float) -> None:
     trial.epoch, trial.metrics = 4, {"val/miou": miou, **metrics}
     record.tell(trial, "COMPLETE")
 
 
 @pytest.fixture
-def begun(tmp_path: Path, space: SearchSpace) -> list[Record]:
+def begun(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
     """A journal with five trials: two complete, one stopped, one failed, one running."""
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
     trials = [ask(record) for _ in range(5)]
     finish(record, trials[0], 0.5)
     finish(record, trials[1], 0.7)
@@ -52,18 +52,18 @@ def begun(tmp_path: Path, space: SearchSpace) -> list[Record]:
     return trials
 
 
-def test_the_same_space_goes_on_in_the_same_generation(tmp_path: Path, load: Load, begun: list[Record]) -> None:
-    again = StudyRecord(tmp_path / "study.journal", load(SPACE.replace("trials: 8", "trials: 20")), cost_of)
+def test_the_same_space_goes_on_in_the_same_generation(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
+    again = StudyStorage(tmp_path / "study.journal", load(SPACE.replace("trials: 8", "trials: 20")), cost_of)
     assert again.extension is None
     assert again.old_spaces == []
     again.close()
 
 
 def test_a_new_category_and_a_wider_range_import_all_that_could_be(
-    tmp_path: Path, load: Load, begun: list[Record]
+    tmp_path: Path, load: Load, begun: list[TrialRecord]
 ) -> None:
     wider = SPACE.replace("mobilenet_v2]", "mobilenet_v2, timm-mobilenetv3]").replace("1.0e-2]", "1.0e-1]")
-    again = StudyRecord(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
+    again = StudyStorage(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
     extension = again.extension
     assert extension is not None
     assert extension.number == 2
@@ -86,7 +86,7 @@ def test_a_new_category_and_a_wider_range_import_all_that_could_be(
     ]
     before = [str(r) for r in again.all() if r.state != "RUNNING"]
     again.close()
-    reopened = StudyRecord(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
+    reopened = StudyStorage(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
     assert reopened.extension is None
     assert [str(r) for r in reopened.all() if r.state != "RUNNING"] == before
     imported = [t.user_attrs["imported"] for t in reopened._search.trials if "imported" in t.user_attrs]
@@ -94,7 +94,7 @@ def test_a_new_category_and_a_wider_range_import_all_that_could_be(
     reopened.close()
 
 
-def _best(records: list[Record]) -> list[Record]:
+def _best(records: list[TrialRecord]) -> list[TrialRecord]:
     return [
         r for r in records
         if not any(o is not r and o.miou >= r.miou and o.cost["gflops"] <= r.cost["gflops"] for o in records)
@@ -102,10 +102,10 @@ def _best(records: list[Record]) -> list[Record]:
 
 
 def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason(
-    tmp_path: Path, load: Load, begun: list[Record]
+    tmp_path: Path, load: Load, begun: list[TrialRecord]
 ) -> None:
     term = SPACE.replace("distill: {kd:", "distill: {at: {weight: 3}, kd:")
-    record = StudyRecord(tmp_path / "study.journal", load(term), cost_of)
+    record = StudyStorage(tmp_path / "study.journal", load(term), cost_of)
     assert record.extension is not None
     assert record.extension.imported == 0
     assert "distill.at.weight is 3 here, None there" in record.extension.left[begun[0].id]
@@ -114,7 +114,7 @@ def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason
     record.close()
 
     optional = SPACE.replace("distill: {kd:", "distill: {at: {one_of: [null, {weight: 3}], default: on}, kd:")
-    third = StudyRecord(tmp_path / "study.journal", load(optional), cost_of)
+    third = StudyStorage(tmp_path / "study.journal", load(optional), cost_of)
     assert third.extension is not None
     assert third.extension.number == 3
     assert third.extension.imported >= 3  # without the term is a branch now
@@ -122,9 +122,9 @@ def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason
     third.close()
 
 
-def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     narrow = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[9.0e-4, 1.1e-3], default: 1.0e-3")
-    record = StudyRecord(tmp_path / "study.journal", load(narrow), cost_of)
+    record = StudyStorage(tmp_path / "study.journal", load(narrow), cost_of)
     assert record.extension is not None
     assert record.extension.imported >= 1  # the published point
     assert "is outside [0.0009, 0.0011]" in record.extension.left[begun[1].id]
@@ -132,16 +132,16 @@ def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Lo
     record.close()
 
 
-def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     tight = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 2", val/miou: ">= 0.6"'))
-    record = StudyRecord(tmp_path / "study.journal", tight, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", tight, cost_of)
     assert all(r.cost["gflops"] <= 2 and r.miou >= 0.6 for r in record.frontier())
     complete = [r for r in record.all() if r.state == "COMPLETE"]
     assert all(bool(r.broken) == (r.cost["gflops"] > 2 or r.miou < 0.6) for r in complete)
     record.close()
 
     loose = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 50"'))
-    again = StudyRecord(tmp_path / "study.journal", loose, cost_of)
+    again = StudyStorage(tmp_path / "study.journal", loose, cost_of)
     assert all(r.feasible for r in again.all() if r.state == "COMPLETE")
     asked = {ask(again).config.student.encoder for _ in range(12)}  # type: ignore[union-attr]
     assert "resnet34" in asked  # 9 GFLOPs: never trained under the first bound
@@ -149,7 +149,7 @@ def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, b
 
 
 def test_a_generation_cut_off_at_its_start_begins_again(
-    tmp_path: Path, load: Load, begun: list[Record], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, load: Load, begun: list[TrialRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wider = load(SPACE.replace("1.0e-2]", "1.0e-1]"))
 
@@ -159,8 +159,8 @@ def test_a_generation_cut_off_at_its_start_begins_again(
     with monkeypatch.context() as patch:
         patch.setattr("kdsearch.search.sampling.samplers.SearchStudy.enqueue_trial", die)
         with pytest.raises(KeyboardInterrupt):
-            StudyRecord(tmp_path / "study.journal", wider, cost_of)
-    record = StudyRecord(tmp_path / "study.journal", wider, cost_of)
+            StudyStorage(tmp_path / "study.journal", wider, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", wider, cost_of)
     assert record.extension is not None
     assert record.extension.number == 2
     imported = [t.user_attrs["imported"] for t in record._search.trials if "imported" in t.user_attrs]
@@ -186,11 +186,13 @@ def test_what_would_make_results_incomparable_is_refused(
         space_to_go_on_with(run, None, [override])
 
 
-def test_the_journal_refuses_them_too_and_is_left_as_it_was(tmp_path: Path, load: Load, begun: list[Record]) -> None:
+def test_the_journal_refuses_them_too_and_is_left_as_it_was(
+    tmp_path: Path, load: Load, begun: list[TrialRecord]
+) -> None:
     longer = load(SPACE.replace("epochs: 4", "epochs: 9"))
     with pytest.raises(UserError, match=r"train\.epochs cannot change"):
-        StudyRecord(tmp_path / "study.journal", longer, cost_of)
-    record = StudyRecord(tmp_path / "study.journal", load(SPACE), cost_of)
+        StudyStorage(tmp_path / "study.journal", longer, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", load(SPACE), cost_of)
     assert record.extension is None
     record.close()
 

@@ -11,7 +11,7 @@ import pytest
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.search.storage.reader import read_history
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
 OBJECTIVES = {"miou": "max", "gflops": "min"}
@@ -23,13 +23,13 @@ def journal(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def record(space: SearchSpace, journal: Path) -> Iterator[StudyRecord]:
-    record = StudyRecord(journal, space, cost_of)
+def record(space: SearchSpace, journal: Path) -> Iterator[StudyStorage]:
+    record = StudyStorage(journal, space, cost_of)
     yield record
     record.close()
 
 
-def search(record: StudyRecord, trials: int) -> None:
+def search(record: StudyStorage, trials: int) -> None:
     for _ in range(trials):
         trial = record.ask()
         assert trial is not None
@@ -40,7 +40,7 @@ def search(record: StudyRecord, trials: int) -> None:
         record.tell(trial, "COMPLETE")
 
 
-def test_a_journal_in_use_is_read_whole_and_left_alone(record: StudyRecord, journal: Path) -> None:
+def test_a_journal_in_use_is_read_whole_and_left_alone(record: StudyStorage, journal: Path) -> None:
     search(record, 3)
     running = record.ask()
     assert running is not None
@@ -54,7 +54,7 @@ def test_a_journal_in_use_is_read_whole_and_left_alone(record: StudyRecord, jour
     assert journal.read_bytes() == before
 
 
-def test_an_entry_in_writing_is_left_out(record: StudyRecord, journal: Path) -> None:
+def test_an_entry_in_writing_is_left_out(record: StudyStorage, journal: Path) -> None:
     search(record, 2)
     whole = read_history(journal, OBJECTIVES)
     with journal.open("ab") as file:
@@ -71,7 +71,7 @@ def test_what_is_no_journal_is_refused(journal: Path, line: str) -> None:
 
 def test_importance_waits_for_enough_trials_and_finds_what_matters(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE.replace("trials: 8", "trials: 60"))
-    record = StudyRecord(tmp_path / "study.journal", load_space(tmp_path / "toy.yaml"), cost_of)
+    record = StudyStorage(tmp_path / "study.journal", load_space(tmp_path / "toy.yaml"), cost_of)
     search(record, 19)
     assert read_history(tmp_path / "study.journal", OBJECTIVES).importance == {}
     search(record, 30)

@@ -8,14 +8,14 @@ import pytest
 
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.errors import UserError
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import cost_of
 
 
 @pytest.fixture
 def journal(tmp_path: Path, space: SearchSpace) -> Path:
     """The journal of a study with one complete trial."""
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
     trial = record.ask()
     assert trial is not None
     trial.epoch, trial.metrics = 4, {"val/miou": 0.5}
@@ -39,7 +39,7 @@ def journal(tmp_path: Path, space: SearchSpace) -> Path:
 def test_a_last_line_that_a_crash_has_spoilt_is_cut_off(rest: bytes, journal: Path, space: SearchSpace) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + rest)
-    again = StudyRecord(journal, space, cost_of)
+    again = StudyStorage(journal, space, cost_of)
     assert again.cut == len(rest)
     assert [trial.state for trial in again.all()] == ["COMPLETE"]
     trial = again.ask()
@@ -47,7 +47,7 @@ def test_a_last_line_that_a_crash_has_spoilt_is_cut_off(rest: bytes, journal: Pa
     again.tell(trial, "FAIL")
     again.close()
     assert journal.read_bytes().startswith(whole)
-    last = StudyRecord(journal, space, cost_of)
+    last = StudyStorage(journal, space, cost_of)
     assert (last.cut, last.get(trial.id).state) == (0, "FAIL")
     last.close()
 
@@ -56,7 +56,7 @@ def test_a_trial_whose_end_was_lost_is_running_again(journal: Path, space: Searc
     lines = journal.read_bytes().splitlines(keepends=True)
     (outcome,) = (number for number, line in enumerate(lines) if b"outcome" in line)
     journal.write_bytes(b"".join(lines[:outcome]) + lines[outcome][:40])
-    again = StudyRecord(journal, space, cost_of)
+    again = StudyStorage(journal, space, cost_of)
     assert again.cut == 40
     assert [trial.id for trial in again.running()] == ["t0000"]
     again.close()
@@ -69,5 +69,5 @@ def test_damage_in_the_middle_is_an_error_with_its_line_and_nothing_is_changed(
     lines[2] = b"\0" * len(lines[2].rstrip()) + b"\n"
     journal.write_bytes(b"".join(lines))
     with pytest.raises(UserError, match=r"study\.journal:3 is damaged, and whole lines follow"):
-        StudyRecord(journal, space, cost_of)
+        StudyStorage(journal, space, cost_of)
     assert journal.read_bytes() == b"".join(lines)

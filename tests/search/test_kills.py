@@ -15,7 +15,7 @@ import pytest
 from kdsearch.config.space.search_space import load_space
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import control_to_show
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from tests.end_to_end.cluster import SETTINGS, Nodes
 from tests.search.conftest import SPACE, cost_of
 from tests.search.killed_driver import SLOTS
@@ -58,7 +58,7 @@ def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
 
     space = load_space(tmp_path / "toy.yaml")
     run = RunFolder.at(str(tmp_path), "run")
-    record = StudyRecord(run.journal, space, cost_of)
+    record = StudyStorage(run.journal, space, cost_of)
     records = {each.id: each for each in record.all()}
     members = {point["trial"] for point in json.loads(run.summary.read_text())["frontier"]}
     assert not list(record.running())

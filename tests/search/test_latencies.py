@@ -18,7 +18,7 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.warm_start import read_earlier, warm_start
 from kdsearch.search.latency.cache import ROUNDS, Latencies, latencies, rank_correlation
 from kdsearch.search.latency.enumerate import MOST, describe, network_key, students
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
 INFO = DatasetInfo("toy", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 3, (0.0,) * 3, (1.0,) * 3)
@@ -207,7 +207,7 @@ def timed_space(tmp_path: Path, search: str) -> SearchSpace:
 class TestRecord:
     def test_a_bound_on_latency_costs_no_slot(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, 'objectives: {miou: max, latency_ms: min}, constraints: {latency_ms: "<= 10"}')
-        record = StudyRecord(None, space, timed(MS))
+        record = StudyStorage(None, space, timed(MS))
         asked = [record.ask() for _ in range(6)]
         assert all(r is not None and r.config.student.encoder == "mobilenet_v2" for r in asked)
         infeasible = [r for r in record.all() if r.state == "INFEASIBLE"]
@@ -217,7 +217,7 @@ class TestRecord:
 
     def test_three_objectives_keep_what_any_pair_would(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, gflops: min, latency_ms: min}")
-        record = StudyRecord(None, space, timed({"resnet18": 12.0, "resnet34": 6.0, "mobilenet_v2": 8.0}))
+        record = StudyStorage(None, space, timed({"resnet18": 12.0, "resnet34": 6.0, "mobilenet_v2": 8.0}))
         seen: dict[str, str] = {}
         while len(seen) < 3:
             trial = record.ask()
@@ -234,7 +234,7 @@ class TestRecord:
         earlier = RunFolder.at(str(tmp_path / "runs"), "earlier")
         earlier.create()
         earlier.space.write_text(space.to_yaml())
-        record = StudyRecord(earlier.journal, space, timed(MS))
+        record = StudyStorage(earlier.journal, space, timed(MS))
         for _ in range(2):
             trial = record.ask()
             assert trial is not None
@@ -245,7 +245,7 @@ class TestRecord:
         run = RunFolder.at(str(tmp_path / "runs"), "next")
         run.create()
         slower = {name: 10 * ms for name, ms in MS.items()}
-        record = StudyRecord(run.journal, space, timed(slower))
+        record = StudyStorage(run.journal, space, timed(slower))
         warm_start(record, space, run, [read_earlier(str(earlier.path))])
         adopted = [r for r in record.all() if r.origin]
         assert adopted
@@ -254,7 +254,7 @@ class TestRecord:
 
     def test_the_device_of_a_study_stays(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, latency_ms: min}")
-        StudyRecord(tmp_path / "study.journal", space, timed(MS)).close()
+        StudyStorage(tmp_path / "study.journal", space, timed(MS)).close()
         (tmp_path / "other.yaml").write_text(space.to_yaml().replace("latency: cpu", "latency: cpu:2"))
         with pytest.raises(UserError, match=r"search\.latency cannot change on --resume"):
-            StudyRecord(tmp_path / "study.journal", load_space(tmp_path / "other.yaml"), timed(MS))
+            StudyStorage(tmp_path / "study.journal", load_space(tmp_path / "other.yaml"), timed(MS))

@@ -17,30 +17,30 @@ from optuna.trial import TrialState
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
 @pytest.fixture
-def record(tmp_path: Path, space: SearchSpace) -> Iterator[StudyRecord]:
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+def record(tmp_path: Path, space: SearchSpace) -> Iterator[StudyStorage]:
+    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
     yield record
     record.close()
 
 
-def complete(record: StudyRecord, trial: Record, miou: float = 0.5) -> None:
+def complete(record: StudyStorage, trial: TrialRecord, miou: float = 0.5) -> None:
     trial.epoch, trial.metrics = 4, {"val/miou": miou}
     record.tell(trial, "COMPLETE")
 
 
-def test_the_default_comes_first(record: StudyRecord) -> None:
+def test_the_default_comes_first(record: StudyStorage) -> None:
     first = record.ask()
     assert first is not None
     assert first.config.student.encoder == "resnet18"
     assert first.config.train.lr == 1e-3
 
 
-def test_infeasible_configurations_are_told_and_take_no_slot(record: StudyRecord) -> None:
+def test_infeasible_configurations_are_told_and_take_no_slot(record: StudyStorage) -> None:
     asked = [record.ask() for _ in range(8)]
     assert all(trial is not None and trial.cost["gflops"] <= 5 for trial in asked)
     infeasible = [trial for trial in record.all() if trial.state == "INFEASIBLE"]
@@ -58,7 +58,7 @@ def test_a_student_that_cannot_be_built_is_infeasible(tmp_path: Path, space: Sea
             raise UserError("resnet18 is out of stock.")
         return cost_of(config)
 
-    record = StudyRecord(tmp_path / "other.journal", space, cost)
+    record = StudyStorage(tmp_path / "other.journal", space, cost)
     trial = record.ask()
     assert trial is not None
     assert trial.config.student.encoder == "mobilenet_v2"
@@ -69,7 +69,7 @@ def test_a_student_that_cannot_be_built_is_infeasible(tmp_path: Path, space: Sea
 def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp_path: Path) -> None:
     fixed = SPACE.replace("{log: [1.0e-4, 1.0e-2], default: 1.0e-3}", "1.0e-3")
     (tmp_path / "small.yaml").write_text(fixed.replace("{log: [0.1, 10], default: 1}", "1"))
-    record = StudyRecord(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
+    record = StudyStorage(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
     asked = []
     while (trial := record.ask()) is not None:
         complete(record, trial)
@@ -87,7 +87,7 @@ def test_without_a_path_everything_stays_in_memory(
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
     for _ in range(2):
-        record = StudyRecord(None, space, cost_of)
+        record = StudyStorage(None, space, cost_of)
         assert record.all() == []
         trial = record.ask()
         assert trial is not None
@@ -97,7 +97,7 @@ def test_without_a_path_everything_stays_in_memory(
 
 
 def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: Path, space: SearchSpace) -> None:
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
     done, stopped, failed, running = (record.ask() for _ in range(4))
     assert done
     assert stopped
@@ -109,7 +109,7 @@ def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: 
     record.tell(failed, "FAIL", "loss/kd is not finite at step 3 of epoch 1")
     record.close()
 
-    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    again = StudyStorage(tmp_path / "study.journal", space, cost_of)
     assert [r.id for r in again.running()] == [running.id]
     assert again.get(running.id).config == running.config
     assert (again.get(done.id).state, again.get(done.id).miou) == ("COMPLETE", 0.6)
@@ -123,7 +123,7 @@ def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: 
 def test_an_outcome_written_but_not_told_is_told_on_opening(
     tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
     trial = record.ask()
     assert trial is not None
 
@@ -134,15 +134,15 @@ def test_an_outcome_written_but_not_told_is_told_on_opening(
     with pytest.raises(KeyboardInterrupt):
         complete(record, trial, 0.4)
     record.close()
-    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    again = StudyStorage(tmp_path / "study.journal", space, cost_of)
     frozen = again._search.trials[int(trial.id[1:])]
     assert frozen.values == [0.4, trial.cost["gflops"]]
     again.close()
 
 
-def test_one_driver_at_a_time(record: StudyRecord, tmp_path: Path, space: SearchSpace) -> None:
+def test_one_driver_at_a_time(record: StudyStorage, tmp_path: Path, space: SearchSpace) -> None:
     with pytest.raises(UserError, match="Another process is running the study"):
-        StudyRecord(tmp_path / "study.journal", space, cost_of)
+        StudyStorage(tmp_path / "study.journal", space, cost_of)
 
 
 ASK_FOR_EVER = """
@@ -174,7 +174,7 @@ def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: P
             time.sleep(0.001)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+        record = StudyStorage(tmp_path / "study.journal", space, cost_of)
         assert len(list(record.running())) <= 1
         assert len(record.all()) >= seen
         seen = len(record.all())
@@ -195,5 +195,5 @@ def test_a_journal_of_an_earlier_form_is_refused_and_kept(tmp_path: Path, space:
     study.ask().set_user_attr("config", "{}")
     before = journal.read_bytes()
     with pytest.raises(UserError, match="begun by an earlier version"):
-        StudyRecord(journal, space, cost_of)
+        StudyStorage(journal, space, cost_of)
     assert journal.read_bytes() == before

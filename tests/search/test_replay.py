@@ -12,22 +12,22 @@ import pytest
 from kdsearch.cli.main import main
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.simulation.backend import simulate
-from kdsearch.search.simulation.tabular_benchmark import Table, Tabulated
+from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
 class Known:
     """mIoU that depends on the learning rate and the student alone."""
 
-    def curve(self, record: Record) -> list[float]:
+    def curve(self, record: TrialRecord) -> list[float]:
         end = 0.5 + cost_of(record.config)["gflops"] / 100 - 0.1 * math.log10(record.config.train.lr / 1e-3) ** 2
         return [end * (1 - 0.5**epoch) for epoch in (1, 2, 3, 4)]
 
-    def seconds(self, record: Record) -> float:
+    def seconds(self, record: TrialRecord) -> float:
         return 2 * record.cost["gflops"]
 
 
@@ -38,17 +38,17 @@ def finished(tmp_path: Path, trials: int, stop: str = "none") -> Path:
     run = RunFolder.at(str(tmp_path), "toy")
     run.create()
     run.space.write_text(space.to_yaml())
-    record = StudyRecord(run.journal, space, cost_of)
+    record = StudyStorage(run.journal, space, cost_of)
     search = space.search
     rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction)
-    simulate(Agenda(space, record, rungs, {"gflops": 10.0}, None, False, []), Known(), slots=2, epochs=10_000)
+    simulate(StudyController(space, record, rungs, {"gflops": 10.0}, None, False, []), Known(), slots=2, epochs=10_000)
     record.close()
     return run.path
 
 
-def a_record(space: SearchSpace, **params: object) -> Record:
+def a_record(space: SearchSpace, **params: object) -> TrialRecord:
     sample = space.from_params(params)
-    return Record("t", "search", "RUNNING", sample.trial, dict(sample.params), cost_of(sample.trial))
+    return TrialRecord("t", "search", "RUNNING", sample.trial, dict(sample.params), cost_of(sample.trial))
 
 
 def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +61,7 @@ def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.Cap
     assert "20 curves of 4 epochs" in progress
     assert str(tmp_path) not in out.read_text()
     table = Table.load(out)
-    land = Tabulated(table)
+    land = TabularBenchmark(table)
     for row in table.rows:
         record = a_record(land.space, **row.params)
         assert row.curve == pytest.approx(Known().curve(record))
@@ -73,7 +73,7 @@ def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.Cap
 def test_between_the_rows_it_interpolates(tmp_path: Path) -> None:
     out = tmp_path / "table.json"
     main(["replay", str(finished(tmp_path, 40)), "--out", str(out)])
-    land, other = Tabulated(Table.load(out)), Tabulated(Table.load(out), seed=1)
+    land, other = TabularBenchmark(Table.load(out)), TabularBenchmark(Table.load(out), seed=1)
     rng = np.random.default_rng(0)
     records = [
         a_record(land.space, **{"train.lr": 10 ** rng.uniform(-3.8, -2.2), "student.encoder": encoder})

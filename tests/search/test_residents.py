@@ -12,12 +12,12 @@ from ray import tune
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.engine.cluster import connected
-from kdsearch.engine.timeouts import Limits
+from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.tune import train_all
 from kdsearch.engine.worker_group import Placement
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 SLOTS, TRIALS = 4, 24
@@ -50,15 +50,15 @@ class Together(tune.Trainable):  # type: ignore[misc]
 def test_trials_that_end_together_leave_all_workers_up(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE.replace("trials: 8", f"trials: {TRIALS}"))
     space = load_space(tmp_path / "toy.yaml")
-    record = StudyRecord(None, space, cost_of)
+    record = StudyStorage(None, space, cost_of)
     rungs = Rungs((), space.search.objectives, "none", 2)
-    agenda = Agenda(space, record, rungs, {"gflops": 10.0}, None, confirm=False, listeners=[])
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, listeners=[])
     starts = tmp_path / "starts"
 
-    def job_of(record: Record) -> Any:
+    def job_of(record: TrialRecord) -> Any:
         return str(starts)
 
     with connected(None):
-        train_all(agenda, job_of, Placement(1, 0.0, 0.0), lambda: SLOTS, 3, Limits(900), trainable=Together)
+        train_all(controller, job_of, Placement(1, 0.0, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=Together)
     assert len(record.complete("search")) == TRIALS
     assert len(starts.read_text().split()) == SLOTS

@@ -16,7 +16,7 @@ from kdsearch.config.space.search_space import load_space
 from kdsearch.errors import UserError
 from kdsearch.search.sampling import samplers
 from kdsearch.search.sampling.samplers import SearchStudy, make_sampler
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
 BRANCHES = SPACE.replace(
@@ -26,9 +26,9 @@ BRANCHES = SPACE.replace(
 ).replace('constraints: {gflops: "<= 5"}, ', "")
 
 
-def study(tmp_path: Path, sampler: str, text: str = SPACE) -> StudyRecord:
+def study(tmp_path: Path, sampler: str, text: str = SPACE) -> StudyStorage:
     (tmp_path / "s.yaml").write_text(text.replace("sampler: random", f"sampler: {sampler}"))
-    return StudyRecord(None, load_space(tmp_path / "s.yaml"), lambda config: {"gflops": 2.0, "params_m": 1.0})
+    return StudyStorage(None, load_space(tmp_path / "s.yaml"), lambda config: {"gflops": 2.0, "params_m": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_trial_makes_as_many_calls_to_the_storage_after_120_trials_as_after_30
     (tmp_path / "s.yaml").write_text(
         SPACE.replace("sampler: random", "sampler: {name: tpe, n_startup_trials: 1000, history: 50}")
     )
-    record = StudyRecord(tmp_path / "study.journal", load_space(tmp_path / "s.yaml"), cost_of)
+    record = StudyStorage(tmp_path / "study.journal", load_space(tmp_path / "s.yaml"), cost_of)
     calls: Counter[str] = Counter()
     storage = record._search._storage
     for name in ("get_all_trials", "get_trial", "set_trial_param", "set_trial_user_attr", "set_trial_state_values"):
@@ -183,7 +183,7 @@ def test_a_bound_on_what_trials_report_keeps_them_off_the_frontier(tmp_path: Pat
     text = SPACE.replace('gflops: "<= 5"', 'gflops: "<= 5", val/iou/person: ">= 0.5"')
     (tmp_path / "bound.yaml").write_text(text)
     space = load_space(tmp_path / "bound.yaml")
-    record = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
     reported = [
         {"val/miou": 0.9, "val/iou/person": 0.4}, {"val/miou": 0.5, "val/iou/person": 0.6}, {"val/miou": 0.95}
     ]  # fmt: skip
@@ -202,6 +202,6 @@ def test_a_bound_on_what_trials_report_keeps_them_off_the_frontier(tmp_path: Pat
     told = [t.constraints["val/iou/person"] for t in record._search.trials if t.state.is_finished() and t.values]
     assert told == pytest.approx([0.1, -0.1, 1.0])
     record.close()
-    again = StudyRecord(tmp_path / "study.journal", space, cost_of)
+    again = StudyStorage(tmp_path / "study.journal", space, cost_of)
     assert [member.id for member in again.frontier()] == [trials[1].id]
     again.close()

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
-from kdsearch.search.controller import Agenda
+from kdsearch.search.controller import StudyController
 from kdsearch.search.simulation.backend import simulate
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -20,13 +20,13 @@ class ByHand:
 
     def __init__(self, space: SearchSpace, stops: Sequence[int]) -> None:
         self.space, self.stops = space, stops
-        self.started: list[Record] = []
+        self.started: list[TrialRecord] = []
         self.log: list[str] = []
 
-    def next(self) -> Record | str:
+    def next(self) -> TrialRecord | str:
         if len(self.started) == len(self.stops):
             return "done"
-        record = Record("abcdef"[len(self.started)], "search", "RUNNING", self.space.default().trial, {}, {})
+        record = TrialRecord("abcdef"[len(self.started)], "search", "RUNNING", self.space.default().trial, {}, {})
         self.started.append(record)
         self.log.append(f"+{record.id}")
         return record
@@ -44,10 +44,10 @@ class ByHand:
 class Steps:
     """mIoU is a tenth of the epoch; an epoch takes 2 s in trial `a` and 3 s in the others."""
 
-    def curve(self, record: Record) -> list[float]:
+    def curve(self, record: TrialRecord) -> list[float]:
         return [0.1, 0.2, 0.3, 0.4]
 
-    def seconds(self, record: Record) -> float:
+    def seconds(self, record: TrialRecord) -> float:
         return 2.0 if record.id == "a" else 3.0
 
 
@@ -72,20 +72,20 @@ def test_the_budget_ends_a_study_with_trials_in_hand(space: SearchSpace) -> None
 def test_a_whole_study_is_simulated_with_its_own_agenda(stop: str, tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE)
     space = load_space(tmp_path / "toy.yaml", overrides=[f"search.stop={stop}"])
-    record = StudyRecord(None, space, cost_of)
+    record = StudyStorage(None, space, cost_of)
     rungs = Rungs((2,), space.search.objectives, space.search.stop, 2)
-    agenda = Agenda(space, record, rungs, {"gflops": 10.0}, teacher=None, confirm=False, listeners=[])
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, teacher=None, confirm=False, listeners=[])
 
     class Large:
         """Learning that depends on the student: the larger, the better."""
 
-        def curve(self, record: Record) -> list[float]:
+        def curve(self, record: TrialRecord) -> list[float]:
             return [record.cost["gflops"] / 10 * epoch / 4 + record.config.train.lr for epoch in (1, 2, 3, 4)]
 
-        def seconds(self, record: Record) -> float:
+        def seconds(self, record: TrialRecord) -> float:
             return record.cost["gflops"]
 
-    completed = simulate(agenda, Large(), slots=3, epochs=1000)
+    completed = simulate(controller, Large(), slots=3, epochs=1000)
     searched = [r for r in record.all() if r.state != "INFEASIBLE"]
     assert len(searched) == 8
     assert not list(record.running())

@@ -10,7 +10,7 @@ from kdsearch.config.space.shipped import spaces_folder
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.readers import ade20k, camvid, cityscapes, coco_stuff, mfnet, scenes, voc
 from kdsearch.distill.registry import registry
-from kdsearch.train.requirements import needs_of
+from kdsearch.train.requirements import requirements_of
 
 INFOS: dict[str, DatasetInfo] = {
     module.__name__.rpartition(".")[2]: module.INFO
@@ -33,7 +33,7 @@ def test_all_of_a_space_can_be_built(name: str, profile: str | None) -> None:
         trial, info = sample.trial, INFOS[sample.trial.data.name]
         assert models.cost(trial.student, info, trial.data.size).gflops > 0, corner
         assert trial.teacher is not None
-        assert needs_of(trial, info) is not None, corner
+        assert requirements_of(trial, info) is not None, corner
 
 
 def test_every_term_is_in_a_space() -> None:

@@ -11,7 +11,7 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.warm_start import lines, read_earlier, warm_start
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -21,7 +21,7 @@ def earlier(tmp_path: Path, space: SearchSpace) -> RunFolder:
     run = RunFolder(tmp_path / "runs" / "first")
     run.create()
     run.space.write_text(space.to_yaml())
-    record = StudyRecord(run.journal, space, cost_of)
+    record = StudyStorage(run.journal, space, cost_of)
     for miou in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2):
         trial = record.ask()
         assert trial is not None
@@ -34,12 +34,12 @@ def earlier(tmp_path: Path, space: SearchSpace) -> RunFolder:
     return run
 
 
-def begin(tmp_path: Path, text: str) -> tuple[StudyRecord, SearchSpace, RunFolder]:
+def begin(tmp_path: Path, text: str) -> tuple[StudyStorage, SearchSpace, RunFolder]:
     run = RunFolder(tmp_path / "runs" / "second")
     run.create()
     (tmp_path / "second.yaml").write_text(text)
     space = load_space(tmp_path / "second.yaml")
-    return StudyRecord(run.journal, space, cost_of), space, run
+    return StudyStorage(run.journal, space, cost_of), space, run
 
 
 def test_settings_of_another_data_set_are_trained_first_after_the_published_point(
@@ -91,7 +91,7 @@ def test_results_of_equal_trials_are_taken_and_cost_nothing(tmp_path: Path, earl
     carried = warm_start(record, space, run, [study])
     assert {line.how for line in carried} == {"result"}
     assert record.searched() == 0
-    old = StudyRecord(earlier.journal, load_space(earlier.space), cost_of)
+    old = StudyStorage(earlier.journal, load_space(earlier.space), cost_of)
     front = old.frontier()
     old.close()
     assert sorted((m.miou, m.cost["gflops"]) for m in record.frontier()) == sorted(
@@ -108,7 +108,7 @@ def test_results_of_equal_trials_are_taken_and_cost_nothing(tmp_path: Path, earl
     assert trial.id not in ids
     before = [(r.id, r.miou, r.origin) for r in record.all() if r.state == "COMPLETE"]
     record.close()
-    again = StudyRecord(run.journal, space, cost_of)
+    again = StudyStorage(run.journal, space, cost_of)
     assert [(r.id, r.miou, r.origin) for r in again.all() if r.state == "COMPLETE"] == before
     assert again.searched() == 1
     again.close()
@@ -126,7 +126,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, space: SearchSpace)
     run = RunFolder(tmp_path / "empty")
     run.create()
     run.space.write_text(space.to_yaml())
-    StudyRecord(run.journal, space, cost_of).close()
+    StudyStorage(run.journal, space, cost_of).close()
     with pytest.raises(UserError, match="no trial of that study is complete yet"):
         read_earlier(str(run.path))
     run.journal.write_text("not a journal\nat all\n")

@@ -17,7 +17,7 @@ from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.tracking.mlflow.client import check_own_database
 from tests.bundle_cases import POINT, run_folder
 from tests.security.conftest import Refused
@@ -30,7 +30,7 @@ def run(tmp_path: Path, space: Path) -> RunFolder:
     run.create()
     loaded = load_space(str(space))
     run.space.write_text(loaded.to_yaml())
-    record = StudyRecord(run.journal, loaded, lambda config: {"gflops": 1.0, "params_m": 1.0})
+    record = StudyStorage(run.journal, loaded, lambda config: {"gflops": 1.0, "params_m": 1.0})
     assert record.ask() is not None
     record.close()
     return run
@@ -76,7 +76,7 @@ def test_a_journal_with_odd_entries(entry: str, run: RunFolder) -> None:
     with run.journal.open("a") as file:
         file.write(f"{entry}\n")
     with pytest.raises(UserError, match="holds values that no study writes"), as_a_study_wrote_it(run.journal):
-        StudyRecord(run.journal, load_space(str(run.space)), lambda config: {})
+        StudyStorage(run.journal, load_space(str(run.space)), lambda config: {})
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.io.secrets import refuse_passwords
-from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.tracking.mlflow.callback import MLflowCallback
 from tests.security.conftest import SPACE, Refused
 
 SECRET = "hunter2"
@@ -77,7 +77,7 @@ def test_a_failing_server_does_not_bring_the_password_into_the_log(
     run.create()
     said: list[str] = []
     space = load_space("clfd", profile="demo")
-    with Tracker("http://127.0.0.1:9", space, run, store, said.append, drain_s=0.0):
+    with MLflowCallback("http://127.0.0.1:9", space, run, store, said.append, drain_s=0.0):
         pass
     printed = capfd.readouterr()
     assert "127.0.0.1" in printed.err

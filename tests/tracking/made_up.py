@@ -6,12 +6,13 @@ from pathlib import Path
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
-from kdsearch.io.run_folder import RunFolder, write_text
+from kdsearch.io.atomic import write_text
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
 from kdsearch.search.pareto import costs, non_dominated
 from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
-from kdsearch.tracking.artifacts import Status, Tables
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.tracking.artifacts import ArtifactsCallback, Status
 
 SPACE = """
 name: toy
@@ -46,10 +47,10 @@ class MadeUp:
         (folder / "toy.yaml").write_text(SPACE)
         self.space: SearchSpace = load_space(folder / "toy.yaml")
         write_text(self.run.space, self.space.to_yaml())
-        self.record = StudyRecord(self.run.journal, self.space, cost_of)
+        self.record = StudyStorage(self.run.journal, self.space, cost_of)
         facts = {"reference": {"gflops": 2.0}, "store": store, "versions": {"kdsearch": "1.2.3", "torch": "9.9"}}
-        self.tables = Tables(self.space, self.run, self.record, lambda: {"val/miou": 0.6}, RUNGS, facts)
-        self.members: list[Record] = []
+        self.tables = ArtifactsCallback(self.space, self.run, self.record, lambda: {"val/miou": 0.6}, RUNGS, facts)
+        self.members: list[TrialRecord] = []
 
     def search(self, status: Status = "running") -> None:
         for index, state in enumerate(STATES):
@@ -59,11 +60,11 @@ class MadeUp:
         complete = self.record.complete("search")
         mask = non_dominated(costs([r.values() for r in complete], self.space.search.objectives))
         self.members = [r for r, kept in zip(complete, mask, strict=True) if kept]
-        self.tables.frontier(self.members, 0.7)
+        self.tables.on_frontier(self.members, 0.7)
         if status != "running":
             self.tables.write(status)
 
-    def confirm(self) -> list[Record]:
+    def confirm(self) -> list[TrialRecord]:
         """Repeats of the first member at 0.40 and 0.38, controls at 0.35 and 0.31. Returns the controls."""
         member, controls = self.members[0], []
         for (repeat, control), mious in zip(
@@ -74,7 +75,7 @@ class MadeUp:
             self.end(controls[-1], mious[1])
         return controls
 
-    def end(self, trial: Record, miou: float, state: str = "COMPLETE") -> None:
+    def end(self, trial: TrialRecord, miou: float, state: str = "COMPLETE") -> None:
         trial.epoch = 4 if state == "COMPLETE" else 2
         trial.metrics = {"val/miou": miou, "val/iou/road": miou + 0.1, f"val/iou/{HOSTILE}": miou - 0.1}
         trial.curve = {epoch: miou * epoch / trial.epoch for epoch in range(1, trial.epoch + 1)}

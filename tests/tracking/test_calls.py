@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any, cast
 
-from kdsearch.tracking.mlflow.outbox import Calls
+from kdsearch.tracking.mlflow.outbox import Outbox
 
 
 def test_the_end_waits_for_a_server_that_answers_slowly() -> None:
     made: list[int] = []
-    calls = Calls(lambda: cast(Any, None), drain_s=0.3)
+    calls = Outbox(lambda: cast(Any, None), drain_s=0.3)
 
     def call(number: int) -> None:
         time.sleep(0.1)
@@ -26,7 +26,7 @@ def test_the_end_waits_for_a_server_that_answers_slowly() -> None:
 
 
 def test_the_end_does_not_wait_for_a_server_that_is_away(capfd: Any) -> None:
-    calls = Calls(lambda: cast(Any, None), drain_s=0.3)
+    calls = Outbox(lambda: cast(Any, None), drain_s=0.3)
 
     def away(client: Any) -> None:
         raise ConnectionError

@@ -9,8 +9,8 @@ from rich.console import Console
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import Confirmation
-from kdsearch.search.storage.study_storage import Record, State
-from kdsearch.tracking.console import LiveView
+from kdsearch.search.storage.study_storage import State, TrialRecord
+from kdsearch.tracking.console import ConsoleCallback
 
 
 @pytest.fixture
@@ -25,9 +25,11 @@ def run(tmp_path: Path) -> RunFolder:
     return folder
 
 
-def record(space: SearchSpace, number: int, state: State, epoch: int, miou: float) -> Record:
+def record(space: SearchSpace, number: int, state: State, epoch: int, miou: float) -> TrialRecord:
     sample = space.default()
-    trial = Record(f"t{number:04d}", "search", state, sample.trial, dict(sample.params), {"gflops": 0.4, "params_m": 2})
+    trial = TrialRecord(
+        f"t{number:04d}", "search", state, sample.trial, dict(sample.params), {"gflops": 0.4, "params_m": 2}
+    )
     trial.epoch, trial.metrics, trial.seconds = epoch, {"val/miou": miou}, 60.0
     return trial
 
@@ -35,7 +37,7 @@ def record(space: SearchSpace, number: int, state: State, epoch: int, miou: floa
 def test_noise_goes_to_the_log_and_words_to_the_terminal(
     space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with LiveView(space, run) as view:
+    with ConsoleCallback(space, run) as view:
         os.write(1, b"noise of a library\n")
         os.write(2, b"and its errors\n")
         view.say("a word")
@@ -52,13 +54,13 @@ def test_plain_lines_where_there_is_no_terminal(
     space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trial = record(space, 0, "RUNNING", 9, 0.31)
-    with LiveView(space, run) as view:
+    with ConsoleCallback(space, run) as view:
         view.begin(slots=2)
-        view.started(trial)
-        view.epoch(trial)
+        view.on_trial_start(trial)
+        view.on_trial_result(trial)
         trial.state = "COMPLETE"
-        view.frontier([trial], 0.1)
-        view.ended(trial)
+        view.on_frontier([trial], 0.1)
+        view.on_trial_end(trial)
         view.finish("done", "", [trial], {}, 0.1, ["mlflow ui --backend-store-uri sqlite:///x"])
     out = capfd.readouterr().out
     assert "\x1b" not in out
@@ -79,9 +81,9 @@ def test_the_result_says_what_other_seeds_gave(
     repeat.id, repeat.stage, repeat.params = "conf0000", "confirm", {"of": "t0001"}
     three = Confirmation(3, 0.301, 0.004, 0.28, 0.021, 0.01, 0.016, 0.026, 0.931)
     one = Confirmation(seeds=1, miou_mean=0.31, control_miou_mean=0.32, gain=-0.01)
-    with LiveView(space, run) as view:
+    with ConsoleCallback(space, run) as view:
         view.begin(slots=2)
-        view.started(repeat)
+        view.on_trial_start(repeat)
         view.finish("done", "", members, {"t0000": three, "t0001": one, "t0002": Confirmation()}, 0.1, [])
     lines = [line.strip() for line in capfd.readouterr().out.splitlines()]
     assert "conf0000 starts: pspnet resnet18, 0.40 GFLOPs; t0001 again with seed 0" in lines
@@ -97,21 +99,21 @@ def test_a_study_that_goes_on_counts_what_it_has(
 ) -> None:
     had = [record(space, i, state, 9, 0.3) for i, state in enumerate(("COMPLETE", "PRUNED", "INFEASIBLE", "RUNNING"))]
     had[0].origin = "another study"
-    with LiveView(space, run) as view:
+    with ConsoleCallback(space, run) as view:
         view.begin(2, had)
-        view.ended(had[1])
+        view.on_trial_end(had[1])
     assert "(1/14 trials" in capfd.readouterr().out
 
 
 def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: SearchSpace, run: RunFolder) -> None:
-    view = LiveView(space, run)
+    view = ConsoleCallback(space, run)
     view.console = Console(width=100, height=20, force_terminal=True, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     members = [record(space, 0, "COMPLETE", 9, 0.4)]
     for trial in [*members, *(record(space, i, "PRUNED", 3, 0.2) for i in range(1, 60))]:
-        view.started(trial)
+        view.on_trial_start(trial)
     running = record(space, 60, "RUNNING", 4, 0.3)
-    view.started(running)
-    view.frontier(members, 0.1)
+    view.on_trial_start(running)
+    view.on_frontier(members, 0.1)
     view.maps = lambda: (120, 367)
     view.console.export_text()
     view.console.print(view._render())

@@ -19,11 +19,11 @@ import requests
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.storage.study_storage import Record
-from kdsearch.tracking.mlflow.callback import Tracker, _versions
+from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.tracking.mlflow.callback import MLflowCallback, _versions
 from kdsearch.tracking.mlflow.client import check_server
-from kdsearch.tracking.mlflow.messages import Update
-from kdsearch.tracking.mlflow.writer import Runs
+from kdsearch.tracking.mlflow.messages import RunUpdate
+from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 
 def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -73,25 +73,25 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
     space = load_space("clfd", profile="demo")
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
-    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+    trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     said: list[str] = []
     server = serve(port, tmp_path)
     try:
         check_server(uri)
-        with Tracker(uri, space, run, store, said.append) as tracker:
-            tracker.started(trial)
+        with MLflowCallback(uri, space, run, store, said.append) as tracker:
+            tracker.on_trial_start(trial)
             trial.epoch, trial.metrics = 1, {"val/miou": 0.1}
-            tracker.epoch(trial)
+            tracker.on_trial_result(trial)
             time.sleep(3)
             end_server(server)
             started = time.monotonic()
             trial.epoch, trial.metrics = 2, {"val/miou": 0.2}
-            tracker.epoch(trial)
+            tracker.on_trial_result(trial)
             assert time.monotonic() - started < 0.5, "the study waited for the server"
             server = serve(port, tmp_path)
             trial.state, trial.epoch, trial.metrics = "COMPLETE", 3, {"val/miou": 0.3}
-            tracker.epoch(trial)
-            tracker.ended(trial)
+            tracker.on_trial_result(trial)
+            tracker.on_trial_end(trial)
             tracker.finish("done")
         assert not lost(said)
         from mlflow import MlflowClient
@@ -113,8 +113,8 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     space = load_space("clfd", profile="demo")
-    tracker = Tracker(None, space, run, store, print)
-    runs = Runs(tracker._opening)
+    tracker = MLflowCallback(None, space, run, store, print)
+    runs = MLflowWriter(tracker._opening)
     runs._runs = {"": "parent"} | {f"t{i:04d}": f"run-{i}" for i in (*range(200), 10_000)}
     tags: list[tuple[str, str]] = []
     client = SimpleNamespace(
@@ -122,12 +122,12 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
     )
 
     def announce(*numbers: int) -> list[tuple[str, str]]:
-        members = [Record(f"t{i:04d}", "search", "COMPLETE", space.default().trial, {}, {}) for i in numbers]
-        tracker.frontier(members, 0.5)
+        members = [TrialRecord(f"t{i:04d}", "search", "COMPLETE", space.default().trial, {}, {}) for i in numbers]
+        tracker.on_frontier(members, 0.5)
         tags.clear()
         while not tracker._news.empty():
             news = tracker._news.get()
-            assert isinstance(news, Update | set)
+            assert isinstance(news, RunUpdate | set)
             runs.hear(news)
         while not runs.calls._waiting.empty():
             call = runs.calls._waiting.get()
@@ -149,19 +149,19 @@ def test_what_a_killed_driver_had_not_sent_is_made_up_for(tmp_path: Path, store:
     run.create()
     config, cost = space.default().trial, {"gflops": 0.4}
 
-    def trial(name: str) -> Record:
-        return Record(name, "search", "RUNNING", config, {}, cost)
+    def trial(name: str) -> TrialRecord:
+        return TrialRecord(name, "search", "RUNNING", config, {}, cost)
 
     # The first driver: of three trials MLflow hears a part, of a fourth nothing; then everything stops.
     ended, half, begun, unheard, running = (trial(f"t000{i}") for i in range(5))
-    with Tracker(None, space, run, store, print) as tracker:
+    with MLflowCallback(None, space, run, store, print) as tracker:
         for each in (ended, half, begun, running):
-            tracker.started(each)
+            tracker.on_trial_start(each)
         for each, epoch in ((ended, 1), (ended, 2), (half, 1), (running, 1)):
             each.epoch, each.metrics = epoch, {"val/miou": epoch / 10}
-            tracker.epoch(each)
+            tracker.on_trial_result(each)
         ended.state = "COMPLETE"
-        tracker.ended(ended)
+        tracker.on_trial_end(ended)
     for each, epoch, state in ((half, 3, "COMPLETE"), (begun, 1, "PRUNED"), (unheard, 0, "FAIL")):
         each.epoch, each.metrics = epoch, {"val/miou": epoch / 10} if epoch else {}
         each.state, each.reason = state, "" if epoch else "the workers died"  # type: ignore[assignment]
@@ -170,13 +170,13 @@ def test_what_a_killed_driver_had_not_sent_is_made_up_for(tmp_path: Path, store:
 
     # The second one; the trial that was running reports the epoch of its checkpoint again, and the next.
     told = [ended, half, begun, unheard, infeasible]
-    with Tracker(None, space, run, store, print, told) as tracker:
-        tracker.started(running)
+    with MLflowCallback(None, space, run, store, print, told) as tracker:
+        tracker.on_trial_start(running)
         for epoch in (1, 2):
             running.epoch, running.metrics = epoch, {"val/miou": epoch / 10}
-            tracker.epoch(running)
+            tracker.on_trial_result(running)
         running.state = "COMPLETE"
-        tracker.ended(running)
+        tracker.on_trial_end(running)
         tracker.finish("done")
 
     client = MlflowClient(tracking_uri=tracker.uri)
@@ -213,8 +213,8 @@ def test_a_run_that_was_cut_off_while_it_was_made_is_completed(tmp_path: Path, s
     experiment = client.create_experiment("kdsearch/clfd")
     for name in ("", "t0000"):
         client.create_run(experiment, tags={"kdsearch.study": "study", "kdsearch.trial": name})
-    trial = Record("t0000", "search", "FAIL", space.default().trial, {}, {"gflops": 0.4}, reason="no luck")
-    with Tracker(None, space, run, store, print, [trial]) as tracker:
+    trial = TrialRecord("t0000", "search", "FAIL", space.default().trial, {}, {"gflops": 0.4}, reason="no luck")
+    with MLflowCallback(None, space, run, store, print, [trial]) as tracker:
         tracker.finish("failed")
     parent, child = sorted(client.search_runs([experiment]), key=lambda r: r.data.tags["kdsearch.trial"])
     assert parent.data.params["search.trials"] == str(space.search.trials)
@@ -252,10 +252,10 @@ from kdsearch.tracking.mlflow.callback import Tracker
 space, run = load_space("clfd", profile="demo"), RunFolder(Path(sys.argv[1]))
 with Tracker(None, space, run, Store.open(sys.argv[2]), print) as tracker:
     trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
-    tracker.started(trial)
+    tracker.on_trial_start(trial)
     for epoch in range(1, trial.config.train.epochs):
         trial.epoch, trial.metrics = epoch, {"val/miou": epoch / 10}
-        tracker.epoch(trial)
+        tracker.on_trial_result(trial)
     while not tracker._news.empty():
         time.sleep(0.01)
     time.sleep(0.1)
@@ -268,12 +268,12 @@ def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp
     space, run = study_of(tmp_path)
     killed = subprocess.run([sys.executable, "-c", DRIVER, str(run.path), str(store.path)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+    trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     epochs = trial.config.train.epochs
-    with Tracker(None, space, run, store, print) as tracker:
-        tracker.started(trial)
+    with MLflowCallback(None, space, run, store, print) as tracker:
+        tracker.on_trial_start(trial)
         trial.epoch, trial.metrics, trial.state = epochs, {"val/miou": 1.0}, "COMPLETE"
-        tracker.ended(trial)
+        tracker.on_trial_end(trial)
         tracker.finish("done")
     assert epochs_of(tracker.uri, "t0000") == list(range(1, epochs + 1)), "one run, with every epoch once"
 
@@ -281,10 +281,10 @@ def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp
 @pytest.mark.slow
 def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_path: Path, store: Store) -> None:
     space, run = study_of(tmp_path)
-    tracker = Tracker(None, space, run, store, print)
-    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4}, 1, {"val/miou": 0.1})
-    tracker.started(trial)
-    tracker.epoch(trial)
+    tracker = MLflowCallback(None, space, run, store, print)
+    trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4}, 1, {"val/miou": 0.1})
+    tracker.on_trial_start(trial)
+    tracker.on_trial_result(trial)
     ours, theirs = Pipe()
     with theirs:
         process = subprocess.Popen(
@@ -306,19 +306,19 @@ def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
 ) -> None:
     monkeypatch.setattr("kdsearch.tracking.mlflow.callback.ANSWER_S", 3.0)
     space, run = study_of(tmp_path)
-    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+    trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     said: list[str] = []
-    with Tracker(None, space, run, store, said.append, drain_s=0.0) as tracker:
+    with MLflowCallback(None, space, run, store, said.append, drain_s=0.0) as tracker:
         tracker._process.send_signal(signal.SIGSTOP if hangs else signal.SIGKILL)
         for epoch in range(2000):
             trial.epoch, trial.metrics = 1, {f"loss/{i}": float(epoch) for i in range(50)}
             began = time.monotonic()
-            tracker.epoch(trial)
+            tracker.on_trial_result(trial)
             assert time.monotonic() - began < 1.0
     assert len(lost(said)) == 1
     assert tracker._process.returncode == -signal.SIGKILL
     trial.state = "COMPLETE"
-    with Tracker(None, space, run, store, said.append, [trial]) as tracker:
+    with MLflowCallback(None, space, run, store, said.append, [trial]) as tracker:
         tracker.finish("done")
     assert epochs_of(tracker.uri, "t0000") == []
     assert len(lost(said)) == 1

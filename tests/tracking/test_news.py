@@ -16,10 +16,10 @@ from mlflow import MlflowClient
 from kdsearch.config.space.search_space import load_space
 from kdsearch.config.space.shipped import shipped_spaces
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.storage.study_storage import Record
-from kdsearch.tracking.mlflow.callback import Tracker
-from kdsearch.tracking.mlflow.messages import Update
-from kdsearch.tracking.mlflow.writer import GATHER_S, Runs
+from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.tracking.mlflow.callback import MLflowCallback
+from kdsearch.tracking.mlflow.messages import RunUpdate
+from kdsearch.tracking.mlflow.writer import GATHER_S, MLflowWriter
 from kdsearch.train.teacher import teacher_trial
 
 
@@ -61,33 +61,33 @@ class Client:
         self.calls.append(status)
 
 
-def tracker_of(tmp_path: Path) -> tuple[Tracker, Runs, Any]:
+def tracker_of(tmp_path: Path) -> tuple[MLflowCallback, MLflowWriter, Any]:
     """A study's tracker, and what its process would do with the news, here."""
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     space = load_space("clfd", profile="demo")
     store = SimpleNamespace(info=SimpleNamespace(name="none"), fingerprint="0", path=tmp_path)
-    tracker = Tracker(None, space, run, cast(Any, store), print)
-    runs = Runs(tracker._opening)
+    tracker = MLflowCallback(None, space, run, cast(Any, store), print)
+    runs = MLflowWriter(tracker._opening)
     runs._runs, runs._experiment_id = {"": "parent"}, "1"
     runs.calls._ending.set()  # news wait for no more news
     return tracker, runs, space.default().trial
 
 
-def hear(tracker: Tracker, runs: Runs) -> None:
+def hear(tracker: MLflowCallback, runs: MLflowWriter) -> None:
     """Let the process hear what the driver has said."""
     while not tracker._news.empty():
         news = pickle.loads(pickle.dumps(tracker._news.get()))
-        assert isinstance(news, Update | set | str)
+        assert isinstance(news, RunUpdate | set | str)
         runs.hear(news)
 
 
-def drain(tracker: Tracker, runs: Runs, client: Client) -> None:
+def drain(tracker: MLflowCallback, runs: MLflowWriter, client: Client) -> None:
     hear(tracker, runs)
     make_calls(runs, client)
 
 
-def make_calls(runs: Runs, client: Client) -> None:
+def make_calls(runs: MLflowWriter, client: Client) -> None:
     """Make the waiting calls, each until it succeeds, as the process does."""
     while True:
         try:
@@ -105,15 +105,15 @@ def make_calls(runs: Runs, client: Client) -> None:
             raise AssertionError
 
 
-def through_a_life(tracker: Tracker, record: Record, between: Any = lambda: None) -> None:
-    tracker.started(record)
+def through_a_life(tracker: MLflowCallback, record: TrialRecord, between: Any = lambda: None) -> None:
+    tracker.on_trial_start(record)
     between()
     for epoch in range(1, record.config.train.epochs + 1):
         record.epoch, record.metrics = epoch, {"val/miou": epoch / 10, "loss/a(b)": 1.0}
-        tracker.epoch(record)
+        tracker.on_trial_result(record)
         between()
     record.state = "COMPLETE"
-    tracker.ended(record)
+    tracker.on_trial_end(record)
     between()
 
 
@@ -121,7 +121,7 @@ def through_a_life(tracker: Tracker, record: Record, between: Any = lambda: None
 def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: int) -> None:
     tracker, runs, config = tracker_of(tmp_path)
     client = Client(failures)
-    through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}))
+    through_a_life(tracker, TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}))
     drain(tracker, runs, client)
     assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
     epochs = config.train.epochs
@@ -150,7 +150,7 @@ def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path
     thread = threading.Thread(target=work)
     thread.start()
     began = time.monotonic()
-    through_a_life(tracker, Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), between)
+    through_a_life(tracker, TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), between)
     while "FINISHED" not in client.calls and time.monotonic() < began + 20:
         time.sleep(0.01)
     over.set()
@@ -163,7 +163,7 @@ def test_news_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
     def told(at_once: bool, folder: Path) -> tuple[Any, ...]:
         tracker, runs, config = tracker_of(folder)
         client = Client()
-        record = Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
+        record = TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
         through_a_life(tracker, record, lambda: None if at_once else drain(tracker, runs, client))
         drain(tracker, runs, client)
         return sorted(m[:3] for m in client.metrics), client.params, client.tags
@@ -174,14 +174,14 @@ def test_news_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
 def test_an_epoch_that_is_reported_again_is_sent_once(tmp_path: Path) -> None:
     tracker, runs, config = tracker_of(tmp_path)
     client = Client()
-    record = Record("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
-    tracker.started(record)
+    record = TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
+    tracker.on_trial_start(record)
     record.epoch, record.metrics = 1, {"val/miou": 0.1}
     for _ in range(2):
-        tracker.epoch(record)  # and once more, from the checkpoint, when the first has been sent
-        tracker.epoch(record)
-        tracker.restarted(record, "a worker died")
-        tracker.started(record)
+        tracker.on_trial_result(record)  # and once more, from the checkpoint, when the first has been sent
+        tracker.on_trial_result(record)
+        tracker.on_trial_restart(record, "a worker died")
+        tracker.on_trial_start(record)
         drain(tracker, runs, client)
     assert sorted(m[:2] for m in client.metrics) == [("cost/gflops", 0), ("val/miou", 1)]
     assert client.tags["kdsearch.restarted"] == "a worker died"
@@ -191,7 +191,7 @@ def test_the_study_is_told_twice_at_the_same_step(tmp_path: Path) -> None:
     tracker, runs, _ = tracker_of(tmp_path)
     client = Client()
     for volume in (0.1, 0.2):
-        tracker.frontier([], volume)
+        tracker.on_frontier([], volume)
         drain(tracker, runs, client)
     assert [m[2] for m in client.metrics if m[0] == "hypervolume"] == [0.1, 0.2]
 
@@ -199,7 +199,7 @@ def test_the_study_is_told_twice_at_the_same_step(tmp_path: Path) -> None:
 def test_a_long_update_is_sent_in_parts_and_keeps_its_times(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(10_000))
     monkeypatch.setattr("kdsearch.tracking.mlflow.messages.time.time", lambda: next(clock))
-    update = Update("t0000", params={f"p{i}": "1" for i in range(250)}, tags={"x": "y"})
+    update = RunUpdate("t0000", params={f"p{i}": "1" for i in range(250)}, tags={"x": "y"})
     for epoch in range(1, 201):
         update.add({f"m{i}": float(epoch) for i in range(10)}, epoch)
     client = Client()
@@ -214,7 +214,7 @@ def test_a_long_update_is_sent_in_parts_and_keeps_its_times(monkeypatch: pytest.
 def test_mlflow_itself_takes_a_point_that_is_sent_again_as_one(tmp_path: Path) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'm.db'}")
     run = client.create_run(client.create_experiment("x")).info.run_id
-    update = Update("t0000", params={"a": "1"})
+    update = RunUpdate("t0000", params={"a": "1"})
     update.add({"val/miou": 0.5}, 1)
     for _ in range(2):
         update.send(client, run, after=0)
@@ -227,7 +227,7 @@ def test_every_student_and_teacher_has_a_name_and_is_logged(tmp_path: Path, name
     config = load_space(name, profile="demo").default().trial
     for trial_id, each in {"t0000": config, "teacher": teacher_trial(config)}.items():
         client = Client()
-        through_a_life(tracker, Record(trial_id, "search", "RUNNING", each, {}, {"gflops": 0.4}))
+        through_a_life(tracker, TrialRecord(trial_id, "search", "RUNNING", each, {}, {"gflops": 0.4}))
         drain(tracker, runs, client)
         assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
         assert client.name.startswith(f"{trial_id} {each.student.arch} ")

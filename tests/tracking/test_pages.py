@@ -15,7 +15,8 @@ import pytest
 from kdsearch.cli.main import main
 from kdsearch.config.space.trial_file import load_trial
 from kdsearch.data.store.store import Store
-from kdsearch.io.run_folder import RunFolder, write_json
+from kdsearch.io.atomic import write_json
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.report import sentences as report_words
 from kdsearch.report.pages import write_pages
 from kdsearch.report.results import read_results
@@ -182,7 +183,7 @@ def test_pictures_of_the_best_compromise_beside_its_control(tmp_path: Path, stor
             "dataset": dataclasses.asdict(store.info), "trial": record.config.model_dump(mode="json"),
         }  # fmt: skip
         write_json(folder / "config.json", config)
-    study.tables.ended(controls[-1])
+    study.tables.on_trial_end(controls[-1])
     study.close()
     kept = {path.name for path in study.run.students.iterdir()}
     assert kept == {study.members[0].id, controls[0].id}, "one control's weights are kept, for the pictures"
@@ -221,14 +222,14 @@ def test_a_damaged_run_folder_is_refused(study: MadeUp, capsys: pytest.CaptureFi
 @pytest.mark.slow
 def test_a_tracking_server_gives_the_same_report(study: MadeUp, store: Store, tmp_path: Path) -> None:
     from kdsearch.report.server import results_of_server
-    from kdsearch.tracking.mlflow.callback import Tracker
+    from kdsearch.tracking.mlflow.callback import MLflowCallback
 
-    with Tracker(None, study.space, study.run, store, print) as tracker:
+    with MLflowCallback(None, study.space, study.run, store, print) as tracker:
         for record in study.record.all():
-            tracker.started(record)
-            tracker.epoch(record)
-            tracker.ended(record)
-        tracker.frontier(study.members, 0.7)
+            tracker.on_trial_start(record)
+            tracker.on_trial_result(record)
+            tracker.on_trial_end(record)
+        tracker.on_frontier(study.members, 0.7)
         study.tables.write("done")
         tracker.finish("done")
         uri = tracker.uri

@@ -13,8 +13,8 @@ from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.student import load_student, read_trial
-from kdsearch.search.storage.study_storage import Record
-from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.registry import aliases, register, round_up
 from tests.bundle_cases import POINT, run_folder, summary
 from tests.conftest import config
@@ -113,13 +113,13 @@ def test_a_finished_study_is_registered_on_its_server(
     run = RunFolder.at(str(tmp_path), "run")
     run.create()
     run_folder(tmp_path, store, POINT)
-    trial = Record("t0000", "search", "COMPLETE", config(), {}, {"gflops": 0.1}, 1, {"val/miou": 0.5})
+    trial = TrialRecord("t0000", "search", "COMPLETE", config(), {}, {"gflops": 0.1}, 1, {"val/miou": 0.5})
     said: list[str] = []
     server = serve(port, tmp_path)
     try:
-        with Tracker(uri, load_space("clfd", profile="demo"), run, store, said.append) as tracker:
-            tracker.started(trial)
-            tracker.ended(trial)
+        with MLflowCallback(uri, load_space("clfd", profile="demo"), run, store, said.append) as tracker:
+            tracker.on_trial_start(trial)
+            tracker.on_trial_end(trial)
             tracker.finish("done")
         assert not lost(said)
         for alias in ("best-miou", "knee", "mflops-le-100"):

@@ -13,8 +13,8 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
 from kdsearch.search.stopping.rungs import Rungs
 from kdsearch.search.storage.listing import list_runs
-from kdsearch.search.storage.study_storage import Record, StudyRecord
-from kdsearch.tracking.artifacts import Tables
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.tracking.artifacts import ArtifactsCallback
 
 
 @pytest.fixture
@@ -25,14 +25,14 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 @pytest.fixture
-def record(run: RunFolder) -> Iterator[StudyRecord]:
+def record(run: RunFolder) -> Iterator[StudyStorage]:
     space = load_space("clfd", profile="demo", overrides=["confirm.seeds=2"])
-    record = StudyRecord(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
+    record = StudyStorage(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
     yield record
     record.close()
 
 
-def complete(record: StudyRecord, trial: Record | None, miou: float, **iou: float) -> Record:
+def complete(record: StudyStorage, trial: TrialRecord | None, miou: float, **iou: float) -> TrialRecord:
     assert trial is not None
     trial.epoch = trial.config.train.epochs
     trial.metrics = {"val/miou": miou} | {f"val/iou/{name}": value for name, value in iou.items()}
@@ -40,7 +40,7 @@ def complete(record: StudyRecord, trial: Record | None, miou: float, **iou: floa
     return trial
 
 
-def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolder, record: StudyRecord) -> None:
+def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolder, record: StudyStorage) -> None:
     running = record.ask()
     assert running is not None
     kept = {running.id, f".{running.id}.77.partial"}
@@ -48,7 +48,7 @@ def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolde
         (run.students / name).mkdir()
     for name in (running.id, "t0042", "teacher"):
         run.checkpoint(name).write_text("")
-    Tables(record.space, run, record, dict, Rungs((), {}, "none", 3)).frontier([], 0.0)
+    ArtifactsCallback(record.space, run, record, dict, Rungs((), {}, "none", 3)).frontier([], 0.0)
     assert {path.name for path in run.students.iterdir()} == kept
     assert {path.stem for path in run.checkpoints.iterdir()} == {running.id, "teacher"}
 
@@ -59,13 +59,13 @@ CONFIRMED = {
 }  # fmt: skip
 
 
-def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunFolder, record: StudyRecord) -> None:
-    tables = Tables(record.space, run, record, dict, Rungs((), {}, "none", 3))
-    tables.frontier([], 0.0)
+def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunFolder, record: StudyStorage) -> None:
+    tables = ArtifactsCallback(record.space, run, record, dict, Rungs((), {}, "none", 3))
+    tables.on_frontier([], 0.0)
     empty = pd.read_parquet(run.path / "frontier.parquet")
     assert len(empty) == 0
     members = [complete(record, record.ask(), miou) for miou in (0.6, 0.5)]
-    tables.frontier(members, 0.1)
+    tables.on_frontier(members, 0.1)
     tables.write("running")
     before = pd.read_parquet(run.path / "frontier.parquet")
     assert {*CONFIRMED, "p_frontier"} <= set(before.columns) & set(empty.columns)
@@ -102,8 +102,8 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
 def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
-    record = StudyRecord(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
-    tables = Tables(record.space, run, record, dict, Rungs((), {}, "none", 3))
+    record = StudyStorage(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
+    tables = ArtifactsCallback(record.space, run, record, dict, Rungs((), {}, "none", 3))
     now, writes = [0.0], [0]
     monkeypatch.setattr("kdsearch.tracking.artifacts.time", SimpleNamespace(monotonic=lambda: now[0]))
 
@@ -114,7 +114,7 @@ def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monk
     monkeypatch.setattr("kdsearch.tracking.artifacts.write_json", slow)
     for _ in range(1000):
         now[0] += 1.0
-        tables.frontier([], 0.0)
+        tables.on_frontier([], 0.0)
     assert 3 * writes[0] <= 0.03 * now[0]
     assert writes[0] > 3
     tables.write("done")  # the end is always written

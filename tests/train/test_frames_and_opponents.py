@@ -17,7 +17,7 @@ from kdsearch.errors import UserError
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
-from kdsearch.train.teacher_cache.plan import plan_maps
+from kdsearch.train.teacher_cache.plan import plan_cache
 from kdsearch.train.trial import Trial
 from tests.conftest import config
 from tests.train.test_trial import assert_same
@@ -136,7 +136,7 @@ def test_each_fusion_of_a_two_branch_teacher_has_maps_of_its_own(
         trial = stc("views", fuse)
         assert trial.teacher is not None
         trials.append(trial.model_copy(update={"teacher": trial.teacher.model_copy(update={"cache": "taps"})}))
-    plan = plan_maps(trials, store, tmp_path, weights).plan
+    plan = plan_cache(trials, store, tmp_path, weights).plan
     assert plan is not None
     assert {"logits", "cnn.head", "transformer.head"} <= set(plan.maps)
     caching = Resources(store.path, weights, maps_plan=plan)

@@ -25,10 +25,10 @@ from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher_cache import reader as maps
-from kdsearch.train.teacher_cache.codec import MapError, MapForm
-from kdsearch.train.teacher_cache.plan import MapsPlan, plan_maps
-from kdsearch.train.teacher_cache.reader import TeacherMaps
-from kdsearch.train.teacher_cache.writer import build_maps, building_folder
+from kdsearch.train.teacher_cache.codec import MapCodec, MapError
+from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
+from kdsearch.train.teacher_cache.reader import TeacherCache
+from kdsearch.train.teacher_cache.writer import building_folder, write_cache
 from kdsearch.train.trial import Trial
 from tests.conftest import TEACHER, config
 from tests.train.test_trial import assert_same
@@ -47,7 +47,7 @@ def cached(frames: str = "auto", distill: dict[str, Any] | None = None, data: di
 
 
 def resources(trial: TrialConfig, store: Store, weights: Path, root: Path) -> Resources:
-    plan = plan_maps([trial], store, root, weights).plan
+    plan = plan_cache([trial], store, root, weights).plan
     return Resources(store.path, weights, maps_plan=plan)
 
 
@@ -141,7 +141,7 @@ def test_next_frames_of_a_video_are_cached_as_their_own(store: Store, teacher_we
 def test_forms_lose_what_they_state() -> None:
     logits = torch.randn(4, 20, 5, 7, generator=torch.Generator().manual_seed(1)) * 4
     for form in (
-        MapForm((20, 5, 7), "fp16"), MapForm((20, 5, 7), "uint8"), MapForm((20, 5, 7), "top_k", 5),
+        MapCodec((20, 5, 7), "fp16"), MapCodec((20, 5, 7), "uint8"), MapCodec((20, 5, 7), "top_k", 5),
     ):  # fmt: skip
         columns = form.encode(logits)
         assert {name: tuple(value.shape[1:]) for name, value in columns.items()} == {
@@ -172,9 +172,9 @@ def test_forms_lose_what_they_state() -> None:
 
 def test_constant_and_huge_maps_are_kept() -> None:
     constant = torch.full((1, 2, 3, 3), 1.5)
-    form = MapForm((2, 3, 3), "uint8")
+    form = MapCodec((2, 3, 3), "uint8")
     assert torch.equal(form.decode(form.encode(constant)), constant)
-    form = MapForm((2, 3, 3), "fp16")
+    form = MapCodec((2, 3, 3), "fp16")
     assert form.decode(form.encode(constant * 1e6)).isfinite().all()
 
 
@@ -190,7 +190,7 @@ def test_smaller_forms_are_near_the_live_maps(
     error = (kept.maps.whole("logits", np.arange(12)) - expected).abs().max()
     assert kept.maps.errors["logits"]["max_error"] == pytest.approx(float(error), rel=0.01, abs=1e-5)
     assert kept.maps.forms["head"].kind == form.get("cache_format", "fp16")
-    full = sum(MapForm(each.shape, "fp16").nbytes for each in kept.maps.forms.values())
+    full = sum(MapCodec(each.shape, "fp16").nbytes for each in kept.maps.forms.values())
     assert sum(each.nbytes for each in kept.maps.forms.values()) < full
 
 
@@ -199,7 +199,7 @@ def test_smaller_forms_are_near_the_live_maps(
 
 def test_the_key_depends_on_all_that_the_maps_depend_on(store: Store, teacher_weights: Path, tmp_path: Path) -> None:
     def folder(trial: TrialConfig, data: Store = store, weights: Path = teacher_weights) -> Path:
-        plan = plan_maps([trial], data, tmp_path, weights).plan
+        plan = plan_cache([trial], data, tmp_path, weights).plan
         assert plan is not None
         return plan.spec(trial, data, weights).folder(tmp_path)
 
@@ -245,15 +245,15 @@ def test_a_truncated_file_is_refused_by_name(built: Path, store: Store, teacher_
     with file.open("rb+") as handle:
         handle.truncate(file.stat().st_size - 7)
     with pytest.raises(UserError, match=r"maps-00005.arrow has \d+ bytes instead of \d+; delete the folder"):
-        TeacherMaps(built)
+        TeacherCache(built)
     with pytest.raises(UserError, match=r"maps-00005.arrow"):
-        plan_maps([cached()], store, built.parent, teacher_weights)
+        plan_cache([cached()], store, built.parent, teacher_weights)
     file.unlink()
     with pytest.raises(UserError, match=r"maps-00005.arrow is missing"):
-        TeacherMaps(built)
+        TeacherCache(built)
     (built / "meta.json").unlink()
     with pytest.raises(UserError, match=r"meta.json is missing"):
-        TeacherMaps(built)
+        TeacherCache(built)
 
 
 def test_nothing_but_the_cache_is_left(built: Path) -> None:
@@ -303,7 +303,7 @@ def asked(text: str) -> list[int]:
 def assert_same_maps(folder: Path, other: Path) -> None:
     """Two caches differ by no more than roundings of fp16: a network's sums depend on the number of threads."""
     assert {path.name for path in folder.iterdir()} == {path.name for path in other.iterdir()}
-    ours, theirs = TeacherMaps(folder), TeacherMaps(other)
+    ours, theirs = TeacherCache(folder), TeacherCache(other)
     assert ours.forms == theirs.forms
     assert ours.images == theirs.images
     assert ours.next_frames == theirs.next_frames
@@ -366,7 +366,7 @@ def test_a_builder_waits_for_what_another_has_claimed(built: Path, store: Store,
         rows.extend(wanted)
         return shared._ask(trial)(wanted)
 
-    thread = threading.Thread(target=build_maps, args=(built, spec, ask))
+    thread = threading.Thread(target=write_cache, args=(built, spec, ask))
     thread.start()
     deadline = time.monotonic() + 30
     while len(rows) < 23 and time.monotonic() < deadline:
@@ -380,7 +380,7 @@ def test_a_builder_waits_for_what_another_has_claimed(built: Path, store: Store,
     assert rows[-1] == 2
     assert shared.maps_plan.progress(trial, store, teacher_weights) is None
     assert shared.maps_plan.progress(trial, store, built / "not trained yet") is None
-    assert TeacherMaps(built).images == 12
+    assert TeacherCache(built).images == 12
 
 
 # ---- plans and trials ------------------------------------------------------------------------------------------------
@@ -421,7 +421,7 @@ def test_micro_batches_read_their_own_maps(store: Store, teacher_weights: Path, 
 
 def test_terms_that_read_more_ask_live_and_say_so(store: Store, teacher_weights: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    plan = MapsPlan(tmp_path, ("logits",))
+    plan = CachePlan(tmp_path, ("logits",))
     shared = Resources(store.path, teacher_weights, maps_plan=plan, say=said.append)
     assert Trial(cached(distill={"kd": {}}), shared).cached is not None
     trial = Trial(cached("views"), shared)
@@ -444,9 +444,9 @@ def test_plans_follow_needs_and_room(
             each.model_copy(update={"teacher": each.teacher.model_copy(update={"cache": mode})})  # type: ignore[union-attr]
             for each in both
         ]
-        return plan_maps(changed, store, tmp_path, teacher_weights)
+        return plan_cache(changed, store, tmp_path, teacher_weights)
 
-    assert planned("off") == plan_maps([config()], store, tmp_path) != planned("taps")
+    assert planned("off") == plan_cache([config()], store, tmp_path) != planned("taps")
     assert planned("off").plan is None
     assert planned("taps").plan.maps == planned("auto").plan.maps == ("head", "logits")
     assert planned("logits").plan.maps == ("logits",)
@@ -468,7 +468,7 @@ def test_plans_follow_needs_and_room(
     with pytest.raises(UserError, match=r"teacher.cache is taps: .* make room, or set teacher.cache to auto"):
         planned("taps")
     with pytest.raises(UserError, match="every trial of this space reads taps"):
-        plan_maps([cached("views", cache="logits")], store, tmp_path, teacher_weights)
+        plan_cache([cached("views", cache="logits")], store, tmp_path, teacher_weights)
 
 
 def test_a_cache_that_is_there_is_kept_whatever_room_is_left(
@@ -477,7 +477,7 @@ def test_a_cache_that_is_there_is_kept_whatever_room_is_left(
     trial = cached(cache="auto")
     Trial(trial, resources(trial, store, teacher_weights, tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 0}))
-    assert plan_maps([trial], store, tmp_path, teacher_weights).plan is not None
+    assert plan_cache([trial], store, tmp_path, teacher_weights).plan is not None
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from kdsearch.models.output import SegOutput
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher_cache import reader as maps
-from kdsearch.train.teacher_cache.plan import MapsPlan
+from kdsearch.train.teacher_cache.plan import CachePlan
 from kdsearch.train.teacher_cache.writer import Ask
 from kdsearch.train.trial import Trial
 from tests.conftest import SMALL, TEACHER, config, distilled
@@ -157,7 +157,7 @@ def with_cached_maps(config: TrialConfig, resources: Resources, out: Path) -> di
         return ask_and_count
 
     resources._ask = counted  # type: ignore[method-assign]
-    resources.maps_plan = MapsPlan(out / "maps", ("logits",))
+    resources.maps_plan = CachePlan(out / "maps", ("logits",))
     maps.SHARD_BYTES = 1  # a file an image, so that there is work to share
     trial = Trial(config, resources)
     batch = next(trial.train_batches.train(0))

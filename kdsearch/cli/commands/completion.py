@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command
 
 ABOUT = """\
@@ -26,8 +26,8 @@ def add_to(commands: Commands) -> None:
     command.add_argument("shell", choices=("bash", "zsh", "fish"), metavar="SHELL", help="bash, zsh or fish")
 
 
-def _completion(options: argparse.Namespace) -> Answer:
+def _completion(options: argparse.Namespace) -> CommandOutput:
     import argcomplete
 
     script: str = argcomplete.shellcode(["kdsearch"], shell=options.shell)
-    return Answer(show=lambda: print(script))
+    return CommandOutput(show=lambda: print(script))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsearch.cli import completion as complete
 from kdsearch.cli.exit_status import DONE, FAILED
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_group, add_json, add_storage, positive
 from kdsearch.errors import UserError
 
@@ -75,7 +75,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def _check(options: argparse.Namespace) -> Answer:
+def _check(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.data.check.checks import check_set
     from kdsearch.data.check.picture import write_picture
     from kdsearch.data.reader import open_reader
@@ -98,10 +98,10 @@ def _check(options: argparse.Namespace) -> Answer:
         print(f"picture: {picture}")
 
     value = {**report.to_json(), "path": config.path, "picture": str(picture)}
-    return Answer(value, show, status=FAILED if report.problems else DONE)
+    return CommandOutput(value, show, status=FAILED if report.problems else DONE)
 
 
-def _build(options: argparse.Namespace) -> Answer:
+def _build(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.data.store.build import BadSamplesError
     from kdsearch.data.store.store import build_store
     from kdsearch.io.run_folder import RunFolder
@@ -115,13 +115,13 @@ def _build(options: argparse.Namespace) -> Answer:
             store = build_store(config, root, progress)
     except BadSamplesError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return Answer({"store": None, "problem": str(error)}, status=FAILED)
+        return CommandOutput({"store": None, "problem": str(error)}, status=FAILED)
     counts = {name: len(store.split(name)) for name in store.meta["splits"]}
     size = sum(facts["bytes"] for facts in store.meta["splits"].values())
     facts = {"store": str(store.source), "path": str(store.path), "fingerprint": store.fingerprint}
     images = ", ".join(f"{count} {name}" for name, count in counts.items())
     line = f"{store.source}: {images}, {store.size[0]}x{store.size[1]}, {size / 1e6:.1f} MB"
-    return Answer({**facts, "images": counts, "size": list(store.size), "bytes": size}, lambda: print(line))
+    return CommandOutput({**facts, "images": counts, "size": list(store.size), "bytes": size}, lambda: print(line))
 
 
 def _config(options: argparse.Namespace, size: tuple[int, int]) -> DataConfig:

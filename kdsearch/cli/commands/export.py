@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kdsearch.cli import completion as complete
 from kdsearch.cli.exit_status import FAILED
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json
 
 ABOUT = """\
@@ -45,7 +45,7 @@ def add_to(commands: Commands) -> None:
     add_json(command, "bundle, study, trial, chosen, formats, latency_ms")
 
 
-def run(options: argparse.Namespace) -> Answer:
+def run(options: argparse.Namespace) -> CommandOutput:
     """Write a bundle."""
     from kdsearch.compat import ensure_torchvision
 
@@ -57,5 +57,5 @@ def run(options: argparse.Namespace) -> Answer:
         written = export(options.run, options.out, options.best, options.budget, formats, options.tracking_uri)
     except MismatchError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
-        return Answer({"bundle": None, "problem": str(error)}, status=FAILED)
-    return Answer(written, lambda: print(f"wrote {options.out}"))
+        return CommandOutput({"bundle": None, "problem": str(error)}, status=FAILED)
+    return CommandOutput(written, lambda: print(f"wrote {options.out}"))

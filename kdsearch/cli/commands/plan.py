@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kdsearch.cli.exit_status import DONE, FAILED
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json, add_space, add_storage, positive
 
 ABOUT = """\
@@ -38,7 +38,7 @@ def add_to(commands: Commands) -> None:
     add_json(command, "the fields of kdsearch.planning.plan.Plan; times in seconds")
 
 
-def run(options: argparse.Namespace) -> Answer:
+def run(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
@@ -60,4 +60,4 @@ def run(options: argparse.Namespace) -> Answer:
     )  # fmt: skip
     with errors.status("measuring") as status:
         plan = make_plan(space, wishes, lambda text: status.update(f"measuring {text}"))
-    return Answer(asdict(plan), lambda: print_plan(plan), status=DONE if plan.stages else FAILED)
+    return CommandOutput(asdict(plan), lambda: print_plan(plan), status=DONE if plan.stages else FAILED)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kdsearch.cli import completion as complete
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json
 
 ABOUT = """\
@@ -27,7 +27,7 @@ def add_to(commands: Commands) -> None:
     add_json(command, "table, curves, epochs, left_out, error, spread, rank_correlation")
 
 
-def _replay(options: argparse.Namespace) -> Answer:
+def _replay(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.search.simulation.export import replay
 
-    return Answer(replay(options.run, options.out, say=print))
+    return CommandOutput(replay(options.run, options.out, say=print))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from kdsearch.cli import completion as complete
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json
 from kdsearch.errors import UserError
 
@@ -28,7 +28,7 @@ def add_to(commands: Commands) -> None:
     add_json(command, "report")
 
 
-def _report(options: argparse.Namespace) -> Answer:
+def _report(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
@@ -41,4 +41,4 @@ def _report(options: argparse.Namespace) -> Answer:
         raise UserError("--tracking-uri goes with runs:/ID; a run folder needs none.")
     else:
         out = write_report(RunFolder(Path(options.run).expanduser().resolve()), options.out)
-    return Answer({"report": str(out)}, lambda: print(out))
+    return CommandOutput({"report": str(out)}, lambda: print(out))

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from kdsearch.cli import completion as complete
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json, add_space, add_storage, positive
 
 ABOUT = """\
@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> Answer:
+def run(options: argparse.Namespace) -> CommandOutput:
     """Carry out a study."""
     import os
 
@@ -119,4 +119,4 @@ def run(options: argparse.Namespace) -> Answer:
     )
     # A study that ended before it trained has no summary.
     summary = json.loads(ended.run.summary.read_bytes()) if ended.run.summary.exists() else {}
-    return Answer({"run": str(ended.run.path), **summary}, status=ended.status)
+    return CommandOutput({"run": str(ended.run.path), **summary}, status=ended.status)

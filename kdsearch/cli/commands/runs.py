@@ -7,7 +7,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from kdsearch.cli.output import Answer, print_columns
+from kdsearch.cli.output import CommandOutput, print_columns
 from kdsearch.cli.parser import Commands, add_command, add_json, add_storage
 
 if TYPE_CHECKING:
@@ -32,13 +32,13 @@ def add_to(commands: Commands) -> None:
     add_json(command, FIELDS)
 
 
-def _runs(options: argparse.Namespace) -> Answer:
+def _runs(options: argparse.Namespace) -> CommandOutput:
     from dataclasses import asdict
 
     from kdsearch.search.storage.listing import list_runs
 
     runs = list_runs(options.storage)
-    return Answer([asdict(run) for run in runs], lambda: _show(runs))
+    return CommandOutput([asdict(run) for run in runs], lambda: _show(runs))
 
 
 def _show(runs: list[Run]) -> None:

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from kdsearch.cli import completion as complete
-from kdsearch.cli.output import Answer, print_columns, print_json
+from kdsearch.cli.output import CommandOutput, print_columns, print_json
 from kdsearch.cli.parser import Commands, add_command, add_json, add_profile
 
 SHOW = """\
@@ -41,7 +41,7 @@ def add_to(commands: Commands) -> None:
     )  # fmt: skip
 
 
-def _list(options: argparse.Namespace) -> Answer:
+def _list(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.config.space.shipped import find_space, shipped_spaces
     from kdsearch.config.space.yaml_tree import parse_yaml
 
@@ -57,10 +57,10 @@ def _list(options: argparse.Namespace) -> Answer:
             }
         )  # fmt: skip
     rows = [(each["name"], each["description"].partition(". ")[0].rstrip(".")) for each in found]
-    return Answer(found, lambda: print_columns(("NAME", "DESCRIPTION"), rows))
+    return CommandOutput(found, lambda: print_columns(("NAME", "DESCRIPTION"), rows))
 
 
-def _show(options: argparse.Namespace) -> Answer:
+def _show(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.config.space.search_space import load_space, profile_names
     from kdsearch.config.space.yaml_tree import dump_yaml
 
@@ -73,11 +73,11 @@ def _show(options: argparse.Namespace) -> Answer:
             print(f"# profiles, shown with --profile NAME: {', '.join(profiles)}")
         print(dump_yaml(complete), end="")
 
-    return Answer({**complete, "profiles": profiles}, show)
+    return CommandOutput({**complete, "profiles": profiles}, show)
 
 
-def _schema(options: argparse.Namespace) -> Answer:
+def _schema(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.config.space.schema import json_schema
 
     schema = json_schema()
-    return Answer(schema, lambda: print_json(schema))
+    return CommandOutput(schema, lambda: print_json(schema))

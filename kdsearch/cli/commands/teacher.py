@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_group, add_json, add_space, add_storage
 
 ACTIONS = (
@@ -37,7 +37,7 @@ def add_to(commands: Commands) -> None:
         add_json(action, fields)
 
 
-def _teacher(options: argparse.Namespace) -> Answer:
+def _teacher(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
@@ -53,4 +53,4 @@ def _teacher(options: argparse.Namespace) -> Answer:
         "train": teacher_tool.train_teacher, "evaluate": teacher_tool.evaluate_teacher,
         "cache": teacher_tool.cache_teacher,
     }[options.action]  # fmt: skip
-    return Answer(do(space, RunFolder.at(options.storage, "teacher"), say))
+    return CommandOutput(do(space, RunFolder.at(options.storage, "teacher"), say))

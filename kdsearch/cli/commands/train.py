@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from kdsearch.cli.output import Answer
+from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json, add_storage
 
 
@@ -22,15 +22,15 @@ def add_to(commands: Commands) -> None:
     add_json(command, "student, metrics")
 
 
-def _train(options: argparse.Namespace) -> Answer:
+def _train(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
     from kdsearch.config.space.trial_file import load_trial
     from kdsearch.io.run_folder import RunFolder
     from kdsearch.models.student import read_metrics
-    from kdsearch.train.standalone import train_alone
+    from kdsearch.train.standalone import train_standalone
 
     cache = RunFolder.at(options.storage, "alone")
-    train_alone(load_trial(options.trial), cache, options.out, say=lambda line: print(line, flush=True))
-    return Answer({"student": str(options.out), "metrics": read_metrics(options.out)})
+    train_standalone(load_trial(options.trial), cache, options.out, say=lambda line: print(line, flush=True))
+    return CommandOutput({"student": str(options.out), "metrics": read_metrics(options.out)})

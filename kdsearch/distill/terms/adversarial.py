@@ -23,7 +23,7 @@ class Adversarial(Term):
     """`-mean of D(z_S)`, with a discriminator D of logits that is trained beside the student.
 
     Holistic distillation of SKD (Liu et al., CVPR 2019), a spatial term of STC-KD (Wang et al., 2022) too. The loss of
-    D (`second_loss`), with the teacher's logits as the real ones:
+    D (`adversary_loss`), with the teacher's logits as the real ones:
 
     - `hinge`: `E[relu(1 - D(z_T))] + E[relu(1 + D(z_S))]`, Adam (CIRKD; published weight of the term 0.001);
     - `wgan_gp`: `E[D(z_S)] - E[D(z_T)] + gp_weight * E[(||grad D(x)|| - 1)^2]`, x at random between an image's logits;
@@ -31,11 +31,11 @@ class Adversarial(Term):
       so that its steps are those of `lr` 4e-5 here).
 
     The value may be negative and is no measure of progress. D sees whole maps, ignored pixels too, at the finer of both
-    networks' sizes. `loss` changes no state; `second_loss` moves D's spectral norms on and draws x. Under DDP D has
+    networks' sizes. `loss` changes no state; `adversary_loss` moves D's spectral norms on and draws x. Under DDP D has
     gradients of its own rank alone until they are averaged.
 
     Peak extra memory: O(B width h w), O(B (h w / 64)^2) for attention and a copy of D's weights, O(width^2).
-    `second_loss` runs when the student's graph is gone and takes about twice as much (up to four times in `wgan_gp`).
+    `adversary_loss` runs when the student's graph is gone and takes about twice as much (up to four times in `wgan_gp`).
     """
 
     name = "adversarial"
@@ -75,14 +75,14 @@ class Adversarial(Term):
         value: Tensor = -self.discriminator(student_bkhw).mean()
         return value
 
-    def second_optimizer(self) -> torch.optim.Optimizer:
+    def adversary_optimizer(self) -> torch.optim.Optimizer:
         parameters = list(self.discriminator.parameters())
         if self.config.mode == "hinge":
             return torch.optim.Adam(parameters, lr=self.config.lr, betas=(0.9, 0.99))
         return torch.optim.SGD(parameters, lr=self.config.lr, momentum=0.9, weight_decay=5e-4)
 
-    def second_loss(self) -> Tensor:
-        assert self._last is not None, "second_loss comes after a forward pass"
+    def adversary_loss(self) -> Tensor:
+        assert self._last is not None, "adversary_loss comes after a forward pass"
         student_bkhw, teacher_bkhw = self._last
         self.discriminator.train(self.training)
         # Cached, so that all maps of a step meet the same weights and spectral norms iterate once.

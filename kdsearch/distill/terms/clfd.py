@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops import contrast
 from kdsearch.distill.ops.features import channel_adapter, match_size, pixels
 from kdsearch.distill.ops.labels import labels_at, prototypes
@@ -107,8 +107,8 @@ class CLFD(Term):
             self.random = RandomState()
 
     @property
-    def needs(self) -> Needs:
-        return Needs(taps=self.layers)
+    def needs(self) -> Requirements:
+        return Requirements(taps=self.layers)
 
     def estimate_bytes(self, batch: int) -> int:
         shapes = (self.shapes_s, self.shapes_t)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from kdsearch.config.strict import Listed
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
@@ -87,8 +87,8 @@ class DSRD(Term):
             )
 
     @property
-    def needs(self) -> Needs:
-        return Needs(taps=self.heads, detail_heads=bool(self.heads))
+    def needs(self) -> Requirements:
+        return Requirements(taps=self.heads, detail_heads=bool(self.heads))
 
     def estimate_bytes(self, batch: int) -> int:
         shapes, classes = (self.shapes_s, self.shapes_t), self.info.num_classes

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size, unit
 from kdsearch.distill.ops.similarity import is_direct, pool_nodes
 from kdsearch.distill.taps import require_tap
@@ -46,8 +46,8 @@ class StcFrames(Term):
         require_tap(self.name, "head", student, teacher)
 
     @property
-    def needs(self) -> Needs:
-        return Needs(taps=("head",), video=True)
+    def needs(self) -> Requirements:
+        return Requirements(taps=("head",), video=True)
 
     def estimate_bytes(self, batch: int) -> int:
         (channels_s, *size_s), (channels_t, *size_t) = self.shapes_s["head"], self.shapes_t["head"]

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsearch.distill.base import FramePair, Needs, Term
+from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import masked_mean
 from kdsearch.models.output import SegOutput
@@ -48,8 +48,8 @@ class StcMotion(Term):
     config: Config
 
     @property
-    def needs(self) -> Needs:
-        return Needs(video=True)
+    def needs(self) -> Requirements:
+        return Requirements(video=True)
 
     def estimate_bytes(self, batch: int) -> int:
         classes, height, width = self.shapes_s["logits"]

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
 from kdsearch.distill.taps import require_tap
 from kdsearch.distill.terms.skd import Node
@@ -57,8 +57,8 @@ class StcPair(Term):
         require_tap(self.name, config.tap, student, teacher)
 
     @property
-    def needs(self) -> Needs:
-        return Needs(taps=(self.config.tap,), teacher_taps=tuple(self.beta_of_tap))
+    def needs(self) -> Requirements:
+        return Requirements(taps=(self.config.tap,), teacher_taps=tuple(self.beta_of_tap))
 
     def estimate_bytes(self, batch: int) -> int:
         student, node = self.shapes_s[self.config.tap], self.config.node

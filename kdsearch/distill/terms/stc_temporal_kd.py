@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Needs, Shapes, Term
+from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import labels_at, masked_mean
@@ -42,8 +42,8 @@ class StcTemporalKD(Term):
         check_logits(student, teacher, info)
 
     @property
-    def needs(self) -> Needs:
-        return Needs(video=True)
+    def needs(self) -> Requirements:
+        return Requirements(video=True)
 
     def estimate_bytes(self, batch: int) -> int:
         classes, *size_s = self.shapes_s["logits"]

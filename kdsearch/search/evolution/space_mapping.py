@@ -16,7 +16,7 @@ _MISSING = object()
 
 
 @dataclass(frozen=True)
-class Fit:
+class SpaceMapping:
     """A trial of another space, as near as this space comes to it.
 
     `sample` is of this space. `dropped` says of each parameter that could not be taken why; `new` are parameters that
@@ -29,7 +29,7 @@ class Fit:
     exact: bool
 
 
-def fit(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> Fit:
+def fit(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> SpaceMapping:
     """The trial of `space` that has what fits of `params` and, for what was fixed there, of `config`."""
     settings = config.model_dump(mode="json")
     dropped: dict[str, str] = {}
@@ -53,10 +53,10 @@ def fit(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> F
         for name, value in params.items():
             if name not in sample.params and ours.get(_path(name)) != value:
                 dropped[name] = f"{_short(value)} is not a parameter here"
-    return Fit(sample, dropped, tuple(new), exact)
+    return SpaceMapping(sample, dropped, tuple(new), exact)
 
 
-def differences(fitted: Fit, config: TrialConfig) -> list[str]:
+def differences(fitted: SpaceMapping, config: TrialConfig) -> list[str]:
     """What keeps a fit from being exact, shortest first said: the reasons, else settings that differ."""
     if fitted.dropped:
         return [f"{name}: {reason}" for name, reason in fitted.dropped.items()]

@@ -13,7 +13,8 @@ from typing import Any
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder, write_text
+from kdsearch.io.atomic import write_text
+from kdsearch.io.run_folder import RunFolder
 
 SPACE_ATTR = "space"
 """Attribute of an Optuna study: the text of the space that its trials were drawn from."""

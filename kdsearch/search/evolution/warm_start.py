@@ -19,13 +19,14 @@ from pydantic import ValidationError
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder, write_json
+from kdsearch.io.atomic import write_json
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.constraints import broken
-from kdsearch.search.evolution.space_mapping import Fit, differences, fit
+from kdsearch.search.evolution.space_mapping import SpaceMapping, differences, fit
 from kdsearch.search.pareto import costs, ranks, spread_order
 from kdsearch.search.storage.journal import read_trials
-from kdsearch.search.storage.study_storage import Record, StudyRecord
-from kdsearch.search.trial_record import recalled
+from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.trial_record import trial_record_of
 
 SHARE = 0.25
 """Share of the study's trials that warm start may take."""
@@ -35,7 +36,7 @@ WORD = {"result": "result taken", "settings": "trained first", "part": "trained 
 
 
 @dataclass(frozen=True)
-class Carried:
+class WarmStartEntry:
     """What became of one trial of an earlier study: `how` it was carried over, and why not whole."""
 
     run: str
@@ -46,14 +47,14 @@ class Carried:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierStudy:
     """An earlier study: complete trials of its search by non-dominated rank, the frontier first."""
 
     run: RunFolder
-    ranked: list[Record]
+    ranked: list[TrialRecord]
 
 
-def read_earlier(folder: str) -> Earlier:
+def read_earlier(folder: str) -> EarlierStudy:
     """The study in a run folder, which may still be running; nothing in it is changed. Raises `UserError`."""
     run = RunFolder(Path(folder).expanduser().resolve())
     if not run.journal.exists() or not run.space.exists():
@@ -63,7 +64,7 @@ def read_earlier(folder: str) -> Earlier:
     run.refuse_links()
     space = load_space(run.space)
     try:
-        records = [record for trial in read_trials(run.journal) if (record := recalled(trial)) is not None]
+        records = [record for trial in read_trials(run.journal) if (record := trial_record_of(trial)) is not None]
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise UserError(f"--warm-start {folder}: its journal cannot be read ({str(error).splitlines()[0]}).") from error
     complete = [
@@ -74,37 +75,45 @@ def read_earlier(folder: str) -> Earlier:
     if not complete:
         raise UserError(f"--warm-start {folder}: no trial of that study is complete yet, so there is nothing to carry.")
     table = costs([record.values() for record in complete], space.search.objectives)
-    ranked: list[Record] = []
+    ranked: list[TrialRecord] = []
     rank_n = ranks(table)
     for rank in range(int(rank_n.max()) + 1):
         members = [i for i, r in enumerate(rank_n) if r == rank]
         ranked += [complete[members[k]] for k in spread_order(table[members])]
-    return Earlier(run, ranked)
+    return EarlierStudy(run, ranked)
 
 
-def warm_start(record: StudyRecord, space: SearchSpace, run: RunFolder, studies: Sequence[Earlier]) -> list[Carried]:
+def warm_start(
+    record: StudyStorage, space: SearchSpace, run: RunFolder, studies: Sequence[EarlierStudy]
+) -> list[WarmStartEntry]:
     """Carry the best trials of earlier studies into a new one, and keep the list in the run folder."""
     room = max(1, int(space.search.trials * SHARE))
     taken: set[str] = set()
-    lines: list[Carried] = []
+    lines: list[WarmStartEntry] = []
     for study, earlier in _in_turn(studies):
         fitted = fit(space, earlier.config, earlier.params)
         how, why = _carry(record, run, study, earlier, fitted, taken, room - len(taken))
         if how in ("settings", "part"):
             taken.add(json.dumps(dict(fitted.sample.params), sort_keys=True))
-        lines.append(Carried(study.run.path.name, earlier.id, how, dict(fitted.sample.params), why))
+        lines.append(WarmStartEntry(study.run.path.name, earlier.id, how, dict(fitted.sample.params), why))
     write_json(run.path / "warm_start.json", {"carried": [asdict(line) for line in lines]})
     return lines
 
 
-def _in_turn(studies: Sequence[Earlier]) -> Iterator[tuple[Earlier, Record]]:
+def _in_turn(studies: Sequence[EarlierStudy]) -> Iterator[tuple[EarlierStudy, TrialRecord]]:
     """The best of each study, then the second of each, and so on."""
     for row in itertools.zip_longest(*(study.ranked for study in studies)):
         yield from ((study, earlier) for study, earlier in zip(studies, row, strict=True) if earlier is not None)
 
 
 def _carry(
-    record: StudyRecord, run: RunFolder, study: Earlier, earlier: Record, fitted: Fit, taken: set[str], room: int
+    record: StudyStorage,
+    run: RunFolder,
+    study: EarlierStudy,
+    earlier: TrialRecord,
+    fitted: SpaceMapping,
+    taken: set[str],
+    room: int,
 ) -> tuple[How, str]:
     if fitted.exact and record.knows(earlier.config):
         return "not", "an equal configuration is on record"
@@ -136,7 +145,7 @@ def _carry(
     return "settings", "results do not compare: " + "; ".join(differences(fitted, earlier.config)[:2])
 
 
-def lines(carried: Sequence[Carried]) -> list[str]:
+def lines(carried: Sequence[WarmStartEntry]) -> list[str]:
     """The list, for people: one line a trial, those beyond the room in one."""
     width = max(len(f"{line.run} {line.trial}") for line in carried)
     text = []

@@ -20,7 +20,8 @@ from kdsearch.config.target import Target
 from kdsearch.config.trial import AnyNetwork
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder, write_json
+from kdsearch.io.atomic import write_json
+from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.latency.enumerate import network_key
 
 ROUNDS = 3
@@ -28,7 +29,7 @@ ROUNDS = 3
 while: so the quickest of a network's rounds counts."""
 
 
-class Stopwatch(Protocol):
+class LatencyProbe(Protocol):
     """Measures networks on a device: milliseconds, or why it could not."""
 
     device: str
@@ -72,7 +73,7 @@ def latencies(
     wanted: Iterable[AnyNetwork],
     info: DatasetInfo,
     size: tuple[int, int],
-    stopwatch: Callable[[str | None], Stopwatch],
+    stopwatch: Callable[[str | None], LatencyProbe],
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Latencies:
     """The latencies of all networks in `wanted`; those that are not known yet are measured.
@@ -110,7 +111,7 @@ def latencies(
 
 def _measure(
     networks: list[str],
-    watch: Stopwatch,
+    watch: LatencyProbe,
     info: DatasetInfo,
     size: tuple[int, int],
     advance: Callable[[int, int], None],
@@ -144,7 +145,7 @@ def rank_correlation(a: list[float], b: list[float]) -> dict[str, float | None]:
 # ---- files -------------------------------------------------------------------------------------------------------
 
 
-def _cache_file(run: RunFolder, target: Target, watch: Stopwatch, info: DatasetInfo, size: tuple[int, int]) -> Path:
+def _cache_file(run: RunFolder, target: Target, watch: LatencyProbe, info: DatasetInfo, size: tuple[int, int]) -> Path:
     """Where latencies lie that are the same measurement: named by everything that they depend on."""
     packages = {name: metadata.version(name) for name in ("segmentation-models-pytorch", "timm")}
     key = [__version__, str(target), watch.device, watch.torch, packages, list(size), info.channels, len(info.classes)]

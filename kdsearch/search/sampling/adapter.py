@@ -10,12 +10,12 @@ from optuna.trial import TrialState, create_trial
 from kdsearch.config.search import STATIC
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.search import constraints
-from kdsearch.search.evolution.space_mapping import Fit
+from kdsearch.search.evolution.space_mapping import SpaceMapping
 from kdsearch.search.sampling.samplers import SearchStudy, distribution
-from kdsearch.search.trial_record import Record
+from kdsearch.search.trial_record import TrialRecord
 
 
-class Told:
+class SamplerAdapter:
     """Tells the study `search` of `space` about records."""
 
     def __init__(self, search: SearchStudy, space: SearchSpace) -> None:
@@ -24,14 +24,14 @@ class Told:
         self._bounds = space.search.constraints
         self._domains = space.parameters()
 
-    def complete(self, trial: optuna.Trial, record: Record) -> None:
+    def complete(self, trial: optuna.Trial, record: TrialRecord) -> None:
         """A trial that the sampler asked for has come to what `record` says, its own or that of an equal one."""
         for name, violation in self._violations(record).items():
             if name not in STATIC:  # the others are known since it was asked for
                 trial.set_constraint(name, violation)
         self._search.tell(trial, self._values(record))
 
-    def add(self, fitted: Fit, record: Record, attributes: dict[str, Any], unfit: bool = False) -> None:
+    def add(self, fitted: SpaceMapping, record: TrialRecord, attributes: dict[str, Any], unfit: bool = False) -> None:
         """A trial that the sampler did not ask for is over. An `unfit` one could not be built, or did not fit."""
         complete = record.state == "COMPLETE"
         static = constraints.violations(constraints.static(self._bounds), record.cost)
@@ -46,10 +46,10 @@ class Told:
             )
         )
 
-    def _violations(self, record: Record) -> dict[str, float]:
+    def _violations(self, record: TrialRecord) -> dict[str, float]:
         # What was not reported counts as one beyond its bound, whatever the unit: it is not known to be kept.
         return dict.fromkeys(self._bounds, 1.0) | constraints.violations(self._bounds, record.known())
 
-    def _values(self, record: Record) -> list[float]:
+    def _values(self, record: TrialRecord) -> list[float]:
         known = record.values()
         return [known[name] for name in self._objectives]

@@ -11,8 +11,8 @@ import numpy as np
 from kdsearch.config.space.search_space import load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.simulation.tabular_benchmark import Row, Table, Tabulated
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.simulation.tabular_benchmark import Row, Table, TabularBenchmark
+from kdsearch.search.storage.study_storage import StudyStorage
 
 _PATHS = ("path", "encoder_weights", "checkpoint")
 
@@ -26,7 +26,7 @@ def replay(folder: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any
     if not (run.space.exists() and run.journal.exists()):
         raise UserError(f"There is no study in {folder}; name a run folder, such as runs/clfd-20260101-120000.")
     space = load_space(run.space)
-    record = StudyRecord(run.journal, space, lambda config: {})
+    record = StudyStorage(run.journal, space, lambda config: {})
     try:
         searched = [r for r in record.all() if r.stage == "search" and r.epoch > 0]
     finally:
@@ -38,7 +38,7 @@ def replay(folder: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any
     if rows and len({len(row.curve) for row in rows}) > 1:
         raise UserError(f"The trials of {folder} differ in train.epochs; a table needs one horizon.")
     table = Table(_without_paths(space.resolved()), rows)
-    tabulated = Tabulated(table)
+    tabulated = TabularBenchmark(table)
     table.save(out)
     ends, predicted = np.array([row.curve[-1] for row in rows]), tabulated.leave_one_out()
     error = float(np.sqrt(np.mean((predicted - ends) ** 2)))

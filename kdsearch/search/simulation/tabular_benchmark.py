@@ -18,7 +18,7 @@ from kdsearch.config.space.search_space import SearchSpace, flatten
 from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
-from kdsearch.search.storage.study_storage import Record
+from kdsearch.search.storage.study_storage import TrialRecord
 
 Array = NDArray[np.float64]
 
@@ -53,7 +53,7 @@ class Table:
         return cls(content["space"], [Row(**row) for row in content["rows"]])
 
 
-class Tabulated:
+class TabularBenchmark:
     """The landscape of a table: expected curves from a Gaussian process through its rows, noise like its residuals.
 
     The process has one length a parameter, found by marginal likelihood; a trial of another branch stands in the middle
@@ -91,11 +91,11 @@ class Tabulated:
         curve: Array = np.clip(self._mean + self._spread * (kernel @ self._solved)[0], 0.0, 1.0)
         return curve
 
-    def end(self, record: Record) -> float:
+    def end(self, record: TrialRecord) -> float:
         """mIoU at the end of training, without noise."""
         return float(self.expected(record.params)[-1])
 
-    def curve(self, record: Record) -> Array:
+    def curve(self, record: TrialRecord) -> Array:
         digest = hashlib.sha256(f"{self.seed} {sorted(record.params.items())}".encode()).digest()
         rng = np.random.default_rng(list(digest))
         noise = self._residuals[rng.integers(len(self._residuals))] * rng.choice((-1.0, 1.0))
@@ -105,7 +105,7 @@ class Tabulated:
     def cost(self, config: TrialConfig) -> dict[str, float]:
         return self._nearest_student(config).cost
 
-    def seconds(self, record: Record) -> float:
+    def seconds(self, record: TrialRecord) -> float:
         return self._nearest_student(record.config).seconds
 
     def leave_one_out(self) -> Array:

@@ -35,14 +35,14 @@ class Journal:
             Path(f"{path}.lock").unlink(missing_ok=True)
             self.cut = _mend(path)
             self._handles.append(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
-            self.storage = JournalStorage(_OneWriter(self._handles[-1]))
+            self.storage = JournalStorage(SingleWriterBackend(self._handles[-1]))
 
     def close(self) -> None:
         while self._handles:
             os.close(self._handles.pop())
 
 
-class _OneWriter(BaseJournalBackend):
+class SingleWriterBackend(BaseJournalBackend):
     """Optuna's journal file, line for line, for a process that knows that nobody else writes it.
 
     Optuna's own backend takes a lock and syncs the disk for every entry, and opens the file again for every look at a

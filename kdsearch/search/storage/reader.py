@@ -18,7 +18,7 @@ from optuna.storages.journal import BaseJournalBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from kdsearch.errors import UserError
-from kdsearch.search.trial_record import Record, recalled
+from kdsearch.search.trial_record import TrialRecord, trial_record_of
 
 ENOUGH_TRIALS = 20
 """Complete trials below which the importance of settings is not estimated."""
@@ -34,7 +34,7 @@ class History:
     sets the best trials apart; it is empty while there are fewer than `ENOUGH_TRIALS`.
     """
 
-    records: list[Record]
+    records: list[TrialRecord]
     ended: Mapping[str, datetime]
     importance: Mapping[str, Mapping[str, float]]
 
@@ -46,7 +46,7 @@ def read_history(journal: Path, objectives: Mapping[Any, str]) -> History:
         storage = JournalStorage(_Lines(journal))
         names = [study.study_name for study in storage.get_all_studies()]
         studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-        told = [(frozen, recalled(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
+        told = [(frozen, trial_record_of(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{journal} cannot be read as a study's journal of this version ({type(error).__name__}: {error}); "

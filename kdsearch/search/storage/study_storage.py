@@ -20,15 +20,15 @@ from kdsearch.config.space.search_space import Sample, SearchSpace, space_from_t
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from kdsearch.search import constraints
-from kdsearch.search.evolution.space_mapping import Fit, differences, fit
+from kdsearch.search.evolution.space_mapping import SpaceMapping, differences, fit
 from kdsearch.search.evolution.space_versions import SPACE_ATTR, Extension, check_comparable, same_space, study_name
 from kdsearch.search.pareto import costs, non_dominated
-from kdsearch.search.sampling.adapter import Told
+from kdsearch.search.sampling.adapter import SamplerAdapter
 from kdsearch.search.sampling.samplers import SearchStudy, make_sampler, suggest
 from kdsearch.search.storage.journal import Journal
-from kdsearch.search.trial_record import Outcome, Record, Stage, State, attributes, recalled
+from kdsearch.search.trial_record import Outcome, Stage, State, TrialRecord, attributes, trial_record_of
 
-__all__ = ["Outcome", "Record", "Stage", "State", "StudyRecord"]
+__all__ = ["Outcome", "Stage", "State", "StudyStorage", "TrialRecord"]
 
 MAX_REDRAWS = 200
 """Draws in a row that give nothing new to train before the space counts as exhausted."""
@@ -36,7 +36,7 @@ SAMPLER_DRAWS = 30
 """Draws in a row by the sampler; the rest are random, since a model that is sure of its optimum asks for it again."""
 
 
-class StudyRecord:
+class StudyStorage:
     """Ask and tell over the journal at `path`; without one everything stays in memory.
 
     `cost_of` gives static metrics of a configuration (`gflops`, `params_m`, ...) or raises `UserError` where the
@@ -54,10 +54,10 @@ class StudyRecord:
         self.old_spaces: list[str] = []
         self._cost_of = cost_of
         self._bounds = space.search.constraints
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, TrialRecord] = {}
         self._by_key: dict[str, str] = {}
         self._running: dict[str, tuple[optuna.Study, int]] = {}
-        self._members: list[Record] = []
+        self._members: list[TrialRecord] = []
         self._unfit: set[str] = set()
         self._searched = 0
         self._drawn = 0
@@ -75,11 +75,11 @@ class StudyRecord:
 
     # ---- what is known -------------------------------------------------------------------------------------------
 
-    def all(self) -> list[Record]:
+    def all(self) -> list[TrialRecord]:
         """Every trial, in the order it was asked; the search first."""
         return list(self._records.values())
 
-    def get(self, trial_id: str) -> Record:
+    def get(self, trial_id: str) -> TrialRecord:
         return self._records[trial_id]
 
     def cost(self, config: TrialConfig) -> dict[str, float]:
@@ -90,23 +90,23 @@ class StudyRecord:
         """Whether an equal configuration of the search is on record."""
         return trial_key(config) in self._by_key
 
-    def running(self) -> Iterator[Record]:
+    def running(self) -> Iterator[TrialRecord]:
         return (self._records[trial_id] for trial_id in list(self._running))
 
     def searched(self) -> int:
         """Trials of the search that took, or take, a slot: infeasible ones, copies and imports are not among them."""
         return self._searched
 
-    def complete(self, stage: Stage) -> list[Record]:
+    def complete(self, stage: Stage) -> list[TrialRecord]:
         return [r for r in self._records.values() if r.stage == stage and r.state == "COMPLETE"]
 
-    def frontier(self) -> list[Record]:
+    def frontier(self) -> list[TrialRecord]:
         """Complete trials of the search that keep all constraints and that no other dominates, in order of ids."""
         return self._members
 
     # ---- ask -----------------------------------------------------------------------------------------------------
 
-    def ask(self) -> Record | None:
+    def ask(self) -> TrialRecord | None:
         """The next trial to train, or None when the space holds nothing new.
 
         The published point comes first, then what was enqueued. Configurations that cannot run or break a constraint,
@@ -126,7 +126,7 @@ class StudyRecord:
         finally:
             self._search.sampler = sampler
 
-    def _judge(self, trial: optuna.Trial, sample: Sample) -> Record | None:
+    def _judge(self, trial: optuna.Trial, sample: Sample) -> TrialRecord | None:
         key = trial_key(sample.trial)
         if key in self._by_key:
             self._tell_copy(trial, self._records[self._by_key[key]])
@@ -142,7 +142,7 @@ class StudyRecord:
             trial.set_constraint("runs", 1.0)
         for name, violation in constraints.violations(bounds, cost).items():
             trial.set_constraint(name, violation)
-        record = Record(
+        record = TrialRecord(
             id=self.next_id(), stage="search", state="RUNNING", config=sample.trial, params=dict(sample.params),
             cost=cost,
         )  # fmt: skip
@@ -154,7 +154,7 @@ class StudyRecord:
         self._keep(record, self._search, trial._trial_id)
         return None if reason else record
 
-    def _tell_copy(self, trial: optuna.Trial, original: Record) -> None:
+    def _tell_copy(self, trial: optuna.Trial, original: TrialRecord) -> None:
         """Tell the sampler what is known of an equal configuration, without a record of its own."""
         trial.set_user_attr("copy_of", original.id)
         if original.state == "COMPLETE":
@@ -167,10 +167,10 @@ class StudyRecord:
         """Ask for this sample of the space before the sampler draws again."""
         self._search.enqueue_trial(dict(sample.params))
 
-    def add(self, stage: Literal["confirm", "control"], config: TrialConfig, params: dict[str, Any]) -> Record:
+    def add(self, stage: Literal["confirm", "control"], config: TrialConfig, params: dict[str, Any]) -> TrialRecord:
         """Put a trial that was not sampled on record: a repeat of a frontier member, or its control."""
         trial = self._confirm.ask()
-        record = Record(
+        record = TrialRecord(
             id=f"{stage[:4]}{trial.number:04d}", stage=stage, state="RUNNING", config=config, params=params,
             cost=self.cost(config),
         )  # fmt: skip
@@ -180,7 +180,7 @@ class StudyRecord:
 
     # ---- tell ----------------------------------------------------------------------------------------------------
 
-    def tell(self, record: Record, state: Outcome, reason: str = "") -> None:
+    def tell(self, record: TrialRecord, state: Outcome, reason: str = "") -> None:
         """End a trial. `record.epoch` and `record.metrics` hold what it reached; PRUNED keeps them as its fidelity.
 
         INFEASIBLE here is a configuration that turned out not to fit into device memory.
@@ -196,7 +196,7 @@ class StudyRecord:
         if record.stage == "search" and study is not self._search:
             self._import(record)
 
-    def _end(self, trial: optuna.Trial, record: Record, state: Outcome, reason: str) -> None:
+    def _end(self, trial: optuna.Trial, record: TrialRecord, state: Outcome, reason: str) -> None:
         record.state, record.reason = state, reason
         outcome = {
             "state": state, "reason": reason, "epoch": record.epoch, "metrics": record.metrics,
@@ -205,7 +205,7 @@ class StudyRecord:
         trial.set_user_attr("outcome", outcome)
         self._tell_sampler(trial, record)
 
-    def _tell_sampler(self, trial: optuna.Trial, record: Record) -> None:
+    def _tell_sampler(self, trial: optuna.Trial, record: TrialRecord) -> None:
         if record.state == "COMPLETE" and trial.study is self._search:
             self._told.complete(trial, record)
         elif record.state == "COMPLETE" and trial.study is self._confirm:
@@ -221,7 +221,7 @@ class StudyRecord:
         """The id of the next trial of the search."""
         return f"t{self._drawn:04d}"
 
-    def _keep(self, record: Record, study: optuna.Study, trial_id: int) -> None:
+    def _keep(self, record: TrialRecord, study: optuna.Study, trial_id: int) -> None:
         """Put a record on the list, in memory."""
         self._records[record.id] = record
         if record.state == "RUNNING":
@@ -234,10 +234,10 @@ class StudyRecord:
                 self._by_key[trial_key(record.config)] = record.id
         self._admit(record)
 
-    def _breaks_static(self, record: Record) -> bool:
+    def _breaks_static(self, record: TrialRecord) -> bool:
         return bool(constraints.broken(constraints.static(self._bounds), record.cost))
 
-    def _admit(self, record: Record) -> None:
+    def _admit(self, record: TrialRecord) -> None:
         """Let a complete trial onto the frontier if it belongs there."""
         if record.stage != "search" or record.state != "COMPLETE":
             return
@@ -249,7 +249,7 @@ class StudyRecord:
             self._members = [r for r, kept in zip(candidates, mask, strict=True) if kept]
 
     @staticmethod
-    def _write(trial: optuna.Trial, record: Record) -> None:
+    def _write(trial: optuna.Trial, record: TrialRecord) -> None:
         trial.set_user_attr("trial", attributes(record))
 
     # ---- the journal ---------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class StudyRecord:
         seed = self.space.search.seed + drawn
         self._random = optuna.samplers.RandomSampler(seed=seed)
         search = SearchStudy(name, storage, make_sampler(sampler, seed), getattr(sampler, "history", None))
-        self._search, self._told = search, Told(search, self.space)
+        self._search, self._told = search, SamplerAdapter(search, self.space)
         for study in [*earlier[: len(self.old_spaces)], *([] if begins else [search]), self._confirm]:
             for frozen in study.get_trials(deepcopy=False):
                 self._recall(study, frozen)
@@ -317,7 +317,7 @@ class StudyRecord:
                 extension.imported += 1
         return extension
 
-    def _import(self, record: Record) -> str:
+    def _import(self, record: TrialRecord) -> str:
         """Tell the present sampler of a trial that it did not ask for; or why that cannot be."""
         fitted = fit(self.space, record.config, record.params)
         if not fitted.exact:
@@ -329,13 +329,13 @@ class StudyRecord:
         self.inform(fitted, record)
         return ""
 
-    def inform(self, fitted: Fit, record: Record) -> None:
+    def inform(self, fitted: SpaceMapping, record: TrialRecord) -> None:
         """Tell the sampler of a finished trial that it did not ask for, without a record here."""
         self._told.add(fitted, record, {"imported": record.id}, record.id in self._unfit)
 
-    def adopt(self, fitted: Fit, earlier: Record, origin: str) -> Record:
+    def adopt(self, fitted: SpaceMapping, earlier: TrialRecord, origin: str) -> TrialRecord:
         """Put a complete trial of an earlier study, equal in everything, on record as one that costs nothing."""
-        record = Record(
+        record = TrialRecord(
             id=self.next_id(), stage="search", state="COMPLETE", config=earlier.config,
             params=dict(fitted.sample.params), cost=self.cost(earlier.config), epoch=earlier.epoch,
             metrics=earlier.metrics, seconds=earlier.seconds, origin=origin,
@@ -346,7 +346,7 @@ class StudyRecord:
         return record
 
     def _recall(self, study: optuna.Study, frozen: FrozenTrial) -> None:
-        record = recalled(frozen)
+        record = trial_record_of(frozen)
         if record is None:
             # The driver died between asking and writing the configuration down; nothing was trained.
             if frozen.state == TrialState.RUNNING:

@@ -22,13 +22,13 @@ from kdsearch import __version__
 from kdsearch.config.search import main_cost
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.tracking.mlflow.messages import News, Opening, Update
+from kdsearch.tracking.mlflow.messages import News, RunUpdate, StudyHeader
 from kdsearch.tracking.mlflow.outbox import DRAIN_S
 
 if TYPE_CHECKING:
     from kdsearch.data.store.store import Store
     from kdsearch.search.confirm import Confirmation
-    from kdsearch.search.storage.study_storage import Record
+    from kdsearch.search.storage.study_storage import TrialRecord
     from kdsearch.tracking.artifacts import Status
 
 ANSWER_S = 30.0
@@ -37,7 +37,7 @@ WORD_S = 10.0
 """After how long the user is told what the end of a study waits for."""
 
 
-class Tracker:
+class MLflowCallback:
     """A listener that brings a study into MLflow: see `mlflow.Runs`. Without a URI, into `mlflow.db` in the run folder.
 
     A study never waits for its tracking and never fails because of it. `told` are the trials that were over before this
@@ -53,7 +53,7 @@ class Tracker:
         run: RunFolder,
         store: Store,
         say: Callable[[str], None],
-        told: Sequence[Record] = (),
+        told: Sequence[TrialRecord] = (),
         drain_s: float = DRAIN_S,
     ) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
@@ -61,7 +61,7 @@ class Tracker:
         self._over = len(told)
         self._frontier_metrics: dict[str, float] = {}
         search = space.search
-        self._opening = Opening(
+        self._opening = StudyHeader(
             uri=self.uri,
             run=run,
             space=space.name,
@@ -74,11 +74,11 @@ class Tracker:
             told=[_whole(record) for record in told],
             drain_s=drain_s,
         )
-        self._news: SimpleQueue[News | Opening] = SimpleQueue()
+        self._news: SimpleQueue[News | StudyHeader] = SimpleQueue()
         self._heard = 0.0
         self._unsent = 0
 
-    def __enter__(self) -> Tracker:
+    def __enter__(self) -> MLflowCallback:
         pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -129,34 +129,34 @@ class Tracker:
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    def started(self, record: Record) -> None:
-        update = Update(record.id)
+    def on_trial_start(self, record: TrialRecord) -> None:
+        update = RunUpdate(record.id)
         update.begin(record)
         self._news.put(update)
 
-    def epoch(self, record: Record) -> None:
+    def on_trial_result(self, record: TrialRecord) -> None:
         if record.epoch < record.config.train.epochs:  # the last one goes with the trial's end, in one call
-            update = Update(record.id)
+            update = RunUpdate(record.id)
             update.add(record.metrics, record.epoch)
             self._news.put(update)
 
-    def restarted(self, record: Record, reason: str) -> None:
-        self._news.put(Update(record.id, tags={"kdsearch.restarted": reason}))
+    def on_trial_restart(self, record: TrialRecord, reason: str) -> None:
+        self._news.put(RunUpdate(record.id, tags={"kdsearch.restarted": reason}))
 
-    def ended(self, record: Record) -> None:
+    def on_trial_end(self, record: TrialRecord) -> None:
         self._over += 1
-        update = Update(record.id)
+        update = RunUpdate(record.id)
         update.end(record)
         self._news.put(update)
 
-    def frontier(self, members: list[Record], volume: float) -> None:
+    def on_frontier(self, members: list[TrialRecord], volume: float) -> None:
         best = max((record.miou for record in members), default=None)
         metrics = {"hypervolume": volume, "frontier/size": float(len(members))}
         if best is not None:
             metrics["frontier/best_miou"] = best
         if metrics != self._frontier_metrics:
             self._frontier_metrics = metrics
-            update = Update("")
+            update = RunUpdate("")
             update.add(metrics, self._over)  # the number of trials that are over is the study's clock
             self._news.put(update)
         self._news.put({record.id for record in members})
@@ -167,7 +167,7 @@ class Tracker:
             numbers = {name: getattr(confirmation, name) for name in ("miou_mean", "miou_std", "gain", "p_frontier")}
             known = {f"confirm/{name}": value for name, value in numbers.items() if not math.isnan(value)}
             if known:
-                update = Update(trial_id)
+                update = RunUpdate(trial_id)
                 update.add(known, 0)
                 self._news.put(update)
 
@@ -180,9 +180,9 @@ class Tracker:
         return f"look at all trials: {command}{self.uri}"
 
 
-def _whole(record: Record) -> Update:
+def _whole(record: TrialRecord) -> RunUpdate:
     """All that a record has of a trial that is over."""
-    update = Update(record.id)
+    update = RunUpdate(record.id)
     update.begin(record)
     update.end(record)
     # Another study's, and those that were never started.

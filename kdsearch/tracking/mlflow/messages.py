@@ -13,7 +13,7 @@ from kdsearch.io.run_folder import RunFolder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from kdsearch.search.storage.study_storage import Record
+    from kdsearch.search.storage.study_storage import TrialRecord
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 
@@ -22,7 +22,7 @@ CALL_METRICS, CALL_PARAMS = 800, 100
 
 
 @dataclass
-class Update:
+class RunUpdate:
     """News of one run, kept together until they are sent: while the server is busy or away, all that has come in.
 
     `begins` is the run's name where the news are that its trial begins; `costs` are known then.
@@ -44,7 +44,7 @@ class Update:
         """Metrics of now: MLflow shows when a point came about, not when it was sent."""
         self._add(metrics, step, int(time.time() * 1000))
 
-    def merge(self, later: Update) -> None:
+    def merge(self, later: RunUpdate) -> None:
         """Take in later news of the same run."""
         self.begins, self.status = later.begins or self.begins, later.status or self.status
         self.params |= later.params
@@ -57,7 +57,7 @@ class Update:
         first_ms, others = self._points.get(step, (at_ms, {}))
         self._points[step] = first_ms, others | dict(metrics)
 
-    def begin(self, record: Record) -> None:
+    def begin(self, record: TrialRecord) -> None:
         """The trial begins: name, stage, settings and costs."""
         settings = flatten(record.config)
         self.tags |= {"kdsearch.stage": record.stage, "kdsearch.state": "RUNNING"}
@@ -67,7 +67,7 @@ class Update:
         self.params = {name: str(value) for name, value in settings.items()}
         self.costs = dict(record.cost)
 
-    def end(self, record: Record) -> None:
+    def end(self, record: TrialRecord) -> None:
         """The trial's outcome, with its last epoch."""
         if record.epoch:
             self.add(record.metrics, record.epoch)
@@ -101,7 +101,7 @@ class Update:
 
 
 @dataclass(frozen=True)
-class Opening:
+class StudyHeader:
     """What MLflow is told of a study as a whole: plain data, so that the process needs nothing that spaces need.
 
     `data` has name, digest and URI of the data set; `told` the trials that were over before this driver began.
@@ -116,11 +116,11 @@ class Opening:
     params: dict[str, str]
     tags: dict[str, str]
     data: dict[str, str]
-    told: list[Update]
+    told: list[RunUpdate]
     drain_s: float
 
 
-News = Update | set[str] | str | None
+News = RunUpdate | set[str] | str | None
 """What a driver sends: news of a run, the ids on the frontier, how the study ended (`tables.Status`), None at last."""
 
 

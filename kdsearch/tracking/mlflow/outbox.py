@@ -19,7 +19,7 @@ DRAIN_S = 60.0
 Call = Callable[["MlflowClient"], None]
 
 
-class Calls:
+class Outbox:
     """Calls wait in a queue. While what `connect` leads to is away the first is tried again, and the rest stay.
 
     A call that MLflow refuses is logged and dropped. At the end everything is sent, however long that takes; a server

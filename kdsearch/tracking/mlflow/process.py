@@ -1,8 +1,8 @@
-"""The process that writes a study to MLflow; the driver's `Tracker` starts it and sends it news.
+"""The process that writes a study to MLflow; the driver's `MLflowCallback` starts it and sends it news.
 
     python -m kdsearch.tracking.mlflow.process HANDLE
 
-`HANDLE` is the driver's pipe: an `Opening`, then `News`. When the driver is gone, with a last word or without one, what
+`HANDLE` is the driver's pipe: a `StudyHeader`, then `News`. When the driver is gone, with a last word or without one, what
 has come in is still sent, and only then may the process of the next driver write.
 """
 
@@ -12,8 +12,8 @@ import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from kdsearch.tracking.mlflow.messages import News, Opening
-from kdsearch.tracking.mlflow.writer import Runs
+from kdsearch.tracking.mlflow.messages import News, StudyHeader
+from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 
 def main(handle: int) -> None:
@@ -23,8 +23,8 @@ def main(handle: int) -> None:
     could not be.
     """
     with Connection(handle) as pipe:
-        opening: Opening = pipe.recv()
-        runs = Runs(opening)
+        opening: StudyHeader = pipe.recv()
+        runs = MLflowWriter(opening)
         runs.begin()
         news: News
         try:

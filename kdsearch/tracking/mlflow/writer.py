@@ -9,11 +9,11 @@ import time
 from typing import TYPE_CHECKING
 
 from kdsearch.export.source import read_summary
-from kdsearch.io.run_folder import write_json
+from kdsearch.io.atomic import write_json
 from kdsearch.report.results import TRACKING
 from kdsearch.tracking.mlflow.client import connect, without_password
-from kdsearch.tracking.mlflow.messages import Opening, Update
-from kdsearch.tracking.mlflow.outbox import Calls
+from kdsearch.tracking.mlflow.messages import RunUpdate, StudyHeader
+from kdsearch.tracking.mlflow.outbox import Outbox
 from kdsearch.tracking.mlflow.registry import register
 from kdsearch.tracking.mlflow.views import NOTE, experiment_tags
 
@@ -30,20 +30,20 @@ FILES = (
 """What of the run folder becomes an artifact of the study's run."""
 
 
-class Runs:
+class MLflowWriter:
     """A parent run for the study and a child run for each trial, in the experiment `kdsearch/<space>`.
 
     Calls are queued and made by one thread. While a server is away they are kept and tried again. What comes in of a
     run within a second, or while its last news wait for the server, goes out in one call.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: StudyHeader) -> None:
         self.opening, self.run = opening, opening.run
-        self.calls = Calls(self._connect, opening.drain_s)
+        self.calls = Outbox(self._connect, opening.drain_s)
         self._lock = self.run.tracking_lock.open("w")
         self._runs: dict[str, str] = {}
         self._sent: dict[str, int] = {}
-        self._updates: dict[str, Update] = {}
+        self._updates: dict[str, RunUpdate] = {}
         self._updating = threading.Lock()
         self._on_frontier: set[str] = set()
         self._page_sent = 0.0
@@ -58,10 +58,10 @@ class Runs:
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         return connect(self.opening.uri)
 
-    def hear(self, news: Update | set[str] | str) -> None:
+    def hear(self, news: RunUpdate | set[str] | str) -> None:
         """Put what is to be told into the queue."""
         match news:
-            case Update():
+            case RunUpdate():
                 self._update(news)
             case set():
                 self._frontier(news)
@@ -70,7 +70,7 @@ class Runs:
 
     # ---- news ----------------------------------------------------------------------------------------------------
 
-    def _update(self, update: Update) -> None:
+    def _update(self, update: RunUpdate) -> None:
         """News of a run join those that wait to be sent; they are sent in the turn of the first."""
         with self._updating:
             waiting = self._updates.get(update.trial_id)
@@ -148,7 +148,7 @@ class Runs:
         if not parent.data.params:
             client.log_inputs(parent.info.run_id, [_dataset(self.opening.data)])
             client.log_dict(parent.info.run_id, self.opening.settings, "space.json")
-            Update("", params=self.opening.params).send(client, parent.info.run_id, 0)
+            RunUpdate("", params=self.opening.params).send(client, parent.info.run_id, 0)
         self._catch_up(client, known)
 
     def _catch_up(self, client: MlflowClient, known: dict[str, Run]) -> None:
@@ -165,7 +165,7 @@ class Runs:
                 continue
             self._send(client, update)
 
-    def _send(self, client: MlflowClient, update: Update) -> None:
+    def _send(self, client: MlflowClient, update: RunUpdate) -> None:
         """Bring a run up to date. Whatever is there of it, by a call or a driver that was cut off, is kept."""
         trial_id = update.trial_id
         self.calls.wait_until(update.since + GATHER_S)

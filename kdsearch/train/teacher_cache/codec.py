@@ -17,7 +17,7 @@ LARGEST = 65504.0
 
 
 @dataclass(frozen=True)
-class MapForm:
+class MapCodec:
     """The form of a map of `shape` `(C, h, w)` at its native stride.
 
     - `fp16`: every value, rounded; relative error at most 2^-11, and 2^-25 below 6e-5.
@@ -77,7 +77,7 @@ class MapForm:
         return {"shape": list(self.shape), "kind": self.kind, "k": self.k}
 
     @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> MapForm:
+    def from_json(cls, facts: dict[str, Any]) -> MapCodec:
         channels, height, width = facts["shape"]
         return cls((channels, height, width), facts["kind"], facts["k"])
 

@@ -14,12 +14,12 @@ from typing import Any
 from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
-from kdsearch.distill.base import Needs
+from kdsearch.distill.base import Requirements
 from kdsearch.errors import UserError
 from kdsearch.train.frame_source import frame_source
-from kdsearch.train.requirements import needs_of
-from kdsearch.train.teacher_cache.codec import MapForm
-from kdsearch.train.teacher_cache.reader import MapsSpec, TeacherMaps
+from kdsearch.train.requirements import requirements_of
+from kdsearch.train.teacher_cache.codec import MapCodec
+from kdsearch.train.teacher_cache.reader import CacheSpec, TeacherCache
 from kdsearch.train.teacher_cache.writer import building_folder, images_written
 
 AUTO_SHARE = 0.25
@@ -27,7 +27,7 @@ AUTO_SHARE = 0.25
 
 
 @dataclass(frozen=True)
-class MapsPlan:
+class CachePlan:
     """The maps, by name, that lie in caches under `root`, and whether those of next frames do too."""
 
     root: Path
@@ -37,7 +37,7 @@ class MapsPlan:
     def holds(self, needed: Iterable[str], next_frames: bool) -> bool:
         return set(needed) <= set(self.maps) and self.next_frames >= next_frames
 
-    def spec(self, config: TrialConfig, store: Store, weights: Path) -> MapsSpec:
+    def spec(self, config: TrialConfig, store: Store, weights: Path) -> CacheSpec:
         """The cache of this trial's teacher with these weights."""
         return self._spec(config, store, weights_digest(weights))
 
@@ -55,11 +55,11 @@ class MapsPlan:
             return None
         return images_written(folder, spec), spec.rows
 
-    def _spec(self, config: TrialConfig, store: Store, digest: str) -> MapsSpec:
+    def _spec(self, config: TrialConfig, store: Store, digest: str) -> CacheSpec:
         assert config.teacher is not None
         network = config.teacher.network()
         shapes = models.tap_shapes(network, store.info, store.size)
-        return MapsSpec(
+        return CacheSpec(
             network=network,
             weights=digest,
             data=store.fingerprint,
@@ -73,7 +73,7 @@ class MapsPlan:
         return {"root": str(self.root), "maps": list(self.maps), "next_frames": self.next_frames}
 
     @classmethod
-    def from_json(cls, facts: dict[str, Any]) -> MapsPlan:
+    def from_json(cls, facts: dict[str, Any]) -> CachePlan:
         return cls(Path(facts["root"]), tuple(facts["maps"]), facts["next_frames"])
 
 
@@ -81,11 +81,11 @@ class MapsPlan:
 class Planned:
     """A plan, or None where the teacher is asked live; `why` says it in a line, empty where no cache was wanted."""
 
-    plan: MapsPlan | None
+    plan: CachePlan | None
     why: str = ""
 
 
-def plan_maps(trials: Iterable[TrialConfig], store: Store, root: Path, weights: Path | None = None) -> Planned:
+def plan_cache(trials: Iterable[TrialConfig], store: Store, root: Path, weights: Path | None = None) -> Planned:
     """What to cache for trials that share a teacher (though not its fusion): those that stand for a search space.
 
     `weights` are the teacher's where they exist already: a cache that has been begun is gone on with, whatever room is
@@ -94,13 +94,13 @@ def plan_maps(trials: Iterable[TrialConfig], store: Store, root: Path, weights: 
     wanted = [config for config in trials if config.teacher is not None and config.distill]
     if not wanted or wanted[0].teacher is None or (mode := wanted[0].teacher.cache) == "off":
         return Planned(None)
-    needs = [needs_of(config, store.info) for config in wanted]
+    needs = [requirements_of(config, store.info) for config in wanted]
     names = [needed_maps(need) for need in needs]
     video = [need.video and frame_source(config.data, store.info) == "video"
              for config, need in zip(wanted, needs, strict=True)]  # fmt: skip
-    whole = MapsPlan(root, tuple(sorted({name for each in names for name in each})), any(video))
+    whole = CachePlan(root, tuple(sorted({name for each in names for name in each})), any(video))
     of_logits = [later for each, later in zip(names, video, strict=True) if each == ("logits",)]
-    logits = MapsPlan(root, ("logits",), any(of_logits)) if of_logits else None
+    logits = CachePlan(root, ("logits",), any(of_logits)) if of_logits else None
     # Teachers that differ in their fusion alone have caches of their own.
     teachers = list({json.dumps(models_key(config)): config for config in wanted}.values())
     if mode == "logits" and logits is None:
@@ -129,7 +129,7 @@ def plan_maps(trials: Iterable[TrialConfig], store: Store, root: Path, weights: 
     )
 
 
-def needed_maps(needs: Needs) -> tuple[str, ...]:
+def needed_maps(needs: Requirements) -> tuple[str, ...]:
     """The maps of the teacher that terms read, the logits always: details are taps by name."""
     return tuple(dict.fromkeys(("logits", *needs.taps, *needs.teacher_taps)))
 
@@ -151,31 +151,31 @@ def models_key(config: TrialConfig) -> Any:
     return config.teacher.network().model_dump(mode="json")
 
 
-def _form(name: str, shape: tuple[int, int, int], config: TrialConfig) -> MapForm:
+def _form(name: str, shape: tuple[int, int, int], config: TrialConfig) -> MapCodec:
     assert config.teacher is not None
     if name == "logits" and 0 < config.teacher.cache_top_k < shape[0] - 1:
-        return MapForm(shape, "top_k", config.teacher.cache_top_k)
-    return MapForm(shape, config.teacher.cache_format)
+        return MapCodec(shape, "top_k", config.teacher.cache_top_k)
+    return MapCodec(shape, config.teacher.cache_format)
 
 
-def _begun(plan: MapsPlan, teachers: list[TrialConfig], store: Store, weights: Path) -> bool:
+def _begun(plan: CachePlan, teachers: list[TrialConfig], store: Store, weights: Path) -> bool:
     """Whether any of the caches is there, or on its way. A damaged one is an error."""
     begun = False
     for config in teachers:
         spec = plan.spec(config, store, weights)
         path = spec.found(plan.root)
         if path is not None:
-            TeacherMaps(path)
+            TeacherCache(path)
         begun |= path is not None or building_folder(spec.folder(plan.root)).exists()
     return begun
 
 
-def _served(plan: MapsPlan, names: list[tuple[str, ...]], video: list[bool]) -> bool:
+def _served(plan: CachePlan, names: list[tuple[str, ...]], video: list[bool]) -> bool:
     """Whether no trial has to ask live."""
     return all(plan.holds(each, later) for each, later in zip(names, video, strict=True))
 
 
-def _chosen(plan: MapsPlan, config: TrialConfig, store: Store, mode: str, needed: int, served: bool) -> str:
+def _chosen(plan: CachePlan, config: TrialConfig, store: Store, mode: str, needed: int, served: bool) -> str:
     assert config.teacher is not None
     frames = " and their next frames" if plan.next_frames else ""
     text = (

@@ -25,7 +25,7 @@ from kdsearch.data.store.store import column_view, damaged, map_batch
 from kdsearch.data.views import warp_maps
 from kdsearch.distill.base import Shapes
 from kdsearch.models.output import SegOutput
-from kdsearch.train.teacher_cache.codec import MapForm
+from kdsearch.train.teacher_cache.codec import MapCodec
 
 VERSION = 1
 SHARD_BYTES = 64 * 2**20
@@ -33,7 +33,7 @@ SHARD_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class MapsSpec:
+class CacheSpec:
     """What a cache holds, and all that its content depends on.
 
     `weights` is the digest of the teacher's weights, `data` the fingerprint of the data set, `size` that of the whole
@@ -45,7 +45,7 @@ class MapsSpec:
     weights: str
     data: str
     size: tuple[int, int]
-    forms: dict[str, MapForm]
+    forms: dict[str, MapCodec]
     images: int
     next_frames: bool = False
 
@@ -88,14 +88,14 @@ class MapsSpec:
         source = folder.name.rpartition("-")[0]
         for path in (folder, *sorted(root.glob(f"{source}-*"))):
             if path.exists():
-                held = TeacherMaps.read_meta(path)
+                held = TeacherCache.read_meta(path)
                 same = all(held["maps"].get(name) == form.to_json() for name, form in self.forms.items())
                 if same and held["next_frames"] >= self.next_frames:
                     return path
         return None
 
 
-class TeacherMaps:
+class TeacherCache:
     """An open cache. `forms` are its maps by name, `errors` what each loses, `nbytes` its size on disk.
 
     Raises `UserError` that names the file which is missing, truncated or of another version.
@@ -104,7 +104,7 @@ class TeacherMaps:
     def __init__(self, path: Path) -> None:
         meta = self.read_meta(path)
         self.path = path
-        self.forms = {name: MapForm.from_json(facts) for name, facts in meta["maps"].items()}
+        self.forms = {name: MapCodec.from_json(facts) for name, facts in meta["maps"].items()}
         self.errors: dict[str, dict[str, float]] = meta["errors"]
         self.images: int = meta["images"]
         self.next_frames: bool = meta["next_frames"]
@@ -144,7 +144,7 @@ class TeacherMaps:
 class CachedTeacher:
     """Answers for the teacher from its maps. `shapes` are those of its maps of a training view, of all that is read."""
 
-    maps: TeacherMaps
+    maps: TeacherCache
     shapes: Shapes
     device: torch.device
 
@@ -172,7 +172,7 @@ def shard_name(shard: int) -> str:
     return f"maps-{shard:05d}.arrow"
 
 
-def read_shard(file: Path, facts: dict[str, Any], forms: dict[str, MapForm]) -> dict[str, NDArray[Any]]:
+def read_shard(file: Path, facts: dict[str, Any], forms: dict[str, MapCodec]) -> dict[str, NDArray[Any]]:
     """The columns of a shard, over the mapped file. `facts` are its `count` and `bytes`."""
     batch = map_batch(file, facts)
     return {

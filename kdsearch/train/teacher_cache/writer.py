@@ -28,10 +28,10 @@ from torch import Tensor
 from kdsearch.data.store.file import sync_path
 from kdsearch.data.store.temporary import BUILDING
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import write_json
+from kdsearch.io.atomic import write_json
 from kdsearch.models.output import SegOutput
 from kdsearch.train.teacher_cache.codec import MapError
-from kdsearch.train.teacher_cache.reader import VERSION, MapsSpec, shard_name
+from kdsearch.train.teacher_cache.reader import VERSION, CacheSpec, shard_name
 
 BATCH = 8
 """Images that the teacher is asked about at once."""
@@ -46,14 +46,14 @@ def building_folder(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}{BUILDING}")
 
 
-def images_written(folder: Path, spec: MapsSpec) -> int:
+def images_written(folder: Path, spec: CacheSpec) -> int:
     """Images of the cache `folder` that are done, whoever is at it."""
     building = building_folder(folder)
     there = [len(spec.shard_range(shard)) for shard in range(spec.shards) if (building / shard_name(shard)).exists()]
     return spec.rows if folder.exists() else sum(there)  # asked in this order: it moves with what is in it
 
 
-def build_maps(folder: Path, spec: MapsSpec, ask: Ask, progress: Callable[[int, int], None] | None = None) -> None:
+def write_cache(folder: Path, spec: CacheSpec, ask: Ask, progress: Callable[[int, int], None] | None = None) -> None:
     """Write the cache `folder`, together with whoever else is at it; returns when it is there.
 
     `progress(images, of)` counts images that are done, by all processes. Raises `UserError` for a disk that is too
@@ -73,7 +73,7 @@ def build_maps(folder: Path, spec: MapsSpec, ask: Ask, progress: Callable[[int, 
 
 
 def _build_free_shards(
-    building: Path, folder: Path, spec: MapsSpec, ask: Ask, progress: Callable[[int, int], None] | None
+    building: Path, folder: Path, spec: CacheSpec, ask: Ask, progress: Callable[[int, int], None] | None
 ) -> bool:
     """Build every shard that nobody has claimed, and finish when all are there. False when none was to be had."""
     built = False
@@ -96,7 +96,7 @@ def _build_free_shards(
     return built
 
 
-def _write_shard(target: Path, spec: MapsSpec, shard: int, ask: Ask) -> None:
+def _write_shard(target: Path, spec: CacheSpec, shard: int, ask: Ask) -> None:
     """Ask for the maps of a shard's rows and put them on disk, with what their form loses."""
     rows = np.array(spec.shard_range(shard))
     columns: dict[str, NDArray[Any]] = {
@@ -144,7 +144,7 @@ def _ask_or_one_by_one(ask: Ask, rows: NDArray[np.int64]) -> SegOutput:
     return SegOutput(joined(lambda output: output.logits), taps)
 
 
-def _finish(building: Path, folder: Path, spec: MapsSpec) -> None:
+def _finish(building: Path, folder: Path, spec: CacheSpec) -> None:
     """Add up what the shards say, write `meta.json` and give the folder its name."""
     total = {name: MapError() for name in spec.forms}
     shards: list[dict[str, Any]] = []
@@ -199,7 +199,7 @@ def _claimed(building: Path, name: str) -> Iterator[bool]:
         os.close(lock)
 
 
-def _check_space(building: Path, spec: MapsSpec) -> None:
+def _check_space(building: Path, spec: CacheSpec) -> None:
     missing = [len(spec.shard_range(each)) for each in range(spec.shards) if not (building / shard_name(each)).exists()]
     needed, free = sum(missing) * spec.row_bytes + 2**20, shutil.disk_usage(building.parent).free
     if free < needed:
