@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from kdsearch.config.space.ranges import Choice, Int, IntLog
 from kdsearch.config.space.search_space import SearchSpace
-from kdsearch.engine.worker_group import Placement
+from kdsearch.engine.messages import Placement
 from kdsearch.errors import UserError
 
 GROUP_MEMORY = 2 * 1024**3
@@ -25,10 +25,10 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # a study reports to its user alone
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # MLflow and the run folder keep the results
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # several objectives: there is no one metric
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the study has its own, for SIGTERM too
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the command line has its own, for SIGTERM too
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",  # the study's journal is the state; Tune's is never read
-    # The controller says how many trials are out. Tune's own limit for searchers is 1, and of trials that end at the same
-    # moment it then ends the actors of all but one or two, and starts new ones.
+    # The controller bounds the trials in flight. Tune's own limit for searchers is 1 pending trial: of trials that end
+    # at the same moment it would end the actors of all but one or two, and start new ones.
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
@@ -37,11 +37,19 @@ QUIET = {
 
 @contextmanager
 def connected(address: str | None) -> Iterator[None]:
-    """Ray, for the time of a study: the cluster at `address`, the one this process was submitted to, or a local one."""
+    """Ray, for the time of a study.
+
+    A Ray that runs in this process already is used and left running. Otherwise it is the cluster at `address`, the one
+    this process was submitted to (`RAY_ADDRESS`), or a local one that ends with the study.
+    """
     import ray
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    _nodes_in.cache_clear()
+    if ray.is_initialized():
+        yield  # the caller's own Ray: used, and left running
+        return
     target = address or os.environ.get("RAY_ADDRESS")
     try:
         if target:
@@ -56,9 +64,8 @@ def connected(address: str | None) -> Iterator[None]:
             message, remedy = "Ray could not be started here", "try again, perhaps with less running on this machine"
         raise UserError(f"{message} ({_last_line(error)}); {remedy}.") from error
     if not target:
-        # With several local clusters on a machine, Ray's helper actors must be told which one is theirs.
+        # With several local clusters on a machine, Ray's helper actors have to be given the address of theirs.
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
-    _nodes_in.cache_clear()
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""How a Tune trial's actor talks to its resident Ray Train workers."""
+"""The channel between the actor of a Tune trial and its resident Ray Train workers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from typing import Any
 
 import ray
+
+from kdsearch.engine.messages import Command, Reply
 
 
 @ray.remote(num_cpus=0)
@@ -17,10 +19,10 @@ class CommandChannel:
     """
 
     def __init__(self) -> None:
-        self._commands: list[dict[str, Any]] = []
+        self._commands: list[Command] = []
         self._ranks: dict[int, Any] = {}
         self._changed = asyncio.Condition()
-        self._replies: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._replies: asyncio.Queue[Reply] = asyncio.Queue()
 
     async def join(self, rank: int, actor: Any) -> None:
         """A rank is up; `actor` is the handle by which it can be killed."""
@@ -34,19 +36,19 @@ class CommandChannel:
             await self._changed.wait_for(lambda: len(self._ranks) >= count)
             return [self._ranks[rank] for rank in sorted(self._ranks)]
 
-    async def send(self, command: dict[str, Any]) -> None:
+    async def send(self, command: Command) -> None:
         async with self._changed:
             self._commands.append(command)
             self._changed.notify_all()
 
-    async def receive(self, number: int) -> dict[str, Any]:
+    async def receive(self, number: int) -> Command:
         """Command `number`, as soon as there is one."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._commands) > number)
             return self._commands[number]
 
-    async def reply(self, reply: dict[str, Any]) -> None:
+    async def reply(self, reply: Reply) -> None:
         await self._replies.put(reply)
 
-    async def next_reply(self) -> dict[str, Any]:
+    async def next_reply(self) -> Reply:
         return await self._replies.get()

@@ -8,15 +8,17 @@ from typing import Any
 
 from ray import tune
 
+from kdsearch.engine.messages import Progress, Reply, TrialFailed, TrialJob, epoch_seconds
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.worker_group import TrialJob, WorkerGroup
+from kdsearch.engine.worker_group import WorkerGroup
 
 IDLE_S = 30.0
 """Seconds without a trial after which a worker group ends; starting one takes about as long."""
 
 
 class TrialActor(tune.Trainable):  # type: ignore[misc]
-    """One step is one epoch. With `reuse_actors=True` a new trial only sends its `TrialJob` to the group already running.
+    """One step is one epoch. With `reuse_actors=True` a new trial only sends its `TrialJob` to the group already
+    running.
 
     State is not kept in Tune checkpoints: the workers save a trial after every epoch under its own name in the run
     folder, so a retry by Tune, a new group or a new driver all go on from there.
@@ -30,7 +32,7 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         self.in_use = threading.Lock()
         self.used_at = time.monotonic()
         threading.Thread(target=self._give_back_when_idle, daemon=True).start()
-        self.limits: Timeouts = config["limits"]
+        self.timeouts: Timeouts = config["timeouts"]
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -44,30 +46,29 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def step(self) -> dict[str, Any]:
         with self.in_use:
-            reply = self._next()
-            if reply.get("alone") and self.group is not None:
+            reply = self._next_reply()
+            if isinstance(reply, TrialFailed) and reply.group_stuck and self.group is not None:
                 self.group.kill()
                 self._end_group()
             self.used_at = time.monotonic()
-        if "failed" in reply or "broken" in reply:
-            return reply | {"done": True}
-        self.epoch = reply["epoch"]
-        self.longest_s = max(self.longest_s, seconds_of(reply["metrics"]))
-        return reply
+        if isinstance(reply, Progress):
+            self.epoch = reply.epoch
+            self.longest_s = max(self.longest_s, epoch_seconds(reply.metrics))
+        return reply.to_result()
 
-    def _next(self) -> dict[str, Any]:
-        first = self.limits.of_epoch(self.longest_s, first=True)
+    def _next_reply(self) -> Reply:
+        first = self.timeouts.of_epoch(self.longest_s, first=True)
         if self.epoch is None or self.group is None:
             reply = self._group().start(self.job, first)
-            if "failed" in reply or "broken" in reply or reply["epoch"] > (self.epoch or 0):
-                return reply  # At a checkpoint, whose epoch counts as this step: nobody may have heard of it.
-            self.epoch = reply["epoch"]
-        limit_s = first if self.epoch == 0 else self.limits.of_epoch(self.longest_s, first=False)
-        return self._group().epoch(self.epoch + 1, limit_s)
+            if not isinstance(reply, Progress) or reply.epoch > (self.epoch or 0):
+                return reply  # At a checkpoint, whose epoch counts as this step: it may not have been reported yet.
+            self.epoch = reply.epoch
+        limit_s = first if self.epoch == 0 else self.timeouts.of_epoch(self.longest_s, first=False)
+        return self._group().train_epoch(self.epoch + 1, limit_s)
 
     def _group(self) -> WorkerGroup:
         if self.group is None:
-            self.group = WorkerGroup(self.config["placement"], self.config["scratch"], self.limits.group_s)
+            self.group = WorkerGroup(self.config["placement"], self.config["scratch"], self.timeouts.group_s)
         return self.group
 
     def _give_back_when_idle(self) -> None:
@@ -92,8 +93,3 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to load: see the class."""
-
-
-def seconds_of(metrics: dict[str, float]) -> float:
-    """How long the epoch took that these are the metrics of."""
-    return metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)

@@ -1,4 +1,4 @@
-"""Ray Tune as the engine: the controller behind Tune's searcher, scheduler and callback interfaces."""
+"""Ray Tune as the engine of a study: the controller behind Tune's searcher, scheduler and callback interfaces."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from kdsearch.engine.messages import NotSaved, Placement, Progress, TrialFailed, TrialJob, epoch_seconds, reply_of
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.trial_actor import TrialActor, seconds_of
-from kdsearch.engine.worker_group import Placement, TrialJob
+from kdsearch.engine.trial_actor import TrialActor
 from kdsearch.search.controller import StudyController
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 
 SPARE_S = 600.0
-"""What a trial's actor may be silent beyond the limits that it keeps itself."""
+"""Seconds that a trial actor may be silent beyond the timeouts that it applies itself."""
+
+JobOf = Callable[[TrialRecord], TrialJob]
 
 
-class StudyBroken(BaseException):
-    """An error in our own part of the loop. Tune would take an `Exception` for a failure of the trial and retry it."""
+class StudyInterrupted(BaseException):
+    """The study was asked to stop. Not an `Exception`, so that Tune does not take it for a failure of a trial."""
+
+
+class DriverError(BaseException):
+    """An error in the driver's own code. Tune would take an `Exception` for a failure of the trial and retry it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -33,61 +39,61 @@ class StudyBroken(BaseException):
 
 
 @contextmanager
-def _ours() -> Iterator[None]:
+def _driver_code() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise StudyBroken(error) from error
+        raise DriverError(error) from error
 
 
-class _NotSaved:
-    """Tune pickles what it is given, to restore it. The study's journal is the only state; nothing is kept here."""
+class _NotPickled:
+    """Tune pickles its searcher, scheduler and callbacks to restore them. The study's journal is the only state."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class ControllerSearcher(_NotSaved, Searcher):  # type: ignore[misc]
-    """Asks the controller for jobs and tells it how they ended. `ours` maps Tune's trial ids to records' ids."""
+class ControllerSearcher(_NotPickled, Searcher):  # type: ignore[misc]
+    """Gets trials from the controller and reports their end. `trial_ids` maps Tune's ids to those of the records."""
 
     def __init__(
-        self,
-        controller: StudyController,
-        job_of: Callable[[TrialRecord], TrialJob],
-        fixed: dict[str, Any],
-        slots: Callable[[], int],
+        self, controller: StudyController, job_of: JobOf, fixed: dict[str, Any], slots: Callable[[], int]
     ) -> None:
         super().__init__()
         self._controller, self._job_of, self._fixed, self._slots = controller, job_of, fixed, slots
-        self.ours: dict[str, str] = {}
+        self.trial_ids: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
-        self.longest_s = max((r.seconds / r.epoch for r in controller.record.all() if r.epoch), default=0.0)
+        self.longest_s = max((r.seconds / r.epoch for r in controller.storage.all() if r.epoch), default=0.0)
 
     def suggest(self, trial_id: str) -> Any:
-        with _ours():
+        with _driver_code():
             if len(self._controller.in_flight) >= self._slots():
                 return None
-            record = self._controller.next_trial()
-            if record == "done":
+            trial = self._controller.next_trial()
+            if trial == "done":
                 return Searcher.FINISHED
-            if record == "wait":
-                # Tune would ask again for ever.
-                assert self._controller.in_flight, "the controller waits, but nothing is being trained"
+            if trial == "wait":
+                assert self._controller.in_flight, "the controller waits, but no trial is in flight"
                 return None
-            self.ours[trial_id] = record.id
-            return self._fixed | {"job": self._job_of(record), "longest_epoch_s": self.longest_s}
+            self.trial_ids[trial_id] = trial.id
+            return self._fixed | {"job": self._job_of(trial), "longest_epoch_s": self.longest_s}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        result = result or {}
-        failure = self.reasons[trial_id] if error else result.get("failed")
-        with _ours():
-            if "broken" in result:
-                # The next trial could not be saved either. This one stays as it is on record, and goes on later.
-                raise OSError(result["broken"])
-            self._controller.on_trial_end(self.ours[trial_id], failure, infeasible=bool(result.get("infeasible")))
+        with _driver_code():
+            if error:
+                self._controller.on_trial_end(self.trial_ids[trial_id], self.reasons[trial_id])
+                return
+            reply = reply_of(result) if result else None
+            if isinstance(reply, NotSaved):
+                # The next trial could not be saved either. This one stays RUNNING in the storage and goes on later.
+                raise OSError(reply.reason)
+            failed = isinstance(reply, TrialFailed)
+            self._controller.on_trial_end(
+                self.trial_ids[trial_id], reply.reason if failed else None, infeasible=failed and reply.infeasible
+            )
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """The scheduler has told the controller already."""
+        """Nothing: the scheduler reports results to the controller."""
 
     def save(self, checkpoint_path: str) -> None: ...
 
@@ -97,8 +103,8 @@ class ControllerSearcher(_NotSaved, Searcher):  # type: ignore[misc]
         return {}
 
 
-class ControllerScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
-    """Passes every epoch to the controller, which says whether the trial goes on."""
+class ControllerScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
+    """Reports every epoch to the controller, which decides whether the trial goes on."""
 
     metric = None  # Tune checks results for a single metric where a scheduler names one
 
@@ -107,10 +113,11 @@ class ControllerScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         self._controller, self._searcher = controller, searcher
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        metrics = {k.removeprefix("metrics/"): v for k, v in result.items() if k.startswith("metrics/")}
-        self._searcher.longest_s = max(self._searcher.longest_s, seconds_of(metrics))
-        with _ours():
-            goes_on = self._controller.on_report(self._searcher.ours[trial.trial_id], result["epoch"], metrics)
+        progress = Progress.from_result(result)
+        self._searcher.longest_s = max(self._searcher.longest_s, epoch_seconds(progress.metrics))
+        with _driver_code():
+            trial_id = self._searcher.trial_ids[trial.trial_id]
+            goes_on = self._controller.on_report(trial_id, progress.epoch, dict(progress.metrics))
         return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -119,58 +126,63 @@ class ControllerScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
         self._searcher.reasons[trial.trial_id] = lines[-1].split("Error: ", 1)[-1]
 
 
-class RestartCallback(_NotSaved, tune.Callback):  # type: ignore[misc]
-    """Tells the controller about trials that Tune starts again, and notices when Tune stops doing anything.
+class WatchdogCallback(_NotPickled, tune.Callback):  # type: ignore[misc]
+    """Reports restarts to the controller, ends the loop when the study is to stop, and notices when Tune hangs.
 
-    The actor of a trial keeps time on its workers (`Timeouts`); here the driver keeps time on that actor, with room to
-    spare, so that no failure of Ray itself is waited for without end.
+    A trial actor applies `Timeouts` to its workers; here the driver applies a longer one to that actor, so that no
+    failure of Ray itself is waited for without end.
     """
 
-    def __init__(self, controller: StudyController, searcher: ControllerSearcher, limits: Timeouts) -> None:
-        self._controller, self._searcher, self._limits = controller, searcher, limits
-        self._heard: dict[str, tuple[int, float]] = {}
+    def __init__(
+        self, controller: StudyController, searcher: ControllerSearcher, timeouts: Timeouts, stop: Callable[[], bool]
+    ) -> None:
+        self._controller, self._searcher, self._timeouts, self._stop = controller, searcher, timeouts, stop
+        self._last_epochs: dict[str, tuple[int, float]] = {}
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._heard.pop(self._searcher.ours[trial.trial_id], None)
-        with _ours():
-            self._controller.on_trial_restart(
-                self._searcher.ours[trial.trial_id], self._searcher.reasons[trial.trial_id]
-            )
+        trial_id = self._searcher.trial_ids[trial.trial_id]
+        self._last_epochs.pop(trial_id, None)
+        with _driver_code():
+            self._controller.on_trial_restart(trial_id, self._searcher.reasons[trial.trial_id])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        if self._stop():
+            raise StudyInterrupted
         now = time.monotonic()
-        longest = self._limits.of_epoch(self._searcher.longest_s, first=True)
-        limit = self._limits.group_s + 2 * longest + SPARE_S
-        for name, record in self._controller.in_flight.items():
-            if self._heard.get(name, (-1, 0.0))[0] != record.epoch:
-                self._heard[name] = record.epoch, now
-            elif now - self._heard[name][1] > limit:
-                with _ours():
-                    raise TimeoutError(f"nothing was heard of {name} from Ray Tune for {limit:g} s")
+        longest = self._timeouts.of_epoch(self._searcher.longest_s, first=True)
+        limit = self._timeouts.group_s + 2 * longest + SPARE_S
+        for name, trial in self._controller.in_flight.items():
+            if self._last_epochs.get(name, (-1, 0.0))[0] != trial.epoch:
+                self._last_epochs[name] = trial.epoch, now
+            elif now - self._last_epochs[name][1] > limit:
+                with _driver_code():
+                    raise TimeoutError(f"no report of {name} from Ray Tune for {limit:g} s")
 
 
-def train_all(
+def run_trials(
     controller: StudyController,
-    job_of: Callable[[TrialRecord], TrialJob],
+    job_of: JobOf,
     placement: Placement,
     slots: Callable[[], int],
     max_failures: int,
-    limits: Timeouts,
+    timeouts: Timeouts,
     trainable: type[tune.Trainable] = TrialActor,
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Train what the controller hands out, `slots()` trials at a time, until it is done.
+    """Train the controller's trials, `slots()` at a time, until it has no more.
 
-    `slots` is asked again while the study runs, so that nodes which join the cluster are used. `trainable` takes a
-    config as `ControllerSearcher` gives it and answers each step as `TrialActor` does.
+    `slots` is called again while the study runs, so that nodes which join the cluster are used. `trainable` takes a
+    config as `ControllerSearcher` gives it and answers each step as `TrialActor` does. `stop` is polled several times
+    per second.
 
-    An error in the controller or a listener (a full disk, say) ends the loop at once and is raised as it is; so is the
-    `OSError` of a worker that cannot save its trial, and `TimeoutError` when Ray Tune itself hangs.
+    An error in the controller or a critical callback (a full disk, for example) ends the loop at once and is raised as
+    it is. Raises `OSError` where a worker cannot save its trial, `TimeoutError` where Ray Tune itself hangs, and
+    `StudyInterrupted` once `stop` returns True.
     """
-    # Tune wants a folder for its own state, which nobody reads: the workers save trials in the run folder.
+    # Tune wants a folder for its own state, which is never read: the workers save trials in the run folder.
     scratch = tempfile.mkdtemp(prefix="kdsearch-tune-")
-    searcher = ControllerSearcher(
-        controller, job_of, {"placement": placement, "scratch": scratch, "limits": limits}, slots
-    )
+    fixed = {"placement": placement, "scratch": scratch, "timeouts": timeouts}
+    searcher = ControllerSearcher(controller, job_of, fixed, slots)
     try:
         tune.Tuner(
             # The actor itself only waits; it takes no CPU from the workers and lives beside the driver.
@@ -186,11 +198,11 @@ def train_all(
                 storage_path=scratch,
                 failure_config=tune.FailureConfig(max_failures=max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[RestartCallback(controller, searcher, limits)],
+                callbacks=[WatchdogCallback(controller, searcher, timeouts, stop)],
                 verbose=0,
             ),
         ).fit()
-    except StudyBroken as broken:
+    except DriverError as broken:
         raise broken.error from None
     finally:
         shutil.rmtree(Path(scratch), ignore_errors=True)

@@ -1,8 +1,8 @@
 """Resident Ray Train workers: one worker group that trains trial after trial.
 
 Starting a Ray Train run costs tens of seconds of process starts; a search of short trials would spend most of its time
-there. Here a group is started once per slot and takes commands from a `CommandChannel`: the group keeps its processes, open
-data stores, loaded teacher and CUDA context, and between trials frees only the student and its optimiser.
+there. Here a group is started once per slot and takes commands from a `CommandChannel`: the group keeps its processes,
+open data stores, loaded teacher and CUDA context, and between trials frees only the student and its optimiser.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -18,6 +17,8 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from kdsearch.engine.command_channel import CommandChannel
+from kdsearch.engine.messages import Command, Placement, Reply, StartTrial, StopWorkers, TrainEpoch, TrialJob
+from kdsearch.engine.ray_private import free_orphaned_places
 
 STOP_S = 30.0
 """Seconds that a group may take to end; then it is killed."""
@@ -33,40 +34,6 @@ class WorkersHungError(RuntimeError):
     """The worker group did not answer in time and was killed. The trial goes on from its checkpoint in a new group."""
 
 
-@dataclass(frozen=True)
-class Placement:
-    """What one trial occupies: `workers` ranks, each with `cpus` and `gpus`."""
-
-    workers: int = 1
-    cpus: float = 1.0
-    gpus: float = 0.0
-
-    def __str__(self) -> str:
-        return f"{self.workers} worker(s) with {self.cpus:g} CPU and {self.gpus:g} GPU each"
-
-
-@dataclass(frozen=True)
-class TrialJob:
-    """One training for a worker group, as plain values that travel between processes.
-
-    `config` is a `TrialConfig` as JSON. `checkpoint` is written after every epoch and read first if it exists;
-    `output` receives the trained student. `threads` is the number of CPU threads a rank may use. `maps_plan` says which
-    maps of the teacher are cached; the first workers that need them write them, and say so in the file `log`.
-    `plugins` names the modules that terms of the configuration may come from.
-    """
-
-    id: str
-    config: str
-    store: str
-    teacher_weights: str | None
-    checkpoint: str
-    output: str
-    threads: int = 1
-    maps_plan: dict[str, Any] | None = None
-    log: str = ""
-    plugins: str = ""
-
-
 class WorkerGroup:
     """Handle of one resident group, held by the Tune trial's actor. Every wait here ends: see `Timeouts`."""
 
@@ -74,7 +41,7 @@ class WorkerGroup:
         """Start the group's processes; `limit_s` is how long they may take to come up."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         # Beside the actor that asks: the death of another node must not cost a group that had nothing there.
-        self._mailbox = CommandChannel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
+        self._channel = CommandChannel.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]
         self._placement = placement
         self._limit_s = limit_s
         self._ranks: list[Any] | None = None
@@ -88,11 +55,11 @@ class WorkerGroup:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        from kdsearch.engine.worker_loop import serve
+        from kdsearch.engine.worker_loop import run_worker
 
         trainer = TorchTrainer(
-            serve,
-            train_loop_config={"mailbox": self._mailbox},
+            run_worker,
+            train_loop_config={"channel": self._channel},
             # NCCL refuses two ranks on one GPU.
             torch_config=TorchConfig(backend="nccl" if placement.gpus >= 1 else "gloo"),
             scaling_config=ScalingConfig(
@@ -111,32 +78,28 @@ class WorkerGroup:
         except Exception as error:  # noqa: BLE001  whatever ended the group is raised where its reply is awaited
             self._error = error
 
-    def start(self, job: TrialJob, limit_s: float) -> dict[str, Any]:
-        """Build the job's trial, from its checkpoint if it has one. Returns where it stands: `epoch` and `metrics`.
+    def start(self, job: TrialJob, limit_s: float) -> Reply:
+        """Build the job's trial and load its checkpoint, where one exists. The reply gives the epoch it stands at.
 
         Raises `WorkersDiedError`, and `WorkersHungError` when the group is not up in time or takes over `limit_s`.
         """
         if self._ranks is None:
-            joined = self._mailbox.joined.remote(self._placement.workers)
+            joined = self._channel.joined.remote(self._placement.workers)
             self._ranks = self._wait(joined, self._limit_s, f"the start of {self._placement}", "search.start_timeout")
-        return self._call({"do": "start", "job": job}, limit_s, f"setting {job.id} up")
+        return self._call(StartTrial(job), limit_s, f"building {job.id}")
 
-    def epoch(self, number: int, limit_s: float) -> dict[str, Any]:
-        """Train and validate an epoch, the `number`th of the trial, and save the state.
-
-        Returns where the trial stands; or `failed`, why it cannot go on; or `broken`, why nothing can be saved. Raises
-        as `start` does.
-        """
-        return self._call({"do": "epoch"}, limit_s, f"epoch {number}")
+    def train_epoch(self, number: int, limit_s: float) -> Reply:
+        """Train and validate epoch `number` of the trial and save the state. Raises as `start` does."""
+        return self._call(TrainEpoch(), limit_s, f"epoch {number}")
 
     def stop(self) -> None:
         """End the group: its processes are gone when this returns, or go with those of the actor that holds it."""
         if self._thread.is_alive():
-            self._mailbox.send.remote({"do": "stop"})
+            self._channel.send.remote(StopWorkers())
             self._thread.join(timeout=STOP_S)
         if self._thread.is_alive():
             self.kill()
-        ray.kill(self._mailbox)
+        ray.kill(self._channel)
         free_orphaned_places()
 
     def kill(self) -> None:
@@ -145,9 +108,9 @@ class WorkerGroup:
             ray.kill(rank)
         self._thread.join(timeout=STOP_S)  # Ray Train sees the deaths, and ends the group in order
 
-    def _call(self, command: dict[str, Any], limit_s: float, what: str) -> dict[str, Any]:
-        self._mailbox.send.remote(command)
-        reply: dict[str, Any] = self._wait(self._mailbox.next_reply.remote(), limit_s, what, "search.epoch_timeout")
+    def _call(self, command: Command, limit_s: float, what: str) -> Reply:
+        self._channel.send.remote(command)
+        reply: Reply = self._wait(self._channel.next_reply.remote(), limit_s, what, "search.epoch_timeout")
         return reply
 
     def _wait(self, pending: Any, limit_s: float, what: str, setting: str) -> Any:
@@ -166,26 +129,6 @@ class WorkerGroup:
         except RayError as error:
             # Not as it is: Tune would take it for the death of its own actor.
             raise WorkersDiedError(f"the workers died: {_cause(error)}") from None
-
-
-def free_orphaned_places() -> None:
-    """Give back the places of worker groups whose controller was killed: by the system for want of memory, say.
-
-    Ray Train's own helper for this asks the dashboard's server, which a local cluster does not have; then a group's
-    CPUs stay taken until the study ends. Ray has no public way to ask who made a placement group.
-    """
-    from ray._private.state import state
-    from ray._raylet import PlacementGroupID
-    from ray.core.generated.gcs_pb2 import PlacementGroupTableData
-    from ray.util.placement_group import PlacementGroup, remove_placement_group
-
-    job = ray.get_runtime_context().get_job_id()
-    for data in state._connect_and_get_accessor().get_placement_group_table():
-        group = PlacementGroupTableData.FromString(data)
-        of_an_actor = set(group.creator_actor_id) != {0xFF}
-        left = group.creator_actor_dead and group.state != PlacementGroupTableData.REMOVED
-        if of_an_actor and left and group.creator_job_id.hex() == job:
-            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
 
 
 def _cause(error: BaseException | None) -> str:

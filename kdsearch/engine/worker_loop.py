@@ -1,8 +1,9 @@
-"""What runs in each process of a worker group: take commands, train, save, reply."""
+"""The loop in each process of a worker group: receive commands, train, save, reply."""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 import time
@@ -15,10 +16,20 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from kdsearch.engine.messages import (
+    Command,
+    NotSaved,
+    Progress,
+    Reply,
+    StartTrial,
+    StopWorkers,
+    TrainEpoch,
+    TrialFailed,
+    TrialJob,
+)
 from kdsearch.io.atomic import write_folder_atomically
 
 if TYPE_CHECKING:
-    from kdsearch.engine.worker_group import TrialJob
     from kdsearch.train.resources import Resources
     from kdsearch.train.trial import Trial
 
@@ -40,37 +51,42 @@ def _saving(path: Path) -> Iterator[None]:
         ) from error
 
 
-def serve(config: dict[str, Any]) -> None:
-    """What every rank runs: take commands until told to stop."""
+def run_worker(config: dict[str, Any]) -> None:
+    """The loop of every rank: receive a command, carry it out, reply, until `StopWorkers`."""
     from ray.train import get_context
 
-    mailbox = config["mailbox"]
+    channel = config["channel"]
     rank, world_size = get_context().get_world_rank(), get_context().get_world_size()
-    trainer = _Rank(rank, world_size)
-    ray.get(mailbox.join.remote(rank, ray.get_runtime_context().current_actor))
-    for number in range(10**9):
-        command = ray.get(mailbox.receive.remote(number))
-        if command["do"] == "stop":
+    worker = _Worker(rank, world_size)
+    ray.get(channel.join.remote(rank, ray.get_runtime_context().current_actor))
+    for number in itertools.count():
+        command: Command = ray.get(channel.receive.remote(number))
+        if isinstance(command, StopWorkers):
             return
-        try:
-            reply = trainer.start(command["job"]) if command["do"] == "start" else trainer.epoch()
-        except CannotSaveError as error:
-            traceback.print_exc()
-            reply = {"broken": str(error)}
-        except Exception as error:
-            # One rank alone can report and serve on. Of several, the others may wait for this one in a collective:
-            # the group has to end, and Ray Train ends it.
-            if world_size > 1:
-                raise
-            traceback.print_exc()
-            full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-            reply = {"broken" if full else "failed": f"{type(error).__name__}: {error}"}
-        if rank == 0 or reply.get("alone"):
-            ray.get(mailbox.reply.remote(reply))
+        reply = _reply(worker, command)
+        if rank == 0 or (isinstance(reply, TrialFailed) and reply.group_stuck):
+            ray.get(channel.reply.remote(reply))
 
 
-class _Rank:
-    """One rank of a group: the trial in hand, and what outlives it."""
+def _reply(worker: _Worker, command: StartTrial | TrainEpoch) -> Reply:
+    try:
+        return worker.start(command.job) if isinstance(command, StartTrial) else worker.train_epoch()
+    except CannotSaveError as error:
+        traceback.print_exc()
+        return NotSaved(str(error))
+    except Exception as error:
+        # One rank alone can reply and serve on. Of several, the others may wait for this one in a collective: the
+        # group has to end, and Ray Train ends it.
+        if worker.world_size > 1:
+            raise
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}"
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return NotSaved(reason) if full else TrialFailed(reason)
+
+
+class _Worker:
+    """One rank of a group: the current trial, and the resources that outlive it."""
 
     def __init__(self, rank: int, world_size: int) -> None:
         from ray.train.torch import get_device
@@ -78,15 +94,17 @@ class _Rank:
         from kdsearch.compat import ensure_torchvision
 
         ensure_torchvision()
-        import kdsearch.train.trial  # noqa: F401  takes seconds: part of coming up, not of the first trial
+        import kdsearch.train.trial  # noqa: F401  takes seconds: part of the start of the group, not of the first trial
 
         self.rank, self.world_size = rank, world_size
         self.device = get_device()
         self.resources: Resources | None = None
         self.trial: Trial | None = None
         self.job: TrialJob | None = None
+        self.metrics: dict[str, float] = {}
 
-    def start(self, job: TrialJob) -> dict[str, Any]:
+    def start(self, job: TrialJob) -> Reply:
+        """Build the trial of `job` and load its checkpoint, where one exists."""
         import torch
 
         from kdsearch import plugins
@@ -102,24 +120,24 @@ class _Rank:
         self.job = job
         self.resources = self._resources_for(job)
         self.trial = Trial(TrialConfig.model_validate_json(job.config), self.resources)
-        self.metrics: dict[str, float] = {}
+        self.metrics = {}
         if Path(job.checkpoint).exists():
             self.metrics = self.trial.load(Path(job.checkpoint))
-        return self._report()
+        return self._progress()
 
     def _resources_for(self, job: TrialJob) -> Resources:
         from kdsearch.train.resources import Resources
         from kdsearch.train.teacher_cache.plan import CachePlan
 
         teacher = Path(job.teacher_weights) if job.teacher_weights else None
-        plan = None if job.maps_plan is None else CachePlan.from_json(job.maps_plan)
+        plan = None if job.cache_plan is None else CachePlan.from_json(job.cache_plan)
         if self.resources is None or self.resources.store_path != Path(job.store):
             self.resources = Resources(Path(job.store), None, self.device, self.rank, self.world_size)
         self.resources.teacher_weights, self.resources.maps_plan = teacher, plan
         self.resources.say = partial(_append, job.log, job.id)
         return self.resources
 
-    def epoch(self) -> dict[str, Any]:
+    def train_epoch(self) -> Reply:
         """Train and validate one epoch and save the state."""
         from kdsearch.train.trial import DoesNotFitError, TrialError
 
@@ -130,25 +148,23 @@ class _Rank:
         except TrialError as error:
             unfit = isinstance(error, DoesNotFitError)
             # A full device is one rank's own; the others still wait for this one, and do so until they are killed.
-            return {"failed": str(error), "infeasible": unfit, "alone": unfit and self.world_size > 1}
+            return TrialFailed(str(error), infeasible=unfit, group_stuck=unfit and self.world_size > 1)
         if self.rank == 0:
             checkpoint = Path(self.job.checkpoint)
             with _saving(checkpoint):
                 self.trial.save(checkpoint, self.metrics)
-        return self._report()
+        return self._progress()
 
-    def _report(self) -> dict[str, Any]:
-        """Where the trial stands; a trial at its end is written out as a student first."""
+    def _progress(self) -> Progress:
+        """The epoch of the trial and its metrics; a trial at its last epoch is written out as a student first."""
         assert self.trial is not None
         assert self.job is not None
         trial, metrics = self.trial, self.metrics
         if trial.epoch == trial.config.train.epochs and self.rank == 0:
-            from kdsearch.models.student import save_student
-
             output = Path(self.job.output)
             with _saving(output):
-                write_folder_atomically(output, lambda folder: save_student(folder, trial, metrics))
-        return {"epoch": trial.epoch, "metrics": metrics}
+                write_folder_atomically(output, lambda folder: trial.save_student(folder, metrics))
+        return Progress(trial.epoch, metrics)
 
 
 def _append(log: str, job: str, line: str) -> None:

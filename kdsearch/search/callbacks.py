@@ -11,15 +11,15 @@ Order of events
 
 `on_study_start` comes first and `on_study_end` last, each exactly once per driver. In between, for each trial:
 `on_trial_start`, any number of `on_trial_result` (one per epoch) and `on_trial_restart`, then `on_trial_end`. A study
-that is resumed starts again with `on_study_start`; trials that were running get a second `on_trial_start`. `on_frontier`
-follows each trial that completes and is called once before the first trial.
+that is resumed starts again with `on_study_start`; trials that were running get a second `on_trial_start`.
+`on_frontier` follows each trial that completes and is called once before the first trial.
 
 Errors
 ------
 
 An exception in a callback never costs the study: it is reported once with the name of the callback and of the event,
-and the next event is delivered as usual. The one exception is a callback whose `critical` is true (the writer of the run
-folder): its exception ends the study, since results could not be kept.
+and the next event is delivered as usual. The one exception is a callback whose `critical` is true (the writer of the
+run folder): its exception ends the study, since results could not be kept.
 
 Records
 -------

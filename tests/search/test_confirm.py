@@ -13,9 +13,10 @@ import pytest
 from kdsearch.config.search import ConfirmConfig
 from kdsearch.config.space.search_space import SearchSpace, load_space, trial_key
 from kdsearch.config.trial import TrialConfig
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.confirm import Confirmation, confirmations, p_frontier, repeats
 from kdsearch.search.controller import StudyController
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import Outcome, Stage, StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -222,8 +223,8 @@ def pretend(config: TrialConfig) -> float:
 def carry_out(path: Path, space: SearchSpace) -> tuple[StudyController, list[TrialRecord]]:
     """Run a study to its end without Ray; also what was trained, in order."""
     record = StudyStorage(path, space, cost_of)
-    rungs = Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, [Silent()])
+    rungs = RungState(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
+    controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, StudyCallback())
     handed_out = []
     while isinstance(each := controller.next_trial(), TrialRecord):
         handed_out.append(each)

@@ -11,12 +11,13 @@ import pytest
 from ray import tune
 
 from kdsearch.config.space.search_space import load_space
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.engine.cluster import connected
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.tune import train_all
-from kdsearch.engine.worker_group import Placement
+from kdsearch.engine.tune import run_trials
+from kdsearch.engine.messages import Placement
 from kdsearch.search.controller import StudyController
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -51,14 +52,14 @@ def test_trials_that_end_together_leave_all_workers_up(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE.replace("trials: 8", f"trials: {TRIALS}"))
     space = load_space(tmp_path / "toy.yaml")
     record = StudyStorage(None, space, cost_of)
-    rungs = Rungs((), space.search.objectives, "none", 2)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, listeners=[])
+    rungs = RungState((), space.search.objectives, "none", 2)
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, callback=StudyCallback())
     starts = tmp_path / "starts"
 
     def job_of(record: TrialRecord) -> Any:
         return str(starts)
 
     with connected(None):
-        train_all(controller, job_of, Placement(1, 0.0, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=Together)
+        run_trials(controller, job_of, Placement(1, 0.0, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=Together)
     assert len(record.complete("search")) == TRIALS
     assert len(starts.read_text().split()) == SLOTS

@@ -18,7 +18,7 @@ from kdsearch.search.confirm import control_to_show
 from kdsearch.search.storage.study_storage import StudyStorage
 from tests.end_to_end.cluster import SETTINGS, Nodes
 from tests.search.conftest import SPACE, cost_of
-from tests.search.killed_driver import SLOTS
+from tests.engine.killed_driver import SLOTS
 
 KILLS = 24
 FINISHED = {1, 2, 3}  # Optuna's numbers for COMPLETE, PRUNED and FAIL in a journal
@@ -47,7 +47,7 @@ def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
     text = SPACE.replace("trials: 8", "trials: 16").replace("epochs: 4", "epochs: 6") + "confirm: {seeds: 2}\n"
     (tmp_path / "toy.yaml").write_text(text)
     answer = subprocess.run(
-        [sys.executable, "-m", "tests.search.killed_driver", str(tmp_path), str(KILLS), "0", *filter(None, [address])],
+        [sys.executable, "-m", "tests.engine.killed_driver", str(tmp_path), str(KILLS), "0", *filter(None, [address])],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
         timeout=240 if address is None else 900, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip

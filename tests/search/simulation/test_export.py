@@ -11,11 +11,12 @@ import pytest
 
 from kdsearch.cli.main import main
 from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.controller import StudyController
 from kdsearch.search.simulation.backend import simulate
 from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -40,8 +41,8 @@ def finished(tmp_path: Path, trials: int, stop: str = "none") -> Path:
     run.space.write_text(space.to_yaml())
     record = StudyStorage(run.journal, space, cost_of)
     search = space.search
-    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction)
-    simulate(StudyController(space, record, rungs, {"gflops": 10.0}, None, False, []), Known(), slots=2, epochs=10_000)
+    rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction)
+    simulate(StudyController(space, record, rungs, {"gflops": 10.0}, None, False, StudyCallback()), Known(), slots=2, epochs=10_000)
     record.close()
     return run.path
 

@@ -18,7 +18,7 @@ from kdsearch.engine.cluster import (
     slots,
     trials_that_fit,
 )
-from kdsearch.engine.worker_group import Placement
+from kdsearch.engine.messages import Placement
 from kdsearch.errors import UserError
 from tests.search.conftest import SPACE
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.simulation.backend import simulate
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -73,8 +74,8 @@ def test_a_whole_study_is_simulated_with_its_own_agenda(stop: str, tmp_path: Pat
     (tmp_path / "toy.yaml").write_text(SPACE)
     space = load_space(tmp_path / "toy.yaml", overrides=[f"search.stop={stop}"])
     record = StudyStorage(None, space, cost_of)
-    rungs = Rungs((2,), space.search.objectives, space.search.stop, 2)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0}, teacher=None, confirm=False, listeners=[])
+    rungs = RungState((2,), space.search.objectives, space.search.stop, 2)
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, teacher=None, confirm=False, callback=StudyCallback())
 
     class Large:
         """Learning that depends on the student: the larger, the better."""

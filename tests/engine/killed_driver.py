@@ -1,4 +1,4 @@
-"""A study whose driver is killed again and again: `python -m tests.search.killed_driver FOLDER KILLS SEED [ADDRESS]`.
+"""A study whose driver is killed again and again: `python -m tests.engine.killed_driver FOLDER KILLS SEED [ADDRESS]`.
 
 One process imports everything once and forks a driver for each life. With the address of a Ray cluster the driver is
 kdsearch's on Ray Tune, whose trials train in tasks on all nodes; without, it does what Tune would do itself. Prints how
@@ -24,15 +24,15 @@ import pyarrow.parquet  # noqa: F401
 from kdsearch.config.space.search_space import load_space
 from kdsearch.engine.cluster import connected
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.worker_group import Placement
+from kdsearch.engine.messages import Placement
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.controller import StudyController
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
 from tests.search.conftest import cost_of
-from tests.search.pretended import OnNodes, Training
+from tests.engine.pretended import OnNodes, Training
 
 SLOTS = 3
 LIFE = 3
@@ -46,19 +46,19 @@ def drive(folder: Path, address: str | None) -> None:
     write_text(run.space, space.to_yaml())
     record = StudyStorage(run.journal, space, cost_of)
     search = space.search
-    rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+    rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
     tables = ArtifactsCallback(space, run, record, dict, rungs)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=True, listeners=[tables])
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=True, callback=tables)
     if address is None:
         by_hand(controller, run)
     else:
-        from kdsearch.engine.tune import train_all
+        from kdsearch.engine.tune import run_trials
 
         def job_of(record: TrialRecord) -> Any:
             return record.id, record.config.model_dump_json(), str(run.path)
 
         with connected(address):
-            train_all(controller, job_of, Placement(1, 0.1, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=OnNodes)
+            run_trials(controller, job_of, Placement(1, 0.1, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=OnNodes)
     tables.write("done")
     record.close()
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.engine import tune
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.tune import ControllerSearcher, RestartCallback, StudyBroken
 from kdsearch.engine.worker_group import TrialJob
 from kdsearch.search.controller import StudyController
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import cost_of
 
@@ -22,8 +23,8 @@ from tests.search.conftest import cost_of
 @pytest.fixture
 def controller(tmp_path: Path, space: SearchSpace) -> Iterator[StudyController]:
     record = StudyStorage(tmp_path / "study.journal", space, cost_of)
-    rungs = Rungs((), space.search.objectives, "none", 2)
-    yield StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, listeners=[])
+    rungs = RungState((), space.search.objectives, "none", 2)
+    yield StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, callback=StudyCallback())
     record.close()
 
 
@@ -49,7 +50,7 @@ def test_what_cannot_be_saved_ends_the_study_and_stays_running_on_record(control
         searcher.on_trial_complete("a", {"broken": "t0000.pt could not be written to /full"})
     assert isinstance(caught.value.error, OSError)
     assert "/full" in str(caught.value.error)
-    assert [record.id for record in controller.record.running()] == ["t0000"]
+    assert [record.id for record in controller.storage.running()] == ["t0000"]
 
 
 def test_a_trial_that_tune_says_nothing_of_is_not_waited_for_without_end(

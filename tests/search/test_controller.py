@@ -10,7 +10,7 @@ import pytest
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.search.controller import StudyController
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -45,10 +45,10 @@ MakeAgenda = Callable[..., tuple[StudyController, Callback]]
 def controller(tmp_path: Path, space: SearchSpace) -> MakeAgenda:
     def make(space: SearchSpace = space, teacher: TrialRecord | None = None) -> tuple[StudyController, Callback]:
         record = StudyStorage(tmp_path / "study.journal", space, cost_of)
-        rungs = Rungs(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
+        rungs = RungState(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
         listener = Callback()
         reference = {"gflops": 10.0, "params_m": 10.0}
-        return StudyController(space, record, rungs, reference, teacher, confirm=True, listeners=[listener]), listener
+        return StudyController(space, record, rungs, reference, teacher, confirm=True, callback=listener), listener
 
     return make
 
