@@ -87,10 +87,10 @@ class ControllerSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             if isinstance(reply, NotSaved):
                 # The next trial could not be saved either. This one stays RUNNING in the storage and goes on later.
                 raise OSError(reply.reason)
-            failed = isinstance(reply, TrialFailed)
-            self._controller.on_trial_end(
-                self.trial_ids[trial_id], reply.reason if failed else None, infeasible=failed and reply.infeasible
-            )
+            if isinstance(reply, TrialFailed):
+                self._controller.on_trial_end(self.trial_ids[trial_id], reply.reason, infeasible=reply.infeasible)
+            else:
+                self._controller.on_trial_end(self.trial_ids[trial_id], None)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Nothing: the scheduler reports results to the controller."""

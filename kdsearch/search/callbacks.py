@@ -47,12 +47,11 @@ Status = Literal["running", "done", "interrupted", "failed"]
 
 @dataclass(frozen=True)
 class StudyInfo:
-    """A study at its start: the name and path of its run folder, its space, and the trials of earlier drivers."""
+    """A study at its start: the name and path of its run folder, and its space."""
 
     name: str
     path: Path
     space: SearchSpace
-    trials: Sequence[TrialRecord] = ()
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,9 @@ class StudyCallback:
     def on_progress(self, label: str, done: int, total: int) -> None:
         """Progress of a step before training, such as building the data store; `done == total` is its end."""
 
+    def on_trials_restored(self, trials: Sequence[TrialRecord]) -> None:
+        """A resumed study: the trials of its earlier drivers. Called before the first trial starts."""
+
     def on_slots(self, slots: int) -> None:
         """From now on up to `slots` trials run at a time; the cluster may grow and shrink."""
 
@@ -115,6 +117,11 @@ class CallbackList(StudyCallback):
         self.callbacks = list(callbacks)
         self._reported: set[tuple[int, str]] = set()
 
+    def insert(self, at: int, callback: StudyCallback, study: StudyInfo) -> None:
+        """Add a callback to a study that has started; it receives `on_study_start` now."""
+        self.callbacks.insert(at, callback)
+        self._deliver("on_study_start", lambda each: each.on_study_start(study), [callback])
+
     def on_study_start(self, study: StudyInfo) -> None:
         self._deliver("on_study_start", lambda each: each.on_study_start(study))
 
@@ -123,6 +130,9 @@ class CallbackList(StudyCallback):
 
     def on_progress(self, label: str, done: int, total: int) -> None:
         self._deliver("on_progress", lambda each: each.on_progress(label, done, total))
+
+    def on_trials_restored(self, trials: Sequence[TrialRecord]) -> None:
+        self._deliver("on_trials_restored", lambda each: each.on_trials_restored(trials))
 
     def on_slots(self, slots: int) -> None:
         self._deliver("on_slots", lambda each: each.on_slots(slots))
@@ -145,8 +155,10 @@ class CallbackList(StudyCallback):
     def on_study_end(self, end: StudyEnd) -> None:
         self._deliver("on_study_end", lambda each: each.on_study_end(end))
 
-    def _deliver(self, event: str, call: Callable[[StudyCallback], Any]) -> None:
-        for callback in self.callbacks:
+    def _deliver(
+        self, event: str, call: Callable[[StudyCallback], Any], only: Sequence[StudyCallback] | None = None
+    ) -> None:
+        for callback in self.callbacks if only is None else only:
             if callback.critical:
                 call(callback)
                 continue

@@ -1,6 +1,6 @@
-"""A study's news for MLflow, handed to the process that writes them.
+"""The MLflow callback: sends the events of a study to the process that writes MLflow.
 
-MLflow takes more CPU than all else that a driver does. In a thread it would slow the study down.
+MLflow takes more CPU than the rest of a driver. In a thread it would slow the study down.
 """
 
 from __future__ import annotations
@@ -12,38 +12,43 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from kdsearch import __version__
-from kdsearch.config.search import main_cost
+from kdsearch.config.metrics import main_cost
 from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.tracking.mlflow.messages import News, RunUpdate, StudyHeader
+from kdsearch.search.callbacks import StudyCallback, StudyEnd
+from kdsearch.search.trial_record import TrialRecord
+from kdsearch.tracking.mlflow.messages import (
+    Close,
+    FrontierUpdate,
+    Message,
+    RunUpdate,
+    StudyFinished,
+    StudyHeader,
+    Waiting,
+)
 from kdsearch.tracking.mlflow.outbox import DRAIN_S
 
-if TYPE_CHECKING:
-    from kdsearch.data.store.store import Store
-    from kdsearch.search.confirm import Confirmation
-    from kdsearch.search.storage.study_storage import TrialRecord
-    from kdsearch.tracking.artifacts import Status
-
-ANSWER_S = 30.0
-"""How much longer than the server its process is waited for."""
-WORD_S = 10.0
-"""After how long the user is told what the end of a study waits for."""
+REPLY_S = 30.0
+"""Seconds beyond `drain_s` that a reply of the process is waited for."""
+NOTIFY_S = 10.0
+"""Seconds after which the user is notified of calls that are still queued at the end."""
 
 
-class MLflowCallback:
-    """A listener that brings a study into MLflow: see `mlflow.Runs`. Without a URI, into `mlflow.db` in the run folder.
+class MLflowCallback(StudyCallback):
+    """Tracks a study in MLflow, by default in `mlflow.db` of the run folder; see `MLflowWriter` for the runs.
 
-    A study never waits for its tracking and never fails because of it. `told` are the trials that were over before this
-    driver began: they get what MLflow lacks of them (run, settings, last epoch, state, end). What a driver has said
-    before it is killed its process still sends; where that was killed too, epochs before a trial's last are in no
-    record, and missing from the curves. At the end a server that does not answer is waited for `drain_s` seconds.
+    A study never waits for its tracking and never fails because of it. `restored` are the trials that were over before
+    this driver began: MLflow gets the data of them that it lacks (run, settings, last epoch, state, end). The process
+    sends everything that it received before its driver was killed; where the process was killed too, epochs before the
+    last one of a trial are missing from the curves. At the end a server that does not answer is waited for `drain_s`
+    seconds.
     """
 
     def __init__(
@@ -53,15 +58,15 @@ class MLflowCallback:
         run: RunFolder,
         store: Store,
         say: Callable[[str], None],
-        told: Sequence[TrialRecord] = (),
+        restored: Sequence[TrialRecord] = (),
         drain_s: float = DRAIN_S,
     ) -> None:
         self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
         self._say = say
-        self._over = len(told)
+        self._over = len(restored)
         self._frontier_metrics: dict[str, float] = {}
         search = space.search
-        self._opening = StudyHeader(
+        self._header = StudyHeader(
             uri=self.uri,
             run=run,
             space=space.name,
@@ -71,14 +76,16 @@ class MLflowCallback:
             params={f"search.{name}": str(value) for name, value in search.model_dump(mode="json").items()},
             data={"name": store.info.name, "digest": store.fingerprint[:36], "uri": store.path.as_uri()},
             tags=_versions(),
-            told=[_whole(record) for record in told],
+            restored=[_whole(trial) for trial in restored],
             drain_s=drain_s,
         )
-        self._news: SimpleQueue[News | StudyHeader] = SimpleQueue()
-        self._heard = 0.0
+        self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._last_reply = 0.0
         self._unsent = 0
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> MLflowCallback:
+    def start(self) -> None:
+        """Start the process that writes."""
         pipe, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -86,108 +93,116 @@ class MLflowCallback:
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # Ctrl-C is for the driver, which then has a last word to send
+                start_new_session=True,  # Ctrl-C is for the driver, which then has more messages to send
             )
         # A thread, so that the driver neither waits for the pipe nor is interrupted in the middle of a message.
-        self._thread = threading.Thread(target=self._work, args=[pipe], daemon=True)
-        self._news.put(self._opening)
+        self._thread = threading.Thread(target=self._send, args=[pipe], daemon=True)
+        self._messages.put(self._header)
         self._thread.start()
-        return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
-        self._heard = time.monotonic()
-        self._news.put(None)
+    def close(self) -> None:
+        """Send all that is queued and end the process; safe to call again."""
+        if self._process is None:
+            return
+        process, self._process = self._process, None
+        self._last_reply = time.monotonic()
+        self._messages.put(Close())
         while self._thread.is_alive():
             self._thread.join(1.0)
-            if time.monotonic() > self._heard + self._opening.drain_s + ANSWER_S:
-                self._process.kill()  # it hangs; the thread finds its pipe closed
-        self._process.wait()
+            if time.monotonic() > self._last_reply + self._header.drain_s + REPLY_S:
+                process.kill()  # it hangs; the thread finds its pipe closed
+        process.wait()
         if self._unsent:
             self._say(
                 f"{self._unsent} messages did not reach {self.uri}; the run folder has every result, and --resume "
-                "sends what is missing there."
+                "sends the missing ones."
             )
 
-    def _work(self, pipe: Connection) -> None:
+    def __enter__(self) -> MLflowCallback:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _send(self, pipe: Connection) -> None:
         with pipe:
             try:
-                while (news := self._news.get()) is not None:
-                    pipe.send(news)
-                pipe.send(None)
-                ended = time.monotonic()
-                while isinstance(answer := pipe.recv(), int):
-                    self._heard = time.monotonic()
-                    if self._heard > ended + WORD_S:
-                        self._say(f"MLflow is being brought up to date: {answer} calls to {self.uri} wait")
-                        ended = math.inf
-                (self._unsent,) = answer
+                while not isinstance(message := self._messages.get(), Close):
+                    pipe.send(message)
+                pipe.send(message)
+                notify_at = time.monotonic() + NOTIFY_S
+                while isinstance(reply := pipe.recv(), Waiting):
+                    self._last_reply = time.monotonic()
+                    if self._last_reply > notify_at:
+                        self._say(f"MLflow is being updated: {reply.calls} calls to {self.uri} are queued")
+                        notify_at = math.inf
+                self._unsent = reply.unsent
             except (EOFError, OSError):
                 self._say(
-                    f"The process that writes to {self.uri} ended before the study, which goes on without; the run "
-                    "folder has every result, and --resume sends what is missing there."
+                    f"The process that writes to {self.uri} ended before the study, which goes on without it; the run "
+                    "folder has every result, and --resume sends the missing ones."
                 )
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    def on_trial_start(self, record: TrialRecord) -> None:
-        update = RunUpdate(record.id)
-        update.begin(record)
-        self._news.put(update)
+    def on_trial_start(self, trial: TrialRecord) -> None:
+        update = RunUpdate(trial.id)
+        update.begin(trial)
+        self._messages.put(update)
 
-    def on_trial_result(self, record: TrialRecord) -> None:
-        if record.epoch < record.config.train.epochs:  # the last one goes with the trial's end, in one call
-            update = RunUpdate(record.id)
-            update.add(record.metrics, record.epoch)
-            self._news.put(update)
+    def on_trial_result(self, trial: TrialRecord) -> None:
+        if trial.epoch < trial.config.train.epochs:  # the last epoch is sent with the end of the trial, in one call
+            update = RunUpdate(trial.id)
+            update.add(trial.metrics, trial.epoch)
+            self._messages.put(update)
 
-    def on_trial_restart(self, record: TrialRecord, reason: str) -> None:
-        self._news.put(RunUpdate(record.id, tags={"kdsearch.restarted": reason}))
+    def on_trial_restart(self, trial: TrialRecord, reason: str) -> None:
+        self._messages.put(RunUpdate(trial.id, tags={"kdsearch.restarted": reason}))
 
-    def on_trial_end(self, record: TrialRecord) -> None:
+    def on_trial_end(self, trial: TrialRecord) -> None:
         self._over += 1
-        update = RunUpdate(record.id)
-        update.end(record)
-        self._news.put(update)
+        update = RunUpdate(trial.id)
+        update.end(trial)
+        self._messages.put(update)
 
-    def on_frontier(self, members: list[TrialRecord], volume: float) -> None:
-        best = max((record.miou for record in members), default=None)
-        metrics = {"hypervolume": volume, "frontier/size": float(len(members))}
+    def on_frontier(self, members: Sequence[TrialRecord], hypervolume: float) -> None:
+        best = max((member.miou for member in members), default=None)
+        metrics = {"hypervolume": hypervolume, "frontier/size": float(len(members))}
         if best is not None:
             metrics["frontier/best_miou"] = best
         if metrics != self._frontier_metrics:
             self._frontier_metrics = metrics
             update = RunUpdate("")
-            update.add(metrics, self._over)  # the number of trials that are over is the study's clock
-            self._news.put(update)
-        self._news.put({record.id for record in members})
+            update.add(metrics, self._over)  # the number of finished trials is the step of the study's run
+            self._messages.put(update)
+        self._messages.put(FrontierUpdate(frozenset(member.id for member in members)))
 
-    def confirmed(self, confirmed: Mapping[str, Confirmation]) -> None:
-        """Log what repeats and controls say of each frontier member to the member's run."""
-        for trial_id, confirmation in confirmed.items():
+    def on_study_end(self, end: StudyEnd) -> None:
+        """Log repeats and controls, the files and the students; end the runs; register the students."""
+        for trial_id, confirmation in end.confirmed.items():
             numbers = {name: getattr(confirmation, name) for name in ("miou_mean", "miou_std", "gain", "p_frontier")}
             known = {f"confirm/{name}": value for name, value in numbers.items() if not math.isnan(value)}
             if known:
                 update = RunUpdate(trial_id)
                 update.add(known, 0)
-                self._news.put(update)
-
-    def finish(self, status: Status) -> None:
-        """Log the result's files, close the runs, and put the frontier's students into the model registry."""
-        self._news.put(status)
+                self._messages.put(update)
+        self._messages.put(StudyFinished(end.status))
+        self.close()
 
     def how_to_look(self) -> str:
         command = "mlflow ui --backend-store-uri " if self.uri.startswith("sqlite:") else ""
         return f"look at all trials: {command}{self.uri}"
 
 
-def _whole(record: TrialRecord) -> RunUpdate:
-    """All that a record has of a trial that is over."""
-    update = RunUpdate(record.id)
-    update.begin(record)
-    update.end(record)
-    # Another study's, and those that were never started.
-    foreign = record.stage == "teacher" or bool(record.origin)
-    update.is_new = not (foreign or (record.state == "INFEASIBLE" and record.epoch == 0))
+def _whole(trial: TrialRecord) -> RunUpdate:
+    """All data of a finished trial."""
+    update = RunUpdate(trial.id)
+    update.begin(trial)
+    update.end(trial)
+    # Trials of another study, and those that never started, get no run.
+    foreign = trial.stage == "teacher" or bool(trial.origin)
+    update.creates = not (foreign or (trial.state == "INFEASIBLE" and trial.epoch == 0))
     return update
 
 

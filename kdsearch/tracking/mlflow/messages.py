@@ -1,4 +1,4 @@
-"""What MLflow has yet to be told: of a study as a whole, and of each run."""
+"""Messages from the driver to the process that writes MLflow, and its replies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from kdsearch.io.run_folder import RunFolder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-    from kdsearch.search.storage.study_storage import TrialRecord
+    from kdsearch.search.callbacks import Status
+    from kdsearch.search.trial_record import TrialRecord
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 
@@ -23,9 +24,10 @@ CALL_METRICS, CALL_PARAMS = 800, 100
 
 @dataclass
 class RunUpdate:
-    """News of one run, kept together until they are sent: while the server is busy or away, all that has come in.
+    """New data of one run, merged until it is sent while the server is busy or away.
 
-    `begins` is the run's name where the news are that its trial begins; `costs` are known then.
+    `trial_id` is empty for the run of the study. `begins` is the name of the run where the trial starts; `costs` are
+    known then.
     """
 
     trial_id: str
@@ -34,18 +36,18 @@ class RunUpdate:
     costs: dict[str, float] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     status: str = ""
-    is_new: bool = True
-    """Whether a run is made for the trial where there is none."""
+    creates: bool = True
+    """Whether a run is created for a trial that has none."""
     since: float = field(default_factory=time.monotonic)
-    """When the first of these news came in."""
+    """Time of the first of these data."""
     _points: dict[int, tuple[int, dict[str, float]]] = field(default_factory=dict)
 
     def add(self, metrics: Mapping[str, float], step: int) -> None:
-        """Metrics of now: MLflow shows when a point came about, not when it was sent."""
+        """Add metrics with the present time: MLflow shows the time of a point, not of the call that sent it."""
         self._add(metrics, step, int(time.time() * 1000))
 
     def merge(self, later: RunUpdate) -> None:
-        """Take in later news of the same run."""
+        """Add the data of a later update of the same run."""
         self.begins, self.status = later.begins or self.begins, later.status or self.status
         self.params |= later.params
         self.costs |= later.costs
@@ -58,7 +60,7 @@ class RunUpdate:
         self._points[step] = first_ms, others | dict(metrics)
 
     def begin(self, record: TrialRecord) -> None:
-        """The trial begins: name, stage, settings and costs."""
+        """Add the start of the trial: name, stage, settings and costs."""
         settings = flatten(record.config)
         self.tags |= {"kdsearch.stage": record.stage, "kdsearch.state": "RUNNING"}
         if record.stage in ("confirm", "control"):
@@ -68,7 +70,7 @@ class RunUpdate:
         self.costs = dict(record.cost)
 
     def end(self, record: TrialRecord) -> None:
-        """The trial's outcome, with its last epoch."""
+        """Add the verdict on the trial and its last epoch."""
         if record.epoch:
             self.add(record.metrics, record.epoch)
         self.tags["kdsearch.state"] = record.state
@@ -77,9 +79,9 @@ class RunUpdate:
         self.status = STATUS[record.state]
 
     def send(self, client: MlflowClient, run_id: str, after: int) -> int:
-        """Log all this to `run_id`, without steps up to `after`; returns the last step that MLflow has now.
+        """Log all data to `run_id`, without steps up to `after`; returns the last step that MLflow has now.
 
-        A call that failed half way is made again as a whole: MLflow takes the same point twice as one.
+        A call that failed half-way is repeated as a whole: MLflow counts the same point once.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -102,9 +104,9 @@ class RunUpdate:
 
 @dataclass(frozen=True)
 class StudyHeader:
-    """What MLflow is told of a study as a whole: plain data, so that the process needs nothing that spaces need.
+    """The first message: the study as a whole, as plain data, so that the process needs no import of spaces.
 
-    `data` has name, digest and URI of the data set; `told` the trials that were over before this driver began.
+    `data` has name, digest and URI of the data set; `restored` are the trials that were over before this driver began.
     """
 
     uri: str
@@ -116,21 +118,53 @@ class StudyHeader:
     params: dict[str, str]
     tags: dict[str, str]
     data: dict[str, str]
-    told: list[RunUpdate]
+    restored: list[RunUpdate]
     drain_s: float
 
 
-News = RunUpdate | set[str] | str | None
-"""What a driver sends: news of a run, the ids on the frontier, how the study ended (`tables.Status`), None at last."""
+@dataclass(frozen=True)
+class FrontierUpdate:
+    """The trials on the frontier, by id."""
+
+    trial_ids: frozenset[str]
+
+
+@dataclass(frozen=True)
+class StudyFinished:
+    """The study is over; its files are in the run folder."""
+
+    status: Status
+
+
+@dataclass(frozen=True)
+class Close:
+    """The last message: send all that is queued, then end."""
+
+
+Message = StudyHeader | RunUpdate | FrontierUpdate | StudyFinished | Close
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Reply to `Close`, once per second: the number of calls still queued."""
+
+    calls: int
+
+
+@dataclass(frozen=True)
+class Closed:
+    """The last reply: the number of calls that could not be made."""
+
+    unsent: int
 
 
 def clean(name: str) -> str:
-    """A name that MLflow takes: letters, digits and `_-. /` only."""
+    """A name that MLflow accepts: letters, digits and `_-. /` only."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
 def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    """The trial's id with its student; a repeat or a control with the trial that it belongs to."""
+    """The id of the trial with its student; of a repeat or control, with the trial that it belongs to."""
     purpose = {"confirm": "again", "control": "alone"}.get(tags["kdsearch.stage"])
     if purpose:
         return f"{trial_id} {tags['kdsearch.of']} {purpose}"

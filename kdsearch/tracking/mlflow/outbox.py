@@ -1,4 +1,4 @@
-"""Calls to MLflow, made by one thread in their order, so that a study never waits for a tracking server."""
+"""The outbox: calls to MLflow, made by one thread in their order, so that a study never waits for a server."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DRAIN_S = 60.0
-"""How long the end of a study waits for a tracking server that does not answer."""
+"""Seconds that the end of a study waits for a tracking server that does not answer."""
 
 Call = Callable[["MlflowClient"], None]
 
 
 class Outbox:
-    """Calls wait in a queue. While what `connect` leads to is away the first is tried again, and the rest stay.
+    """A queue of calls. While the server does not answer the first call is repeated, and the others stay queued.
 
-    A call that MLflow refuses is logged and dropped. At the end everything is sent, however long that takes; a server
+    A call that MLflow refuses is logged and dropped. At the end all calls are made, however long that takes; a server
     that does not answer is waited for `drain_s` seconds.
     """
 
@@ -39,11 +39,11 @@ class Outbox:
         self._waiting.put(call)
 
     def begin(self) -> None:
-        """Begin to make calls."""
+        """Start the thread that makes the calls."""
         self._thread.start()
 
-    def end(self) -> Iterator[int]:
-        """Make what waits. Says every second how many calls that still are."""
+    def close(self) -> Iterator[int]:
+        """Make all queued calls. Yields once per second the number of calls still queued."""
         self._deadline = time.monotonic() + self._drain_s
         self._ending.set()
         self._waiting.put(None)
@@ -56,7 +56,7 @@ class Outbox:
             yield self._waiting.qsize()
 
     def wait_until(self, moment: float) -> None:
-        """In a call: wait until that time of `time.monotonic()`, unless the end has come."""
+        """In a call: wait until that time of `time.monotonic()`, or until `close`."""
         self._ending.wait(moment - time.monotonic())
 
     def _work(self) -> None:
@@ -86,7 +86,7 @@ class Outbox:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the same call may go through later: the server is away, or busy; a refused value is refused again."""
+    """Whether the same call may succeed later: the server is away or busy. A refused value is refused again."""
     from mlflow.exceptions import MlflowException
 
     if not isinstance(error, MlflowException):

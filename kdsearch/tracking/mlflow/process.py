@@ -1,9 +1,9 @@
-"""The process that writes a study to MLflow; the driver's `MLflowCallback` starts it and sends it news.
+"""The process that writes a study to MLflow; `MLflowCallback` in the driver starts it and sends it messages.
 
     python -m kdsearch.tracking.mlflow.process HANDLE
 
-`HANDLE` is the driver's pipe: a `StudyHeader`, then `News`. When the driver is gone, with a last word or without one, what
-has come in is still sent, and only then may the process of the next driver write.
+`HANDLE` is the driver's end of a pipe: a `StudyHeader`, then any other `Message`. When the driver has gone, with
+`Close` or without, everything received is still sent, and only then may the process of the next driver write.
 """
 
 from __future__ import annotations
@@ -12,34 +12,30 @@ import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
 
-from kdsearch.tracking.mlflow.messages import News, StudyHeader
+from kdsearch.tracking.mlflow.messages import Close, Closed, Message, StudyHeader, Waiting
 from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 
 def main(handle: int) -> None:
-    """Hear a driver out and send what it says.
-
-    The answers to its last word are how many calls have yet to be made, every second, and then a tuple of how many
-    could not be.
-    """
+    """Receive messages until `Close` or until the driver has gone, and send them to MLflow."""
     with Connection(handle) as pipe:
-        opening: StudyHeader = pipe.recv()
-        runs = MLflowWriter(opening)
-        runs.begin()
-        news: News
+        header: StudyHeader = pipe.recv()
+        writer = MLflowWriter(header)
+        writer.begin()
+        message: Message
         try:
-            while (news := pipe.recv()) is not None:
-                runs.hear(news)
+            while not isinstance(message := pipe.recv(), Close):
+                writer.receive(message)
         except (EOFError, OSError):
-            pass  # the driver was killed, perhaps within a message: nobody waits for an answer
-        for waiting in runs.calls.end():
-            _answer(pipe, waiting)
-        _answer(pipe, (runs.calls.unsent,))
+            pass  # the driver was killed, perhaps within a message: nobody reads a reply
+        for waiting in writer.outbox.close():
+            _reply(pipe, Waiting(waiting))
+        _reply(pipe, Closed(writer.outbox.unsent))
 
 
-def _answer(pipe: Connection, answer: int | tuple[int]) -> None:
-    with suppress(OSError):  # the driver need not live any more
-        pipe.send(answer)
+def _reply(pipe: Connection, reply: Waiting | Closed) -> None:
+    with suppress(OSError):  # the driver may have gone
+        pipe.send(reply)
 
 
 if __name__ == "__main__":
