@@ -1,4 +1,8 @@
-"""The one exception that means: the request was wrong, here is the fix."""
+"""The exceptions of kdsearch."""
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class UserError(ValueError):
@@ -6,6 +10,17 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and ends with exit status 2.
     """
+
+
+class StudyFailedError(RuntimeError):
+    """A study ended without one completed trial. `study` is the `kdsearch.Study`, which can be resumed.
+
+    The command line prints the reason and ends with exit status 1.
+    """
+
+    def __init__(self, message: str, study: Any = None) -> None:
+        super().__init__(message)
+        self.study = study
 
 
 def did_you_mean(name: str, known: list[str]) -> str:

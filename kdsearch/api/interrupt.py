@@ -1,24 +1,29 @@
-"""The end that a user asks for: SIGINT and SIGTERM."""
+"""The interruption of a study by its user: SIGINT and SIGTERM."""
 
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM. Not an `Exception`, so that nothing on the way up takes it for a failed trial."""
+    """SIGINT or SIGTERM. Not an `Exception`, so that no caller takes it for a failed trial."""
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one ends the process at once.
 
-    Raised inside Ray's compiled code it may come out as something else, a `SystemError` say; so whatever comes out
-    after the signal counts as the interruption.
+    Outside the main thread Python has no signal handlers, so nothing is changed there. An exception raised inside Ray's
+    compiled code may come out as another one, such as `SystemError`; any exception after the signal counts as the
+    interruption.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     received = False
 
     def interrupt(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""What a user asks of a study: the request, and the run folder and the space that it means."""
+"""The request of a study: every option of `kdsearch.search` and `kdsearch run`, and the run folder that it means."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kdsearch.cli.space_options import requested_space
+from kdsearch.api.space import Space
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.evolution.space_versions import space_to_go_on_with
+from kdsearch.search.evolution.space_versions import space_of_resumed_study
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the command line asks for; see `kdsearch run --help`."""
+class StudyRequest:
+    """See `kdsearch.search` for the meaning of each field; `overrides` are the `KEY=VALUE` of `--set`."""
 
-    space: str
-    data: tuple[str, str] | None = None
+    space: Space | str | None
+    data: str | None = None
     profile: str | None = None
     overrides: Sequence[str] = ()
     trials: int | None = None
+    time_limit: float | None = None
     name: str | None = None
     resume: bool = False
     extend: str | None = None
@@ -38,35 +39,44 @@ class Request:
     confirm: bool = True
     latency: str | None = None
 
+    @property
+    def space_name(self) -> str:
+        """The name that the run folder begins with: of the file, or of the space itself."""
+        return self.space.source_name if isinstance(self.space, Space) else Path(str(self.space)).stem
 
-def run_folder_of(request: Request) -> RunFolder:
-    """The run folder asked for: a new one, or with `resume` the one named or the latest of this space."""
-    space_name = Path(request.space).stem
-    if request.resume and request.name is None:
-        folders = sorted(Path(request.storage).expanduser().glob(f"{space_name}-*/space.yaml"), key=os.path.getmtime)
-        if not folders:
-            raise UserError(f"There is no study of {space_name} to resume in {request.storage}; name it with --name.")
-        return RunFolder.at(request.storage, folders[-1].parent.name)
-    name = time.strftime(f"{space_name}-%Y%m%d-%H%M%S") if request.name is None else request.name
-    run = RunFolder.at(request.storage, name)
-    if request.resume and not run.space.exists():
-        raise UserError(f"There is no study to resume in {run.path}; check --storage and --name, or drop --resume.")
-    if not request.resume and run.journal.exists():
-        raise UserError(f"{run.path} holds a study already; add --resume to go on, or give another --name.")
-    return run
+    def run_folder(self) -> RunFolder:
+        """The run folder: a new one, or with `resume` the one named, or the latest of this space."""
+        if self.resume and self.name is None:
+            pattern = f"{self.space_name}-*/space.yaml"
+            folders = sorted(Path(self.storage).expanduser().glob(pattern), key=os.path.getmtime)
+            if not folders:
+                raise UserError(
+                    f"There is no study of {self.space_name} to resume in {self.storage}; name it with --name."
+                )
+            return RunFolder.at(self.storage, folders[-1].parent.name)
+        name = time.strftime(f"{self.space_name}-%Y%m%d-%H%M%S") if self.name is None else self.name
+        run = RunFolder.at(self.storage, name)
+        if self.resume and not run.space.exists():
+            raise UserError(f"There is no study to resume in {run.path}; check --storage and --name, or drop --resume.")
+        if not self.resume and run.journal.exists():
+            raise UserError(f"{run.path} holds a study already; add --resume to continue it, or give another --name.")
+        return run
 
-
-def space_of(request: Request, run: RunFolder) -> SearchSpace:
-    trials = [] if request.trials is None else [f"search.trials={request.trials}"]
-    if not request.resume:
-        if request.extend:
-            raise UserError(f"--extend {request.extend}: only a study that goes on is extended; add --resume.")
-        overrides = [*request.overrides, *trials]
-        return requested_space(request.space, request.profile, overrides, request.data, latency=request.latency)
-    if request.latency:
-        raise UserError("A resumed study keeps the device of its latencies: leave --latency out.")
-    if request.profile or request.data:
-        raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
-    if request.warm_start:
-        raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
-    return space_to_go_on_with(run, request.extend, [*request.overrides, *trials])
+    def search_space(self, run: RunFolder) -> SearchSpace:
+        """The space of the study: as requested, or with `resume` the study's own with the changes requested."""
+        overrides = [*self.overrides, *([] if self.trials is None else [f"search.trials={self.trials}"])]
+        if not self.resume:
+            if self.extend:
+                raise UserError(f"--extend {self.extend}: only a resumed study is extended; add --resume.")
+            space = self.space
+            if not isinstance(space, Space):
+                assert space is not None
+                space = Space(space, profile=self.profile, data=self.data, latency=self.latency)
+            return space.with_overrides(overrides).search_space
+        if self.latency:
+            raise UserError("A resumed study keeps the device of its latencies: leave --latency out.")
+        if self.profile or self.data:
+            raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
+        if self.warm_start:
+            raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
+        return space_of_resumed_study(run, self.extend, overrides)

@@ -1,220 +1,333 @@
-"""A study from request to result: check everything, train, and leave the run folder in order."""
+"""The run of a study, stage by stage: data, costs, teacher, storage, cluster, trials, results.
+
+This is the one place where the search, the engine and tracking are put together.
+"""
 
 from __future__ import annotations
 
 import shutil
 import threading
+import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.markup import escape
+from typing import Any
 
 from kdsearch import plugins
 from kdsearch.api.interrupt import Interrupted, interruptible
-from kdsearch.api.request import Request, run_folder_of, space_of
-from kdsearch.cli.exit_status import DONE, FAILED, INTERRUPTED
+from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.cluster import check_batches, check_fits, connected, place, slots
+from kdsearch.engine.cluster import check_batches, check_fits, connected, place
+from kdsearch.engine.messages import Placement, TrialJob
+from kdsearch.engine.slots import Slots
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.worker_group import Placement, TrialJob
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_text
-from kdsearch.io.run_folder import RunFolder
-from kdsearch.report.pages import versions, write_pages
+from kdsearch.report.callback import PagesCallback
+from kdsearch.report.pages import versions
+from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, StudyEnd, StudyInfo
 from kdsearch.search.controller import StudyController
 from kdsearch.search.costs import Costs
 from kdsearch.search.evolution.space_versions import keep_old_spaces
-from kdsearch.search.evolution.warm_start import lines as carried_lines
-from kdsearch.search.evolution.warm_start import read_earlier, warm_start
+from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_start, read_earlier, warm_start
 from kdsearch.search.latency.report import latency_report
-from kdsearch.search.stopping.rungs import Rungs
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.stopping.rung_state import RungState
+from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.teacher import StudyTeacher
-from kdsearch.tracking.artifacts import ArtifactsCallback, Status
-from kdsearch.tracking.console import ConsoleCallback
+from kdsearch.search.trial_record import TrialRecord
+from kdsearch.tracking.artifacts import ArtifactsCallback
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database, check_server
+from kdsearch.tracking.retention import RetentionCallback
 from kdsearch.train.teacher_cache.plan import plan_cache
 
-EXIT = {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}
-"""Exit status by how a study ended."""
+CACHE_PROGRESS_EVERY_S = 1.0
+"""Least seconds between two reports on the progress of the teacher cache."""
 
 
-class Ended(NamedTuple):
-    """The exit status of a study (0 done, 1 failed, 130 interrupted), and where what there is stays."""
+class StudyRunner:
+    """One driver of one study, from its request to its `StudyEnd`.
 
-    status: int
-    run: RunFolder
-
-
-def run_study(request: Request) -> Ended:
-    """Carry a study out.
-
-    Raises `UserError` for a request that cannot be met.
+    Raises `UserError` for a request that cannot be met; a run folder that such a request created is removed again. An
+    interruption (SIGINT, SIGTERM, or `stop` set) ends the study with status `interrupted`; one before the first trial
+    raises `Interrupted`.
     """
-    run = run_folder_of(request)
-    space = space_of(request, run)
-    check_batches(space, request.workers_per_trial)
-    open_reader(space.default().trial.data)  # a wrong folder is an error before anything is written
-    if request.tracking_uri is not None:
-        check_server(request.tracking_uri)
-    is_new = not run.path.exists()
-    run.create()
-    if request.tracking_uri is None:
-        check_own_database(run)
-    training = threading.Event()
-    try:
-        with interruptible():
-            return Ended(_run_study(request, run, space, training), run)
-    except Interrupted:
-        print(f"Interrupted. What there is stays in {run.path}.")
-        return Ended(EXIT["interrupted"], run)
-    except UserError:
-        if is_new and not training.is_set():
-            shutil.rmtree(run.path)
-        raise
 
+    def __init__(
+        self, request: StudyRequest, callbacks: Sequence[StudyCallback] = (), stop: threading.Event | None = None
+    ) -> None:
+        self.request = request
+        self.run = request.run_folder()
+        self.space: SearchSpace = request.search_space(self.run)
+        self.callback = CallbackList(callbacks)
+        self.stop = stop or threading.Event()
+        self.started = threading.Event()
+        """Set when the first trial may start: from then on the run folder holds work."""
+        self._deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
+        self._facts: dict[str, Any] = {"versions": versions()}
+        self._connected = False
+        self._cache_due = 0.0
+        self._cache_shown = False
+        self._check()
 
-def _run_study(request: Request, run: RunFolder, space: SearchSpace, training: threading.Event) -> int:
-    """`training` is set when the first trial may start: from then on the run folder holds work."""
-    earlier = [read_earlier(folder) for folder in request.warm_start]
-    with ExitStack() as stack:
-        view = stack.enter_context(ConsoleCallback(space, run))
-        store = _store(space, run, view)
-        costs = Costs(space, store)
-        costs.check()
-        facts: dict[str, Any] = {"store": store.path.name, "versions": versions()}
-        if space.search.latency is not None:
-            # Before anything else runs on these machines, and before the record asks what a trial costs.
-            facts["latency"] = _measure_latency(request, space, run, costs, view, stack)
-        teacher = StudyTeacher(space, store, run, costs)
-        planned = plan_cache((sample.trial for _, sample in space.corners()), store, run.teacher_maps, teacher.weights)
-        if planned.why:
-            view.say(planned.why)
-        if planned.plan is not None and teacher.weights is not None:
-            view.maps = partial(planned.plan.progress, teacher.config, store, teacher.weights)
-        with as_a_study_wrote_it(run.journal):
-            record = StudyStorage(run.journal, space, costs)
-            for each in record.all():
-                run.checkpoint(each.id)
-        search = space.search
-        with as_a_study_wrote_it(run.rungs):
-            rungs = Rungs(
-                search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
-            )
-        stack.callback(record.close)
-        if record.cut:
-            view.say(f"[yellow]{run.journal} ended in {record.cut} bytes of an unfinished entry; they were cut off.[/]")
-        keep_old_spaces(run, record.old_spaces)
-        notes = [] if record.extension is None else record.extension.lines()
-        if earlier:
-            notes += carried_lines(warm_start(record, space, run, earlier))
-        for note in notes:
-            view.say(escape(note))
-            print(note, flush=True)  # to run.log
-        told = [each for each in [*record.all(), *teacher.trained()] if each.state != "RUNNING"]
-        tracker = stack.enter_context(MLflowCallback(request.tracking_uri, space, run, store, view.say, told))
-        write_text(run.space, space.to_yaml())
-        if space.search.latency is None:
-            _connect(request, view, stack)
-        placement = place(request.workers_per_trial, request.gpus_per_worker)
-        if request.grow_to is None:
-            check_fits(placement)
-        capacity = _Capacity(placement, request.grow_to or 1, request.max_concurrent or space.search.trials, view)
-        facts["reference"] = costs.reference()
-        tables = ArtifactsCallback(space, run, record, teacher.metrics, rungs, facts)
-        controller = StudyController(
-            space,
-            record,
-            rungs,
-            reference=costs.reference(),
-            teacher=teacher.training(),
-            confirm=request.confirm,
-            listeners=[tables, tracker, view],
-        )
-        view.begin(capacity.slots, record.all())
-        from kdsearch.engine.tune import train_all
+    def _check(self) -> None:
+        """Everything that can be checked before anything is written."""
+        check_batches(self.space, self.request.workers_per_trial)
+        open_reader(self.space.default().trial.data)
+        if self.request.tracking_uri is not None:
+            check_server(self.request.tracking_uri)
 
-        def job_of(record: TrialRecord) -> TrialJob:
-            is_teacher = record.stage == "teacher"
-            return TrialJob(
-                id=record.id,
-                config=record.config.model_dump_json(),
-                store=str(store.path),
-                teacher_weights=None if record.config.teacher is None else str(teacher.weights),
-                checkpoint=str(run.checkpoint(record.id)),
-                output=str(teacher.folder if is_teacher else run.student(record.id)),
-                # The teacher is trained while nothing else is, so on a CPU it may have all of one machine.
-                threads=max(1, int(placement.cpus)) * (capacity.slots if is_teacher else 1),
-                maps_plan=None if planned.plan is None else planned.plan.to_json(),
-                log=str(run.log),
-                plugins=plugins.named(),
-            )
-
-        status: Status = "done"
-        failure = ""
-        training.set()
+    def execute(self) -> StudyEnd:
+        """Run the study; called once."""
+        is_new = not self.run.path.exists()
+        self.run.create()
+        if self.request.tracking_uri is None:
+            check_own_database(self.run)
         try:
-            try:
-                with interruptible():  # again: Ray has set handlers of its own
-                    limits = Timeouts(space.search.start_timeout, space.search.epoch_timeout)
-                    train_all(controller, job_of, placement, capacity, space.search.max_failures, limits)
-            except Interrupted:
-                status = "interrupted"
-            if controller.teacher is not None and controller.teacher.state in ("FAIL", "INFEASIBLE"):
-                status, failure = "failed", f"the teacher could not be trained: {controller.teacher.reason}"
-            elif status == "done" and not controller.members():
-                status, failure = "failed", f"no trial was completed; {_commonest_reason(record)}"
-            tables.write(status)
+            with interruptible(), ExitStack() as stack:
+                return self._execute(stack)
+        except UserError:
+            if is_new and not self.started.is_set():
+                shutil.rmtree(self.run.path)
+            raise
+
+    # ---- stages --------------------------------------------------------------------------------------------------
+
+    def _execute(self, stack: ExitStack) -> StudyEnd:
+        earlier = [read_earlier(folder) for folder in self.request.warm_start]
+        study = StudyInfo(self.run.path.name, self.run.path, self.space)
+        self.callback.on_study_start(study)
+        self._note_space()
+        store = self._store()
+        self._costs = Costs(self.space, store)
+        self._costs.check()
+        self._facts["store"] = store.path.name
+        self._measure_latency(stack)
+        self._teacher = StudyTeacher(self.space, store, self.run, self._costs)
+        self._plan_cache(store)
+        storage, rungs = self._open_storage(stack, earlier)
+        self._add_callbacks(stack, study, store, storage, rungs)
+        self._connect(stack)
+        placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
+        if self.request.grow_to is None:
+            check_fits(placement)
+        most = self.request.max_concurrent or self.space.search.trials
+        slots = Slots(placement, self.request.grow_to or 1, most, self.callback.on_slots)
+        controller = StudyController(
+            self.space,
+            storage,
+            rungs,
+            reference=self._facts["reference"],
+            teacher=self._teacher.training(),
+            confirm=self.request.confirm,
+            callback=self.callback,
+            may_start=lambda: self._deadline is None or time.monotonic() < self._deadline,
+        )
+        if restored := storage.all():
+            self.callback.on_trials_restored(restored)
+        self.callback.on_slots(slots.now)
+        return self._finish(controller, rungs, self._train(controller, store, placement, slots))
+
+    def _note_space(self) -> None:
+        for note in getattr(self.request.space, "notes", ()):
+            self.callback.on_message(note)
+
+    def _store(self) -> Store:
+        config = self.space.default().trial.data
+        label = f"data {config.name}"
+        progress = lambda done, total: self.callback.on_progress(label, done, total)  # noqa: E731
+        return build_store(config, self.run.stores, progress=progress)
+
+    def _measure_latency(self, stack: ExitStack) -> None:
+        """Measure the latency of all students that is not known yet, while nothing else runs on the cluster."""
+        target = self.space.search.latency
+        if target is None:
+            self._facts["reference"] = self._costs.reference()
+            return
+        from kdsearch.engine.latency_probe import RayLatencyProbe
+
+        self._costs.networks()  # too many students are an error before Ray starts
+        self._connect(stack)
+        with ExitStack() as measuring:
+
+            def probe(device: str | None) -> RayLatencyProbe:
+                return measuring.enter_context(RayLatencyProbe(target, device, self.space.search.start_timeout))
+
+            label = f"latency on {target}"
+            progress = lambda done, total: self.callback.on_progress(label, done, total)  # noqa: E731
+            self._facts["latency"] = self._costs.measure(self.run, probe, progress)
+        report = latency_report({"latency": self._facts["latency"]})
+        assert report is not None
+        self.callback.on_message(report.line())
+        self._facts["reference"] = self._costs.reference()
+
+    def _plan_cache(self, store: Store) -> None:
+        trials = (sample.trial for _, sample in self.space.corners())
+        planned = plan_cache(trials, store, self.run.teacher_maps, self._teacher.weights)
+        if planned.why:
+            self.callback.on_message(planned.why)
+        self._cache_plan = planned.plan
+        self._cache_progress: Callable[[], tuple[int, int] | None] = lambda: None
+        if planned.plan is not None and self._teacher.weights is not None:
+            plan, weights, config = planned.plan, self._teacher.weights, self._teacher.config
+            self._cache_progress = lambda: plan.progress(config, store, weights)
+
+    def _open_storage(self, stack: ExitStack, earlier: list[EarlierStudy]) -> tuple[StudyStorage, RungState]:
+        """The study's journal and rungs, with the results of earlier studies where they are requested."""
+        search = self.space.search
+        with _values_of_a_study(self.run.journal):
+            storage = StudyStorage(self.run.journal, self.space, self._costs)
+            for each in storage.all():
+                self.run.checkpoint(each.id)  # an id from a file becomes part of a path
+        stack.callback(storage.close)
+        with _values_of_a_study(self.run.rungs):
+            rungs = RungState(
+                search.rungs,
+                search.objectives,
+                search.stop,
+                search.reduction,
+                self.run.rungs,
+                search.audit,
+                search.seed,
+            )
+        if storage.cut:
+            self._log(f"{self.run.journal} ended in {storage.cut} bytes of an unfinished entry; they were cut off.")
+        keep_old_spaces(self.run, storage.old_spaces)
+        if storage.extension is not None:
+            for line in storage.extension.lines():
+                self._log(line)
+        if earlier:
+            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier)):
+                self._log(line)
+        write_text(self.run.space, self.space.to_yaml())
+        return storage, rungs
+
+    def _add_callbacks(
+        self, stack: ExitStack, study: StudyInfo, store: Store, storage: StudyStorage, rungs: RungState
+    ) -> None:
+        """Files first, so that every other callback finds them current; MLflow last, since its end may take long."""
+        restored = [t for t in [*storage.all(), *self._teacher.trained()] if t.state != "RUNNING"]
+        self._mlflow = MLflowCallback(
+            self.request.tracking_uri, self.space, self.run, store, self.callback.on_message, restored
+        )
+        self._mlflow.start()
+        stack.callback(self._mlflow.close)
+        artifacts = ArtifactsCallback(self.space, self.run, storage, self._teacher.metrics, rungs, self._facts)
+        first = [artifacts, RetentionCallback(self.space, self.run, storage), PagesCallback(self.run)]
+        for at, callback in enumerate(first):
+            self.callback.insert(at, callback, study)
+        self.callback.insert(len(self.callback.callbacks), self._mlflow, study)
+
+    def _connect(self, stack: ExitStack) -> None:
+        """Connect to Ray, once."""
+        if self._connected:
+            return
+        address = self.request.address
+        self.callback.on_message(f"starting Ray{f' at {address}' if address else ''}")
+        stack.enter_context(connected(address))
+        self._connected = True
+
+    # ---- training and the end ------------------------------------------------------------------------------------
+
+    def _train(
+        self, controller: StudyController, store: Store, placement: Placement, slots: Slots
+    ) -> tuple[Status, str]:
+        """Train all trials. Returns the status, and the reason where it is `failed`."""
+        from kdsearch.engine.tune import StudyInterrupted, run_trials
+
+        search = self.space.search
+        timeouts = Timeouts(search.start_timeout, search.epoch_timeout)
+        self.started.set()
+        try:
+            with interruptible():  # again: Ray has set handlers of its own
+                run_trials(
+                    controller,
+                    lambda trial: self._job(trial, store, placement, slots),
+                    placement,
+                    slots,
+                    search.max_failures,
+                    timeouts,
+                    stop=self._poll,
+                )
+        except (Interrupted, KeyboardInterrupt, StudyInterrupted):
+            return "interrupted", ""
         except OSError as error:
-            # The disk is full, or the folder has gone: what was told before stands in the journal.
+            # The disk is full, or the folder is gone: everything up to here is in the journal.
             traceback.print_exc()
-            tracker.finish("failed")
-            failure = f"{error}; make room or mend it, then go on"
-            view.finish("failed", failure, controller.members(), controller.confirmed(), controller.volume, [])
-            return EXIT["failed"]
-        write_pages(run)
-        tracker.confirmed(controller.confirmed())
-        tracker.finish(status)
-        notes = [tracker.how_to_look()]
-        if what := teacher.in_words():
-            notes.insert(0, what)
+            return "failed", f"{error}; make room or mend it, then go on"
+        if controller.teacher is not None and controller.teacher.state in ("FAIL", "INFEASIBLE"):
+            return "failed", f"the teacher could not be trained: {controller.teacher.reason}"
+        if not controller.members():
+            return "failed", f"no trial was completed; {_commonest_reason(controller.storage)}"
+        return "done", ""
+
+    def _job(self, trial: TrialRecord, store: Store, placement: Placement, slots: Slots) -> TrialJob:
+        is_teacher = trial.stage == "teacher"
+        folder = self._teacher.folder if is_teacher else self.run.student(trial.id)
+        return TrialJob(
+            id=trial.id,
+            config=trial.config.model_dump_json(),
+            store=str(store.path),
+            teacher_weights=None if trial.config.teacher is None else str(self._teacher.weights),
+            checkpoint=str(self.run.checkpoint(trial.id)),
+            output=str(folder),
+            # The teacher is trained while nothing else is, so on CPUs it may use all cores of one machine.
+            threads=max(1, int(placement.cpus)) * (slots.now if is_teacher else 1),
+            cache_plan=None if self._cache_plan is None else self._cache_plan.to_json(),
+            log=str(self.run.log),
+            plugins=plugins.named(),
+        )
+
+    def _poll(self) -> bool:
+        """Whether to stop; polled by the engine. Reports the progress of the teacher cache on the way."""
+        if time.monotonic() >= self._cache_due:
+            self._cache_due = time.monotonic() + CACHE_PROGRESS_EVERY_S
+            progress = self._cache_progress()
+            if progress is not None:
+                self.callback.on_progress("teacher cache, images", *progress)
+            elif self._cache_shown:
+                self.callback.on_progress("teacher cache, images", 1, 1)
+            self._cache_shown = progress is not None
+        return self.stop.is_set()
+
+    def _finish(self, controller: StudyController, rungs: RungState, outcome: tuple[Status, str]) -> StudyEnd:
+        status, failure = outcome
+        notes = [text] if (text := self._teacher.describe()) else []
+        notes.append(self._mlflow.how_to_look())
         if audit := rungs.audit_report():
             notes.append(
-                f"early stopping: of {audit['complete']} trials that ran on to audit it, {audit['wrong']} ended on the "
-                "frontier"
+                f"early stopping: of {audit['complete']} trials that trained on to audit it, {audit['wrong']} ended on "
+                "the frontier"
             )
-        view.finish(status, failure, controller.members(), controller.confirmed(), controller.volume, notes)
-    return EXIT[status]
+        end = StudyEnd(
+            status, failure, controller.members(), controller.confirmed(), controller.hypervolume, tuple(notes)
+        )
+        try:
+            self.callback.on_study_end(end)
+        except OSError as error:
+            # The last write of the tables is the first that found no room.
+            traceback.print_exc()
+            failure = f"{error}; make room or mend it, then go on"
+            end = StudyEnd("failed", failure, end.members, end.confirmed, end.hypervolume, ())
+            for callback in self.callback.callbacks:
+                if not callback.critical:
+                    CallbackList([callback]).on_study_end(end)
+        return end
 
-
-class _Capacity:
-    """How many trials run at once: what the cluster holds at the moment, between `least` and `most`."""
-
-    def __init__(self, placement: Placement, least: int, most: int, view: ConsoleCallback) -> None:
-        self.placement, self.least, self.most, self.view = placement, least, most, view
-        self.slots = self._now()
-
-    def __call__(self) -> int:
-        if (now := self._now()) != self.slots:
-            self.slots = now
-            self.view.capacity(now)
-        return now
-
-    def _now(self) -> int:
-        return min(max(slots(self.placement), self.least), self.most)
+    def _log(self, text: str) -> None:
+        """A message that the log of the run keeps too."""
+        self.callback.on_message(text)
+        with self.run.log.open("a", encoding="utf-8") as log:
+            log.write(text + "\n")
 
 
 @contextmanager
-def as_a_study_wrote_it(file: Path) -> Iterator[None]:
-    """Turn what odd values in a file of the run folder raise into one sentence: it may come from somebody else."""
+def _values_of_a_study(file: Path) -> Iterator[None]:
+    """Turn errors from odd values in a file of the run folder into one sentence: it may come from somebody else."""
     try:
         yield
     except UserError:
@@ -227,40 +340,6 @@ def as_a_study_wrote_it(file: Path) -> Iterator[None]:
         ) from error
 
 
-def _connect(request: Request, view: ConsoleCallback, stack: ExitStack) -> None:
-    view.say(f"starting Ray {'at ' + request.address if request.address else ''}".rstrip())
-    stack.enter_context(connected(request.address))
-
-
-def _measure_latency(
-    request: Request, space: SearchSpace, run: RunFolder, costs: Costs, view: ConsoleCallback, stack: ExitStack
-) -> dict[str, Any]:
-    """Connect to Ray, and measure what is not known yet; `stack` ends the connection with the study."""
-    from kdsearch.engine.latency_probe import RayLatencyProbe
-
-    target = space.search.latency
-    assert target is not None
-    costs.networks()  # too many students are an error before Ray starts
-    _connect(request, view, stack)
-    with ExitStack() as measuring:
-        advance = measuring.enter_context(view.progress(f"latency on {target}"))
-
-        def stopwatch(device: str | None) -> RayLatencyProbe:
-            return measuring.enter_context(RayLatencyProbe(target, device, space.search.start_timeout))
-
-        about = costs.measure(run, stopwatch, advance)
-    report = latency_report({"latency": about})
-    assert report is not None
-    view.say(escape(report.line()))
-    return about
-
-
-def _store(space: SearchSpace, run: RunFolder, view: ConsoleCallback) -> Store:
-    config = space.default().trial.data
-    with view.progress(f"data {config.name}") as advance:
-        return build_store(config, run.stores, progress=advance)
-
-
-def _commonest_reason(record: StudyStorage) -> str:
-    reasons = Counter(r.reason for r in record.all() if r.reason)
+def _commonest_reason(storage: StudyStorage) -> str:
+    reasons = Counter(trial.reason for trial in storage.all() if trial.reason)
     return f"most often: {reasons.most_common(1)[0][0]}" if reasons else "every trial was stopped early"

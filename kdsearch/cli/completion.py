@@ -49,7 +49,7 @@ def settings(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def readers(prefix: str, **_: Any) -> list[str]:
-    from kdsearch.data.reader import READERS
+    from kdsearch.data.registry import READERS
 
     name, separator, path = prefix.partition("=")
     return [f"{name}={file}" for file in _files(path, ())] if separator else [f"{name}=" for name in READERS]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from kdsearch import __version__
 from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
-from kdsearch.cli.output import CommandOutput, only_the_answer, print_json
+from kdsearch.cli.output import CommandOutput, only_the_value, print_json
 from kdsearch.cli.parser import Parser
 from kdsearch.errors import UserError
 from kdsearch.io.secrets import refuse_passwords
@@ -58,16 +58,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _carry_out(options: argparse.Namespace) -> int:
-    answer: CommandOutput
+    output: CommandOutput
     if options.json:
-        with only_the_answer():
-            answer = options.do(options)
-        print_json(answer.value)
+        with only_the_value():
+            output = options.do(options)
+        print_json(output.value)
     else:
-        answer = options.do(options)
-        answer.show()
+        output = options.do(options)
+        output.show()
     sys.stdout.flush()
-    return answer.status
+    return output.status
 
 
 def _parser() -> Parser:

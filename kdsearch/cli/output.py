@@ -1,7 +1,7 @@
-"""What a command gives: a value for scripts, and a way to show it to people.
+"""The output of a command: a value for scripts, and a way to print it for people.
 
-A command is a function from parsed options to a `CommandOutput`. What it prints on the way is for people; with `--json` that
-goes to standard error, and standard output is the answer's value and nothing else.
+A command is a function from parsed options to a `CommandOutput`. Everything it prints on the way is for people; with
+`--json` that goes to standard error, and standard output is the value and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class CommandOutput:
-    """What a command found: `value` for `--json`, `show` prints it for people, `status` is the exit status."""
+    """The result of a command: `value` for `--json`, `show` prints it for people, `status` is the exit status."""
 
     value: Any = None
     show: Callable[[], None] = lambda: None
@@ -32,7 +32,7 @@ def print_json(value: Any) -> None:
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
     """Rows of text under their header; on a terminal each is cut to one line. Columns in `right` are aligned so.
 
-    What a folder or a file brought in is made printable, so that no text can command the terminal.
+    Text from folders and files is made printable, so that none of it can control the terminal.
     """
     lines = [[text if text.isprintable() else ascii(text)[1:-1] for text in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -47,7 +47,7 @@ def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: S
 
 
 @contextmanager
-def only_the_answer() -> Iterator[None]:
+def only_the_value() -> Iterator[None]:
     """Send what is printed meanwhile, by libraries and child processes too, to standard error."""
     sys.stdout.flush()
     saved = os.dup(1)

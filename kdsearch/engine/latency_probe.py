@@ -38,7 +38,7 @@ class _Worker:
     def time(self, network: str, info: DatasetInfo, size: tuple[int, int]) -> float | str:
         from pydantic import TypeAdapter
 
-        from kdsearch.config.trial import NetworkConfig
+        from kdsearch.config.networks import NetworkConfig
         from kdsearch.models.latency import latency_ms
 
         try:

@@ -133,8 +133,8 @@ class _Worker:
         plan = None if job.cache_plan is None else CachePlan.from_json(job.cache_plan)
         if self.resources is None or self.resources.store_path != Path(job.store):
             self.resources = Resources(Path(job.store), None, self.device, self.rank, self.world_size)
-        self.resources.teacher_weights, self.resources.maps_plan = teacher, plan
-        self.resources.say = partial(_append, job.log, job.id)
+        self.resources.teacher_weights, self.resources.cache_plan = teacher, plan
+        self.resources.log = partial(_append, job.log, job.id)
         return self.resources
 
     def train_epoch(self) -> Reply:

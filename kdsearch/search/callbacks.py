@@ -109,6 +109,9 @@ class StudyCallback:
     def on_study_end(self, end: StudyEnd) -> None:
         """The study is over, whatever its status; the run folder is complete."""
 
+    def close(self) -> None:
+        """Release what the callback holds; called last, also where an exception ended the study. May come twice."""
+
 
 class CallbackList(StudyCallback):
     """Delivers each event to several callbacks in turn; see the module for what becomes of their exceptions."""

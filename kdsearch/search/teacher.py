@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kdsearch import models
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.models.checkpoint import checkpoint_file
+from kdsearch.models.registry import build_network
+from kdsearch.models.weights import load_network
 from kdsearch.search.costs import Costs
 from kdsearch.search.storage.study_storage import TrialRecord
 from kdsearch.train.teacher import teacher_folder, teacher_trial
@@ -25,9 +27,9 @@ class StudyTeacher:
         if teacher is None:
             return
         if teacher.checkpoint is not None:
-            self.weights = models.checkpoint_file(teacher.checkpoint, teacher.network())
-            network = models.build(teacher.network(), store.info)
-            models.load_network(network, self.weights)
+            self.weights = checkpoint_file(teacher.checkpoint, teacher.network())
+            network = build_network(teacher.network(), store.info)
+            load_network(network, self.weights)
             return
         self.folder = teacher_folder(self.config, store, run.teachers)
         self.weights = self.folder / "model.safetensors"
@@ -59,7 +61,7 @@ class StudyTeacher:
         metrics: dict[str, float] = json.loads(path.read_text())
         return metrics
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """What the teacher reached and costs; empty where that is not known."""
         miou = self.metrics().get("val/miou")
         if miou is None:

@@ -258,7 +258,7 @@ def test_a_teacher_is_trained_evaluated_and_cached(capsys: pytest.CaptureFixture
     assert "teacher epoch 1/1" in out
     status, out, error = teacher("train", "--json")
     assert json.loads(out).pop("trained") is False
-    assert "it is there already" in error
+    assert "exists already" in error
     status, out, error = teacher("evaluate", "--json")
     assert f"mIoU            {json.loads(out)['metrics']['val/miou']:.4f}" in error
     status, out, _ = teacher("evaluate")

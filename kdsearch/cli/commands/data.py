@@ -16,7 +16,7 @@ from kdsearch.cli.parser import Commands, add_command, add_group, add_json, add_
 from kdsearch.errors import UserError
 
 if TYPE_CHECKING:
-    from kdsearch.config.trial import DataConfig
+    from kdsearch.config.data import DataConfig
 
 CHECK = """\
 Every sample is read: what the set holds, how often each class occurs, what cannot be used, and a picture of samples to
@@ -78,7 +78,7 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
 def _check(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.data.check.checks import check_set
     from kdsearch.data.check.picture import write_picture
-    from kdsearch.data.reader import open_reader
+    from kdsearch.data.registry import open_reader
 
     config = _config(options, size=(1, 1))
     picture = options.picture or Path(f"{config.name}-check.png")
@@ -127,7 +127,7 @@ def _build(options: argparse.Namespace) -> CommandOutput:
 def _config(options: argparse.Namespace, size: tuple[int, int]) -> DataConfig:
     from pydantic import ValidationError
 
-    from kdsearch.config.trial import DataConfig
+    from kdsearch.config.data import DataConfig
 
     name, separator, path = options.data.partition("=")
     if not name or (separator and not path):

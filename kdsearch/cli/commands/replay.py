@@ -10,8 +10,8 @@ from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json
 
 ABOUT = """\
-Searches can be simulated on such a table (kdsearch.search.simulation.backend). How well its trials predict each other is said.
-Trials that were stopped are left out: a table is best made from a study with search.stop=none.
+The simulator (kdsearch.search.simulation.backend) runs searches on such a table. The command prints how well the trials
+predict each other. Stopped trials are left out, so a study with search.stop=none gives the best table.
 """
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from kdsearch.cli import completion as complete
+from kdsearch.cli.exit_status import DONE, FAILED, INTERRUPTED
 from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json, add_space, add_storage, positive
 
@@ -26,6 +26,10 @@ EXAMPLES = (
 )
 
 
+EXIT = {"done": DONE, "failed": FAILED, "interrupted": INTERRUPTED}
+"""Exit status by the status of the study."""
+
+
 def add_to(commands: Commands) -> None:
     command = add_command(
         commands, "run", run, help="search a space: train, stop early, keep the frontier", about=ABOUT,
@@ -40,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_space(space, "the demo profile runs")
     add = space.add_argument
     add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
+    add(
+        "--time-limit",
+        metavar="S",
+        type=float,
+        help="seconds after which no trial starts any more (default: no limit)",
+    )
     add(
         "--latency",
         metavar="DEVICE",
@@ -83,40 +93,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> CommandOutput:
-    """Carry out a study."""
+    """Run a study."""
     import os
 
     # Imported late: `--help` and a mistyped option must not wait for torch and Ray.
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
-    from kdsearch.api.request import Request
-    from kdsearch.api.runner import run_study
-    from kdsearch.cli.space_options import parse_data
+    from kdsearch.api.request import StudyRequest
+    from kdsearch.api.search import plugin_callbacks, run_study
+    from kdsearch.cli.space_options import space_of
+    from kdsearch.cli.terminal import TerminalCallback
+    from kdsearch.errors import StudyFailedError
 
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    ended = run_study(
-        Request(
-            space=options.space,
-            data=parse_data(options.data),
-            profile=options.profile,
-            overrides=tuple(options.overrides),
-            trials=options.trials,
-            name=options.name,
-            resume=options.resume,
-            extend=options.extend,
-            warm_start=tuple(options.warm_start),
-            storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),
-            tracking_uri=options.tracking_uri,
-            address=options.address,
-            workers_per_trial=options.workers_per_trial,
-            gpus_per_worker=options.gpus_per_worker,
-            max_concurrent=options.max_concurrent,
-            grow_to=options.grow_to,
-            confirm=not options.no_confirm,
-            latency=options.latency,
-        )
+    request = StudyRequest(
+        space=options.space if options.resume else space_of(options),
+        data=options.data if options.resume else None,
+        profile=options.profile if options.resume else None,
+        latency=options.latency if options.resume else None,
+        overrides=tuple(options.overrides) if options.resume else (),
+        trials=options.trials,
+        time_limit=options.time_limit,
+        name=options.name,
+        resume=options.resume,
+        extend=options.extend,
+        warm_start=tuple(options.warm_start),
+        storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),
+        tracking_uri=options.tracking_uri,
+        address=options.address,
+        workers_per_trial=options.workers_per_trial,
+        gpus_per_worker=options.gpus_per_worker,
+        max_concurrent=options.max_concurrent,
+        grow_to=options.grow_to,
+        confirm=not options.no_confirm,
     )
-    # A study that ended before it trained has no summary.
-    summary = json.loads(ended.run.summary.read_bytes()) if ended.run.summary.exists() else {}
-    return CommandOutput({"run": str(ended.run.path), **summary}, status=ended.status)
+    terminal = TerminalCallback()
+    try:
+        study = run_study(request, [*plugin_callbacks(), terminal])
+    except StudyFailedError as failed:
+        study = failed.study
+    finally:
+        terminal.restore()
+    status = study.status
+    # A study that ended before its first trial has no summary.
+    summary = study.summary().to_dict() if (study.path / "summary.json").exists() else {}
+    return CommandOutput({"run": str(study.path), **summary}, status=EXIT[status])

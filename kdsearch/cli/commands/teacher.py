@@ -41,16 +41,18 @@ def _teacher(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
-    from kdsearch.cli.space_options import parse_data, requested_space
+    from kdsearch.cli.space_options import space_of
     from kdsearch.io.run_folder import RunFolder
-    from kdsearch.train import teacher_actions as teacher_tool
+    from kdsearch.train import teacher_actions
 
-    def say(line: str) -> None:
+    def log(line: str) -> None:
         print(line, flush=True)
 
-    space = requested_space(options.space, options.profile, options.overrides, parse_data(options.data))
-    do = {
-        "train": teacher_tool.train_teacher, "evaluate": teacher_tool.evaluate_teacher,
-        "cache": teacher_tool.cache_teacher,
+    space = space_of(options)
+    for note in space.notes:
+        log(note)
+    action = {
+        "train": teacher_actions.train_teacher, "evaluate": teacher_actions.evaluate_teacher,
+        "cache": teacher_actions.cache_teacher,
     }[options.action]  # fmt: skip
-    return CommandOutput(do(space, RunFolder.at(options.storage, "teacher"), say))
+    return CommandOutput(action(space.search_space, RunFolder.at(options.storage, "teacher"), log))

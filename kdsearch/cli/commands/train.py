@@ -26,11 +26,8 @@ def _train(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
-    from kdsearch.config.space.trial_file import load_trial
-    from kdsearch.io.run_folder import RunFolder
+    from kdsearch.api.functions import train
     from kdsearch.models.student import read_metrics
-    from kdsearch.train.standalone import train_standalone
 
-    cache = RunFolder.at(options.storage, "alone")
-    train_standalone(load_trial(options.trial), cache, options.out, say=lambda line: print(line, flush=True))
+    train(options.trial, out=options.out, storage=options.storage, log=lambda line: print(line, flush=True))
     return CommandOutput({"student": str(options.out), "metrics": read_metrics(options.out)})

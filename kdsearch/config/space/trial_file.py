@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from kdsearch.config.space.shipped import display
 from kdsearch.config.space.validation import read_checked, sample_tree, validate
@@ -20,7 +23,16 @@ def load_trial(path: str | Path) -> TrialConfig:
     if not file.is_file():
         raise UserError(f"{file}: no such file.")
     origin = display(file)
-    tree = parse_yaml(file.read_bytes(), lambda line: f"{origin}:{line}")
+    return _trial_from_text(file.read_bytes(), origin)
+
+
+def trial_from_dict(settings: Mapping[str, Any]) -> TrialConfig:
+    """A trial from a dictionary of the same structure. Raises `UserError` as `load_trial` does."""
+    return _trial_from_text(json.dumps(settings), "the dictionary")
+
+
+def _trial_from_text(text: str | bytes, origin: str) -> TrialConfig:
+    tree = parse_yaml(text, lambda line: f"{origin}:{line}")
     if isinstance(tree, Tree) and isinstance(tree.get("trial"), Tree):
         tree = tree["trial"]
     root = read_checked(tree, origin, TrialConfig, lambda name: "a trial has one value here, ranges are for a space")

@@ -97,7 +97,7 @@ def keep_old_spaces(run: RunFolder, texts: list[str]) -> None:
             write_text(path, text)
 
 
-def space_to_go_on_with(run: RunFolder, edited: str | None, overrides: list[str]) -> SearchSpace:
+def space_of_resumed_study(run: RunFolder, edited: str | None, overrides: list[str]) -> SearchSpace:
     """The space of a resumed study: its own, or `edited`, with overrides. Raises `UserError` if not comparable."""
     space = load_space(edited or run.space, overrides=overrides)
     if edited or overrides:

@@ -145,7 +145,7 @@ def _carry(
     return "settings", "results do not compare: " + "; ".join(differences(fitted, earlier.config)[:2])
 
 
-def lines(carried: Sequence[WarmStartEntry]) -> list[str]:
+def describe_warm_start(carried: Sequence[WarmStartEntry]) -> list[str]:
     """The list, for people: one line a trial, those beyond the room in one."""
     width = max(len(f"{line.run} {line.trial}") for line in carried)
     text = []

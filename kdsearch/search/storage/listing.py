@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from kdsearch.errors import UserError
 from kdsearch.io.locks import is_held
 from kdsearch.io.run_folder import RunFolder
-
-STATUSES = ("running", "done", "interrupted", "failed")
-LARGEST = 64 * 2**20
-"""Bytes of a `summary.json` that is read; a study of thousands of trials writes some hundred thousand."""
+from kdsearch.search.summary import StudySummary
 
 
 @dataclass(frozen=True)
 class Run:
     """One run. What its folder does not say, or not yet, is None; times are seconds since 1970.
 
-    `status` is one of `STATUSES`, or `damaged`, with the reason in `problem`. `trials` of the search are over, of the
+    `status` is that of the summary, or `damaged`, with the reason in `problem`. `trials` of the search are over, of the
     `asked` ones.
     """
 
@@ -52,6 +45,11 @@ def list_runs(storage: str) -> list[Run]:
     return sorted(runs, key=lambda run: (run.started or 0.0, run.name), reverse=True)
 
 
+def status_of(folder: RunFolder) -> str:
+    """The status of one run; see `Run`. A study whose driver was killed is `interrupted`."""
+    return _run(folder).status
+
+
 def _is_run(folder: RunFolder) -> bool:
     return any(path.exists() for path in (folder.summary, folder.journal, folder.space))
 
@@ -64,43 +62,15 @@ def _run(folder: RunFolder) -> Run:
         if not folder.summary.exists():
             # A study writes its first summary when its workers are about to start.
             return Run(name, path, "running" if alive else "interrupted", started=started)
-        facts = _facts(folder.summary)
+        summary = StudySummary.load(folder.summary)
         updated = folder.summary.stat().st_mtime
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return Run(name, path, "damaged", started=started, problem=f"{folder.summary.name}: {reason}")
-    # A driver that was killed could not write that its study no longer runs.
-    facts["status"] = "running" if alive else "interrupted" if facts["status"] == "running" else facts["status"]
-    return Run(name, path, **facts, started=started, updated=updated)
-
-
-def _facts(summary: Path) -> dict[str, Any]:
-    """What a `summary.json` says of its run. Raises `ValueError` and its like for what no study writes."""
-    if summary.stat().st_size > LARGEST:
-        raise ValueError(f"it is larger than {LARGEST >> 20} MB")
-    try:
-        said = json.loads(summary.read_bytes())
-    except ValueError:
-        raise ValueError("not valid JSON") from None
-    if not isinstance(said, Mapping):
-        raise ValueError("not a JSON object")
-    members = _one(said, "frontier", list)
-    status = _one(said, "status", str)
-    if status not in STATUSES:
-        raise ValueError(f"its status is {status!r}")
-    mious = [float(_one(member, "miou", (int, float))) for member in members]
-    return {
-        "status": status,
-        "space": _one(said, "space", str),
-        "trials": _one(said, "searched", int) if "searched" in said else None,
-        "asked": _one(said, "asked", int) if "asked" in said else None,
-        "frontier": len(members),
-        "best_miou": max(mious, default=None),
-        "hypervolume": float(_one(said, "hypervolume", (int, float))),
-    }
-
-
-def _one(said: Any, key: str, kind: type | tuple[type, ...]) -> Any:
-    if not isinstance(said, Mapping) or not isinstance(said.get(key), kind):
-        raise ValueError(f"no valid '{key}'")
-    return said[key]
+    # A killed driver could not write the end of its study.
+    killed = not alive and summary.status == "running"
+    return Run(
+        name, path, "running" if alive else "interrupted" if killed else summary.status,
+        space=summary.space, trials=summary.searched, asked=summary.asked, frontier=len(summary.frontier),
+        best_miou=summary.best_miou, hypervolume=summary.hypervolume, started=started, updated=updated,
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""A study's journal for readers: its driver may be writing it meanwhile. Nothing is locked and nothing is changed."""
+"""Reads a study's journal while its driver may be writing it. Nothing is locked and nothing is changed."""
 
 from __future__ import annotations
 
@@ -27,36 +27,55 @@ TOP_TRIALS = 5
 
 
 @dataclass(frozen=True)
-class History:
-    """Every trial in the order it was asked, the search first; and when each one that is over ended.
+class StudyHistory:
+    """Every trial in the order of `ask`, the search first, and the time at which each finished one ended.
 
-    `importance` holds, for each objective and for `frontier` (all of them together), the share of each setting in what
-    sets the best trials apart; it is empty while there are fewer than `ENOUGH_TRIALS`.
+    `importance` holds, per objective and for `frontier` (all of them together), the share of each setting in the
+    difference between the best trials and the others; empty while fewer than `ENOUGH_TRIALS` are complete.
     """
 
-    records: list[TrialRecord]
+    trials: list[TrialRecord]
     ended: Mapping[str, datetime]
     importance: Mapping[str, Mapping[str, float]]
 
 
-def read_history(journal: Path, objectives: Mapping[Any, str]) -> History:
+def read_history(journal: Path, objectives: Mapping[Any, str]) -> StudyHistory:
     """Read the journal up to its last whole line. Raises `UserError` where it is not one of this version's."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        storage = JournalStorage(_Lines(journal))
-        names = [study.study_name for study in storage.get_all_studies()]
-        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        studies = _studies(journal)
         told = [(frozen, trial_record_of(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"{journal} cannot be read as a study's journal of this version ({type(error).__name__}: {error}); "
-            "was it changed by hand, or written by another version?"
-        ) from error
+        raise _unreadable(journal, error) from error
     known = [(frozen, record) for frozen, record in told if record is not None]
     ended = {record.id: at for frozen, record in known if (at := frozen.datetime_complete) is not None}
     searches = [study for study in studies if study.study_name.startswith("search")]
     records = sorted((record for _, record in known), key=lambda record: record.stage != "search")
-    return History(records, ended, _importance(searches[-1], objectives) if searches else {})
+    return StudyHistory(records, ended, _importance(searches[-1], objectives) if searches else {})
+
+
+def optuna_study(journal: Path) -> optuna.Study:
+    """The Optuna study of the present space, in memory: changes to it reach no file. Raises `UserError`."""
+    try:
+        searches = [study for study in _studies(journal) if study.study_name.startswith("search")]
+        latest = searches[-1]
+        copy = optuna.create_study(study_name=latest.study_name, directions=latest.directions)
+        copy.add_trials(latest.get_trials(deepcopy=False))
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _unreadable(journal, error) from error
+    return copy
+
+
+def _studies(journal: Path) -> list[optuna.Study]:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(_Lines(journal))
+    return [optuna.load_study(study_name=s.study_name, storage=storage) for s in storage.get_all_studies()]
+
+
+def _unreadable(journal: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{journal} cannot be read as a study's journal of this version ({type(error).__name__}: {error}); "
+        "was it changed by hand, or written by another version?"
+    )
 
 
 def _importance(study: optuna.Study, objectives: Mapping[Any, str]) -> dict[str, dict[str, float]]:
