@@ -20,7 +20,8 @@ import torch
 
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.space.search_space import load_space, profile_names
-from kdsearch.config.trial import TermConfig, TrialConfig
+from kdsearch.config.terms.base import TermConfig
+from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import build_store
 from kdsearch.io.run_folder import RunFolder
 

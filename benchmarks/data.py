@@ -34,10 +34,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.loader import Batches
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 
 Images = Iterable[tuple[Tensor, Tensor]]

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.memory import peak_extra_bytes
-from kdsearch.distill.ops.patch_contrast import Layout, partition, patch_contrast
+from kdsearch.config.terms.afdcd import Layout
+from kdsearch.distill.ops.patch_contrast import dropped, partition, patch_contrast
 
 LAYOUT, TAU = Layout(groups=16, patch=4, exclude_same_group=True), 0.07
 
@@ -31,7 +32,7 @@ def masks(guess_bchw: Tensor, teacher_bchw: Tensor) -> Tensor:
     problems, vectors, _ = logits.shape
     rows = torch.arange(vectors, device=logits.device)
     twin = torch.eye(vectors, dtype=torch.bool, device=logits.device).expand_as(logits)
-    negative = ~(LAYOUT.dropped(rows) | twin)
+    negative = ~(dropped(LAYOUT, rows) | twin)
     positives = logits[twin].view(problems, vectors, 1)
     negatives = logits[negative].view(problems, vectors, -1)
     picked = torch.cat([positives, negatives], 2).flatten(0, 1)
@@ -41,8 +42,8 @@ def masks(guess_bchw: Tensor, teacher_bchw: Tensor) -> Tensor:
 def cdist(guess_bchw: Tensor, teacher_bchw: Tensor) -> Tensor:
     left, right = partition(guess_bchw, LAYOUT), partition(teacher_bchw, LAYOUT)
     logits = -torch.cdist(left, right, p=1) / TAU
-    dropped = LAYOUT.dropped(torch.arange(LAYOUT.vectors, device=logits.device))
-    return (logits.masked_fill(dropped, -torch.inf).logsumexp(2) - logits.diagonal(dim1=1, dim2=2)).mean()
+    left_out = dropped(LAYOUT, torch.arange(LAYOUT.vectors, device=logits.device))
+    return (logits.masked_fill(left_out, -torch.inf).logsumexp(2) - logits.diagonal(dim1=1, dim2=2)).mean()
 
 
 def ours(guess_bchw: Tensor, teacher_bchw: Tensor) -> Tensor:

@@ -35,13 +35,14 @@ from ray import tune
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
+from kdsearch.search.callbacks import CallbackList
 from kdsearch.engine.cluster import connected
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.controller import StudyController
 from kdsearch.search.sampling.samplers import suggest
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
 from kdsearch.tracking.mlflow.callback import MLflowCallback
@@ -119,12 +120,12 @@ def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tupl
         record = StudyStorage(run.journal, space, cost_of)
         stack.callback(record.close)
         search = space.search
-        rungs = Rungs(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
+        rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
         listeners: list[Any] = [ArtifactsCallback(space, run, record, dict, rungs)]
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
             listeners.append(stack.enter_context(tracked(MLflowCallback(None, space, run, store, print), clock)))
-        yield StudyController(space, record, rungs, {"gflops": 100.0}, None, False, listeners), record
+        yield StudyController(space, record, rungs, {"gflops": 100.0}, None, False, CallbackList(listeners)), record
 
 
 @contextmanager
@@ -220,14 +221,14 @@ class Ticks(tune.Callback):  # type: ignore[misc]
 
 
 def kdsearch_on_tune(trials: int, clock: Clock) -> None:
-    from kdsearch.engine.tune import train_all
-    from kdsearch.engine.worker_group import Placement
+    from kdsearch.engine.tune import run_trials
+    from kdsearch.engine.messages import Placement
 
     with study(space_of("tpe", trials), clock, True) as (controller, record):
         clock.start()
         controller.listeners.append(_Counting(clock))  # type: ignore[arg-type]
         job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
-        train_all(controller, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Timeouts(900), trainable=NoWork)
+        run_trials(controller, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Timeouts(900), trainable=NoWork)
         assert len(record.complete("search")) == trials, "every trial is heard of and complete"
 
 

@@ -32,11 +32,12 @@ from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.pareto import hypervolume
 from kdsearch.search.simulation.backend import Study, simulate
 from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import Outcome, StudyStorage, TrialRecord
 
 BUDGETS = (40, 120)
@@ -188,10 +189,10 @@ def ours(land: Land, seed: int, kind: type[StudyStorage] = StudyStorage, **searc
     space = SearchSpace(tree, "space")
     options = space.search
     record = kind(None, space, land.cost)
-    rungs = Rungs(
+    rungs = RungState(
         options.rungs, options.objectives, options.stop, options.reduction, audit=options.audit, seed=options.seed
     )
-    return StudyController(space, record, rungs, land.reference(), teacher=None, confirm=False, listeners=[])
+    return StudyController(space, record, rungs, land.reference(), teacher=None, confirm=False, callback=StudyCallback())
 
 
 METHODS: dict[str, Callable[[Land, int], Study]] = {

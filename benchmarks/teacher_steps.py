@@ -89,8 +89,8 @@ class Form:
 def steps(options: argparse.Namespace, scratch: Path) -> list[str]:
     from safetensors.torch import save_file
 
-    from kdsearch import models
     from kdsearch.data.store.store import build_store
+    from kdsearch.models.registry import build_network
     from kdsearch.train.resources import Resources
     from kdsearch.train.teacher_cache.plan import plan_cache
 
@@ -114,10 +114,10 @@ def steps(options: argparse.Namespace, scratch: Path) -> list[str]:
         weights = scratch / f"teacher{number}.safetensors"
         torch.manual_seed(0)
         assert configs["live"].teacher is not None
-        save_file(models.build(configs["live"].teacher.network(), store.info).state_dict(), weights)
+        save_file(build_network(configs["live"].teacher.network(), store.info).state_dict(), weights)
         plan = plan_cache([configs["cached"]], store, scratch / "maps", weights).plan
         assert plan is not None
-        shared = Resources(store.path, weights, device, maps_plan=plan, say=lambda line: None)
+        shared = Resources(store.path, weights, device, cache_plan=plan, log=lambda line: None)
         forms = {name: Form(config, shared) for name, config in configs.items()}
         taken: dict[str, list[float]] = {name: [] for name in [*forms, "asking", "reading"]}
         for repeat in range(options.repeats + 1):

@@ -21,7 +21,6 @@ import torch
 from scipy.stats import kendalltau
 from torch.nn import functional as F
 
-from kdsearch import models
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range
 from kdsearch.config.space.search_space import SearchSpace, load_space
@@ -31,6 +30,7 @@ from kdsearch.data.store.store import Store, build_store
 from kdsearch.io.atomic import write_json
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.output import upsampled_classes
+from kdsearch.models.weights import load_network
 from kdsearch.train.resources import Resources
 from kdsearch.train.standalone import teacher_weights
 from kdsearch.train.teacher import teacher_trial
@@ -60,7 +60,7 @@ def students(options: argparse.Namespace) -> list[str]:
         wanted |= {f"seed {seed} {how}": with_teacher(first, how, seed) for how in ("off", "taps")}
     if options.ceiling:
         wanted |= {f"{index} other seed": with_teacher(each, "off", seed=1) for index, each in enumerate(configs)}
-    miou = train_all(wanted, store, weights, planned.plan, folder.path / "students.json", options.jobs)
+    miou = run_trials(wanted, store, weights, planned.plan, folder.path / "students.json", options.jobs)
     teacher = teacher_miou(first, store, weights)
     lines = [
         f"## Students on {first.data.name}\n",
@@ -79,7 +79,7 @@ def students(options: argparse.Namespace) -> list[str]:
 # ---- trainings -------------------------------------------------------------------------------------------------------
 
 
-def train_all(
+def run_trials(
     wanted: dict[str, TrialConfig], store: Store, weights: Path, plan: CachePlan, kept: Path, jobs: int
 ) -> dict[str, float]:
     """mIoU by label. Equal configurations are trained once; the file `kept` has those of earlier runs."""
@@ -123,7 +123,7 @@ def train_student(job: TrialJob) -> tuple[str, float]:
 
 def _resources(store: Path, weights: Path, plan: CachePlan) -> Resources:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return Resources(store, weights, device, maps_plan=plan, say=lambda line: None)
+    return Resources(store, weights, device, cache_plan=plan, log=lambda line: None)
 
 
 def with_teacher(config: TrialConfig, cache: str, seed: int = 0) -> TrialConfig:
@@ -238,7 +238,7 @@ def _described(config: TrialConfig) -> str:
 
 def teacher_miou(config: TrialConfig, store: Store, weights: Path) -> float:
     trial = Trial(teacher_trial(config), Resources(store.path))
-    models.load_network(trial.module.student, weights)
+    load_network(trial.module.student, weights)
     return trial.validate()["val/miou"]
 
 

@@ -119,7 +119,7 @@ def free_bytes(device: torch.device) -> int:
 
 def student_step_ms(setting: Setting, repeats: int) -> float:
     """Milliseconds of the student's own training step in fp32: forward, cross-entropy, backward, SGD."""
-    from kdsearch.config.trial import SmpConfig
+    from kdsearch.config.networks import SmpConfig
     from kdsearch.models.registry import build
 
     torch.manual_seed(0)

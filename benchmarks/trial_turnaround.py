@@ -23,7 +23,7 @@ from typing import Any
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import TrialConfig
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.worker_group import Placement, TrialJob
+from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.search.storage.study_storage import TrialRecord
 
 CONFIG = {
@@ -64,7 +64,7 @@ class Clock:
 
 
 def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> list[float]:
-    from kdsearch.engine.tune import train_all
+    from kdsearch.engine.tune import run_trials
 
     clock = Clock(trials)
 
@@ -72,7 +72,7 @@ def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> l
         config = record.config.model_dump_json()
         return TrialJob(record.id, config, str(store), None, str(scratch / f"{record.id}.pt"), str(scratch / record.id))
 
-    train_all(clock, job_of, placement, lambda: 1, 0, Timeouts(900))  # type: ignore[arg-type]
+    run_trials(clock, job_of, placement, lambda: 1, 0, Timeouts(900))  # type: ignore[arg-type]
     return gaps(clock.times)
 
 

@@ -10,9 +10,9 @@ from kdsearch.compat import ensure_torchvision
 
 ensure_torchvision()
 
-from kdsearch import models  # noqa: E402
 from kdsearch.config.trial import TrialConfig  # noqa: E402
 from kdsearch.data.store.store import Store, build_store  # noqa: E402
+from kdsearch.models.registry import build_network  # noqa: E402
 
 SMALL: dict[str, Any] = {
     "data": {"name": "scenes", "size": [32, 64], "options": {"train": 12, "val": 5, "height": 32, "width": 64}},
@@ -44,5 +44,5 @@ def teacher_weights(store: Store, tmp_path_factory: pytest.TempPathFactory) -> P
     teacher = distilled().teacher
     assert teacher is not None
     path = tmp_path_factory.mktemp("teacher") / "model.safetensors"
-    save_file(models.build(teacher.network(), store.info).state_dict(), path)
+    save_file(build_network(teacher.network(), store.info).state_dict(), path)
     return path

@@ -11,9 +11,9 @@ import pytest
 
 from kdsearch import plugins
 from kdsearch.cli.main import main
+from kdsearch.config.data import DataConfig
 from kdsearch.config.space.search_space import load_space
-from kdsearch.config.trial import DataConfig
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.distill.registry import registry
 from kdsearch.errors import UserError
 

@@ -1,9 +1,9 @@
-"""A study whose trials are made up: the run folder and MLflow's runs of a real one, in a minute and without Ray.
+"""A study with made-up trials: a run folder and MLflow runs like those of a real study, in a minute and without Ray.
 
     python tools/made_up_study.py FOLDER [--trials N] [--tracking-uri URI]
 
-For looking at pages and for the pictures in docs/. mIoU follows a formula with noise; costs are the real ones. With
---weights the best compromise, its control and the teacher are trained for some epochs, so that the report has pictures.
+For the inspection of pages and the pictures in docs/. mIoU follows a formula with noise; costs are real. With --weights
+the best compromise, its control and the teacher are trained for some epochs, so that the report has pictures.
 """
 
 from __future__ import annotations
@@ -17,19 +17,23 @@ from kdsearch.compat import ensure_torchvision
 
 ensure_torchvision()
 
-from kdsearch import models  # noqa: E402
 from kdsearch.config.space.search_space import load_space  # noqa: E402
 from kdsearch.config.trial import TrialConfig  # noqa: E402
 from kdsearch.data.store.store import Store, build_store  # noqa: E402
-from kdsearch.io.atomic import write_folder_atomically
-from kdsearch.io.run_folder import RunFolder, write_text  # noqa: E402
-from kdsearch.report.pages import versions, write_pages  # noqa: E402
+from kdsearch.io.atomic import write_folder_atomically, write_text  # noqa: E402
+from kdsearch.io.run_folder import RunFolder  # noqa: E402
+from kdsearch.models.cost import network_cost  # noqa: E402
+from kdsearch.report.callback import PagesCallback  # noqa: E402
 from kdsearch.report.results import read_results  # noqa: E402
+from kdsearch.search.callbacks import CallbackList, StudyEnd, StudyInfo  # noqa: E402
 from kdsearch.search.controller import StudyController  # noqa: E402
-from kdsearch.search.stopping.rungs import Rungs  # noqa: E402
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord  # noqa: E402
+from kdsearch.search.stopping.rung_state import RungState  # noqa: E402
+from kdsearch.search.storage.study_storage import StudyStorage  # noqa: E402
+from kdsearch.search.summary import versions  # noqa: E402
+from kdsearch.search.trial_record import TrialRecord  # noqa: E402
 from kdsearch.tracking.artifacts import ArtifactsCallback  # noqa: E402
 from kdsearch.tracking.mlflow.callback import MLflowCallback  # noqa: E402
+from kdsearch.tracking.retention import RetentionCallback  # noqa: E402
 
 TEACHER_MIOU = 0.62
 
@@ -64,31 +68,30 @@ def make(folder: Path, trials: int, tracking_uri: str | None, weights: bool) -> 
     store = build_store(space.default().trial.data, run.stores)
 
     def cost_of(config: TrialConfig) -> dict[str, float]:
-        cost = models.cost(config.student, store.info, config.data.size)
+        cost = network_cost(config.student, store.info, config.data.size)
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     reference = {"gflops": 4.0, "params_m": 40.0}
-    record = StudyStorage(run.journal, space, cost_of)
+    storage = StudyStorage(run.journal, space, cost_of)
     write_text(run.space, space.to_yaml())
     search = space.search
-    with MLflowCallback(tracking_uri, space, run, store, print) as tracker:
-        rungs = Rungs(
-            search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
-        )
-        tables = ArtifactsCallback(
-            space, run, record, lambda: {"val/miou": TEACHER_MIOU}, rungs,
-            {"reference": reference, "store": store.path.name, "versions": versions()},
-        )  # fmt: skip
-        controller = StudyController(space, record, rungs, reference, None, True, [tables, tracker])
+    rungs = RungState(
+        search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
+    )
+    facts = {"reference": reference, "store": store.path.name, "versions": versions()}
+    with MLflowCallback(tracking_uri, space, run, store, print) as mlflow:
+        artifacts = ArtifactsCallback(space, run, storage, lambda: {"val/miou": TEACHER_MIOU}, rungs, facts)
+        callbacks = CallbackList([artifacts, RetentionCallback(space, run, storage), PagesCallback(run), mlflow])
+        callbacks.on_study_start(StudyInfo(run.path.name, run.path, space))
+        controller = StudyController(space, storage, rungs, reference, None, True, callbacks)
         while isinstance(trial := controller.next_trial(), TrialRecord):
             play(controller, trial, store)
-        tables.write("done")
         if weights:
+            artifacts.write("running")
             train_shown(run, store)
-        write_pages(run)
-        tracker.confirmed(controller.confirmed())
-        tracker.finish("done")
-    record.close()
+        members, confirmed = controller.members(), controller.confirmed()
+        callbacks.on_study_end(StudyEnd("done", "", members, confirmed, controller.hypervolume))
+    storage.close()
     return run
 
 
@@ -108,7 +111,6 @@ def play(controller: StudyController, trial: TrialRecord, store: Store) -> None:
 def train_shown(run: RunFolder, store: Store, epochs: int = 6) -> None:
     """Real weights, of a short training, for the networks that the report shows."""
     from kdsearch.config.space.search_space import load_space
-    from kdsearch.models.student import save_student
     from kdsearch.search.confirm import repeats
     from kdsearch.search.storage.reader import read_history
     from kdsearch.train.resources import Resources
@@ -118,7 +120,7 @@ def train_shown(run: RunFolder, store: Store, epochs: int = 6) -> None:
     space = load_space(run.space)
     point = read_results(run).knee()
     assert point is not None
-    records = read_history(run.journal, space.search.objectives).records
+    records = read_history(run.journal, space.search.objectives).trials
     config = next(r.config for r in records if r.id == point.trial.id)
     teacher = teacher_weights(config, store, run, print)
     control = next(r for r in records if r.stage == "control" and r.config == next(repeats(config, space.confirm))[1])
@@ -130,7 +132,7 @@ def train_shown(run: RunFolder, store: Store, epochs: int = 6) -> None:
             metrics = trial.train_epoch() | trial.validate()
 
         def write(folder: Path, trial: Trial = trial, metrics: dict[str, float] = metrics) -> None:
-            save_student(folder, trial, metrics)
+            trial.save_student(folder, metrics)
 
         write_folder_atomically(run.student(trial_id), write)
 

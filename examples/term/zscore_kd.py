@@ -9,8 +9,8 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean
+from kdsearch.distill.ops.logits import check_logits, soft_kl
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
-from kdsearch.distill.terms.kd import check_logits, soft_kl
 from kdsearch.models.output import SegOutput
 
 

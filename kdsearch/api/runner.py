@@ -28,7 +28,6 @@ from kdsearch.engine.timeouts import Timeouts
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_text
 from kdsearch.report.callback import PagesCallback
-from kdsearch.report.pages import versions
 from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, StudyEnd, StudyInfo
 from kdsearch.search.controller import StudyController
 from kdsearch.search.costs import Costs
@@ -37,6 +36,7 @@ from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_sta
 from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.summary import versions
 from kdsearch.search.teacher import StudyTeacher
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
@@ -160,7 +160,7 @@ class StudyRunner:
             label = f"latency on {target}"
             progress = lambda done, total: self.callback.on_progress(label, done, total)  # noqa: E731
             self._facts["latency"] = self._costs.measure(self.run, probe, progress)
-        report = latency_report({"latency": self._facts["latency"]})
+        report = latency_report(self._facts["latency"])
         assert report is not None
         self.callback.on_message(report.line())
         self._facts["reference"] = self._costs.reference()

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
-from kdsearch.config.strict import Strict
+from kdsearch.config.named import PLUGIN_TAG, PluginName
+from kdsearch.config.strict import Strict, line_errors
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 
@@ -69,17 +80,63 @@ class QMCConfig(Strict):
     scramble: bool = Field(False, description="shuffle the sequence by search.seed")
 
 
-AnySampler = TPEConfig | NSGA2Config | GPConfig | RandomConfig | QMCConfig
+SAMPLER = PluginName("sampler", ("tpe", "nsga2", "gp", "random", "qmc"), "SAMPLERS")
+"""Names of samplers: built-in ones, and the keys of `SAMPLERS` of plug-ins."""
+
+
+class PluginSamplerConfig(Strict):
+    """A sampler that a plug-in names in `SAMPLERS`, with its options.
+
+    An entry of `SAMPLERS` is an Optuna sampler class, its import path `package.module:Class`, or a class with a
+    pydantic model `Config`. The options are keyword arguments of the class; `Config`, if present, validates them here.
+    """
+
+    name: str = Field(description="key of SAMPLERS in a plug-in")
+    options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the sampler")
+
+    @model_validator(mode="after")
+    def _options_are_valid(self) -> Self:
+        known = SAMPLER.plugins()
+        if self.name not in known:
+            raise ValueError(f"no plug-in has a sampler '{self.name}'; name its module in KDSEARCH_PLUGINS")
+        config = getattr(known[self.name], "Config", None)
+        if isinstance(config, type) and issubclass(config, BaseModel):
+            try:
+                config.model_validate(self.options)
+            except ValidationError as error:
+                errors = list(line_errors(error.errors(), prefix=("options",)))
+                raise ValidationError.from_exception_data(self.name, errors) from None
+        return self
+
+
+BuiltInSampler = TPEConfig | NSGA2Config | GPConfig | RandomConfig | QMCConfig
+AnySampler = BuiltInSampler | PluginSamplerConfig
 
 
 def _named(value: Any) -> Any:
     """`tpe` as `{name: tpe}`; options without a name are those of the default."""
     if isinstance(value, str):
-        return {"name": value}
-    return {"name": "tpe", **value} if isinstance(value, dict) else value
+        value = {"name": value}
+    if not isinstance(value, dict):
+        return value
+    value = {"name": "tpe", **value}
+    if isinstance(value["name"], str):
+        SAMPLER.check(value["name"])
+    return value
 
 
-_Tagged = Annotated[AnySampler, Field(discriminator="name")]
-SamplerConfig = Annotated[
-    _Tagged, BeforeValidator(_named, json_schema_input_type=Literal["tpe", "nsga2", "gp", "random", "qmc"] | _Tagged)
+def _tag(value: Any) -> str:
+    name = value.get("name") if isinstance(value, dict) else getattr(value, "name", None)
+    return name if name in SAMPLER.own else PLUGIN_TAG
+
+
+_Tagged = Annotated[
+    Annotated[TPEConfig, Tag("tpe")]
+    | Annotated[NSGA2Config, Tag("nsga2")]
+    | Annotated[GPConfig, Tag("gp")]
+    | Annotated[RandomConfig, Tag("random")]
+    | Annotated[QMCConfig, Tag("qmc")]
+    | Annotated[PluginSamplerConfig, Tag(PLUGIN_TAG)],
+    Discriminator(_tag),
 ]
+SamplerConfig = Annotated[_Tagged, BeforeValidator(_named, json_schema_input_type=Annotated[str, SAMPLER] | _Tagged)]

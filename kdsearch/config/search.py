@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -19,26 +18,15 @@ from pydantic import (
     model_validator,
 )
 
+from kdsearch.config.metrics import COSTS, METRICS, REPORTED_PREFIXES, Direction, MetricName
+from kdsearch.config.named import PluginName
 from kdsearch.config.sampler import SamplerConfig, TPEConfig
 from kdsearch.config.strict import Listed, Strict
 from kdsearch.config.target import TargetText
 from kdsearch.errors import did_you_mean
 
-Direction = Literal["max", "min"]
-Metric = Literal["miou", "gflops", "params_m", "latency_ms"]
-
-DIRECTIONS: dict[Metric, Direction] = {"miou": "max", "gflops": "min", "params_m": "min", "latency_ms": "min"}
-
-STATIC = ("gflops", "params_m", "latency_ms")
-"""Metrics that are known before training."""
-REPORTED = ("val/", "time/", "loss/", "grad_ratio/")
-"""Beginnings of the names of metrics that trials report after each epoch."""
-
-
-def main_cost(objectives: Mapping[Any, str]) -> str:
-    """The cost that a frontier is drawn against, sorted by and has its knee in, of those among its objectives."""
-    return next((name for name in ("latency_ms", "gflops", "params_m") if name in objectives), "gflops")
-
+STOP_RULE = PluginName("stop rule", ("forecast", "pareto", "miou", "none"), "STOP_RULES")
+"""Names of stop rules: built-in ones, and the keys of `STOP_RULES` of plug-ins."""
 
 _CONSTRAINT = r"^\s*(<=|>=)\s*(\d+\.?\d*(?:[eE][-+]?\d+)?)\s*$"
 
@@ -80,7 +68,7 @@ class SearchConfig(Strict):
     """What is optimised, under which bounds, with which sampler, and when a trial stops early."""
 
     trials: PositiveInt = 100
-    objectives: dict[Metric, Direction] = Field(
+    objectives: dict[MetricName, Direction] = Field(
         {"miou": "max", "gflops": "min"},
         min_length=1,
         description="metrics of the frontier, with their direction",
@@ -96,7 +84,7 @@ class SearchConfig(Strict):
         "cuda; needed for bounds on latency_ms and for latency_ms among the objectives",
     )
     rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
-    stop: Literal["forecast", "pareto", "miou", "none"] = Field(
+    stop: Annotated[str, STOP_RULE] = Field(
         "forecast",
         description="who is stopped at a rung: forecast: a trial that even a fast gain would leave dominated by a "
         "complete one (as pareto, until eight are complete); pareto, miou: all but the best share of the rung, by all "
@@ -120,18 +108,18 @@ class SearchConfig(Strict):
 
     @field_validator("objectives")
     @classmethod
-    def _natural_directions(cls, objectives: dict[Metric, Direction]) -> dict[Metric, Direction]:
+    def _natural_directions(cls, objectives: dict[MetricName, Direction]) -> dict[MetricName, Direction]:
         for metric, direction in objectives.items():
-            if direction != DIRECTIONS[metric]:
-                raise ValueError(f"{metric} has only the direction {DIRECTIONS[metric]}, got {direction}")
+            if direction != METRICS[metric].direction:
+                raise ValueError(f"{metric} has only the direction {METRICS[metric].direction}, got {direction}")
         return objectives
 
     @field_validator("constraints")
     @classmethod
     def _known_metrics(cls, constraints: dict[str, Constraint]) -> dict[str, Constraint]:
         for name in constraints:
-            if name not in STATIC and not name.startswith(REPORTED):
-                known = [*STATIC, "val/miou", "val/iou/<class>", "val/temporal_consistency", "time/train_s"]
+            if name not in COSTS and not name.startswith(REPORTED_PREFIXES):
+                known = [*COSTS, "val/miou", "val/iou/<class>", "val/temporal_consistency", "time/train_s"]
                 raise ValueError(f"no metric is called '{name}'.{did_you_mean(name, known)}")
         return constraints
 

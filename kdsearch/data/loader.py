@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.axis_views import bilinear_images, without_rotation
 from kdsearch.data.colours import finish
 from kdsearch.data.info import DatasetInfo

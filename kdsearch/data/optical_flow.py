@@ -12,7 +12,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from kdsearch.compat import ensure_torchvision
 from kdsearch.errors import UserError
+from kdsearch.io.state_dict import load_state, read_state
 
 FlowName = Literal["none", "dis", "raft"]
 
@@ -70,15 +72,12 @@ class Raft:
     def __init__(self, weights: Path) -> None:
         import torch
 
-        from kdsearch.compat import ensure_torchvision
-        from kdsearch.models.weights import load_network, read_state
-
         ensure_torchvision()
         from torchvision.models.optical_flow import raft_large, raft_small
 
         large = any(key.removeprefix("module.").startswith("mask_predictor.") for key in read_state(weights))
         self._network: Any = (raft_large if large else raft_small)(weights=None)
-        load_network(self._network, weights)
+        load_state(self._network, weights)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network.eval().to(self._device)
         self._lock = threading.Lock()  # the cost volume grows with the square of the pixels: one at a time

@@ -1,45 +1,24 @@
-"""Readers: one class a data set, behind one protocol.
+"""The contract of data-set readers, and the checks that they share.
 
-A reader lists the samples of its splits and reads each at its native size; `data/store.py` resizes and keeps them.
-To add one, write a class with the methods of `Reader` and register it in `READERS`, or list it in those of a plug-in.
-Its constructor's keyword arguments are the data set's `options`; one that reads files takes `path` as well. Every
-registered reader passes the conformance suite in `tests/data/conformance.py`.
+A reader lists the samples of its splits and reads each at its native size; `store/` resizes and keeps them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
-import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter, ValidationError
 
-from kdsearch import plugins
-from kdsearch.config.trial import DataConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.problems import LabelRangeError
-from kdsearch.errors import UserError, did_you_mean
-from kdsearch.io.uris import is_remote, local_path
+from kdsearch.errors import UserError
 
 SPLITS = ("train", "val")
-READERS = {
-    "ade20k": "kdsearch.data.readers.ade20k:ADE20K",
-    "camvid": "kdsearch.data.readers.camvid:CamVid",
-    "cityscapes": "kdsearch.data.readers.cityscapes:Cityscapes",
-    "coco_stuff": "kdsearch.data.readers.coco_stuff:COCOStuff",
-    "folder": "kdsearch.data.readers.folder:Folder",
-    "mfnet": "kdsearch.data.readers.mfnet:MFNet",
-    "pst900": "kdsearch.data.readers.pst900:PST900",
-    "scenes": "kdsearch.data.readers.scenes:Scenes",
-    "voc": "kdsearch.data.readers.voc:VOC",
-}
-"""Registry: the name in a configuration, and `module:Class`."""
 
 
 @dataclass
@@ -58,71 +37,43 @@ class Sample:
 
 
 class Reader(Protocol):
-    """A data set on disk or in code. Reads are independent of each other and may run in several threads."""
+    """A data set on disk or in code: the contract of every reader.
+
+    **Construction.** The arguments of the constructor, by name and with type hints, are the `options` of the data set
+    in a configuration. A reader of files also has an argument `path`, the folder of the data set. The constructor lists
+    the samples and reads no image; options without effect are a `UserError`.
+
+    **Keys.** `keys` lists the samples of the splits `"train"` and `"val"`: unique strings in an order that never
+    changes, none of them in both splits. Any other split is a `ValueError`.
+
+    **Samples.** `read` returns one sample, a new one at each call. Reads are independent of each other and may run in
+    several threads. A file that is missing, damaged or of a wrong kind is a `UserError` that names it; the classes in
+    `problems.py` tell the kinds apart.
+
+    **Shapes.** Every sample has its own native height and width. Its image, its label and, where `info.video` is set,
+    its next frame and flow share them. Images have `info.channels` channels, and labels hold the class ids
+    `0 .. info.num_classes - 1` and `IGNORE_INDEX`.
+
+    **Fingerprint.** `fingerprint` is a digest of everything that samples depend on: keys, files, options, classes. It
+    is equal in every process as long as all samples are, and names the stores and caches of the data set.
+
+    `kdsearch.testing.readers.ReaderConformance` tests this contract. Readers are registered by name in `registry.py`,
+    or by the mapping `READERS` of a plug-in.
+    """
 
     info: DatasetInfo
 
     def keys(self, split: str) -> list[str]:
-        """Names of the samples of `"train"` or `"val"`, unique, in a fixed order."""
+        """Names of the samples of a split."""
         ...
 
     def read(self, split: str, key: str) -> Sample:
-        """The sample `key`. `UserError` names the file when it is missing, damaged or not what it should be."""
+        """The sample named `key`."""
         ...
 
     def fingerprint(self) -> str:
-        """Hexadecimal digest that changes whenever a sample may have changed."""
+        """Hexadecimal digest."""
         ...
-
-
-def open_reader(config: DataConfig) -> Reader:
-    """The reader of `config.name`, with `config.path` and `config.options` checked against its constructor."""
-    reader_class = _reader_class(config.name)
-    parameters = dict(inspect.signature(reader_class).parameters)
-    arguments: dict[str, Any] = {}
-    if parameters.pop("path", None) is not None:
-        arguments["path"] = _folder(config)
-    elif config.path is not None:
-        raise UserError(f"data set '{config.name}' is built in and takes no path; remove data.path")
-    hints = get_type_hints(reader_class.__init__, include_extras=True)
-    for name, value in config.options.items():
-        if name not in parameters:
-            raise UserError(f"data set '{config.name}' has no option '{name}'.{did_you_mean(name, list(parameters))}")
-        try:
-            arguments[name] = TypeAdapter(hints[name]).validate_python(value, strict=True)
-        except ValidationError as error:
-            reason = error.errors()[0]["msg"]
-            raise UserError(f"option '{name}' of data set '{config.name}' is {value!r}: {reason}") from None
-    reader: Reader = reader_class(**arguments)
-    return reader
-
-
-def needs_folder(name: str) -> bool:
-    """Whether the data set `name` is read from a folder; False for built-in sets."""
-    return "path" in inspect.signature(_reader_class(name)).parameters
-
-
-def _reader_class(name: str) -> Any:
-    known = plugins.readers(READERS)
-    if name not in known:
-        raise UserError(f"unknown data set '{name}'.{did_you_mean(name, list(known))}")
-    if not isinstance(known[name], str):
-        return known[name]
-    module, _, class_name = known[name].partition(":")
-    return getattr(importlib.import_module(module), class_name)
-
-
-def _folder(config: DataConfig) -> Path:
-    if config.path is None:
-        raise UserError(f"data set '{config.name}' needs a folder; give --data {config.name}=FOLDER")
-    if is_remote(config.path):
-        from kdsearch.data.store.remote import fetch_folder
-
-        return fetch_folder(config.path)
-    folder = local_path(config.path)
-    if not folder.is_dir():
-        raise UserError(f"data set '{config.name}': folder {folder} does not exist; give --data {config.name}=FOLDER")
-    return folder
 
 
 def check_split(split: str) -> None:
@@ -132,7 +83,7 @@ def check_split(split: str) -> None:
 
 
 def check_sample(sample: Sample, info: DatasetInfo, where: str) -> NDArray[np.int64]:
-    """Check shapes, types and label ids of a sample; `where` names it in errors. Returns its pixels a class."""
+    """Check shapes, types and label ids of a sample; `where` names it in errors. Returns its pixels per class."""
     height, width = sample.label_hw.shape
     for image in (sample.image_hwc, sample.next_image_hwc):
         if image is not None and (image.shape != (height, width, info.channels) or image.dtype != np.uint8):

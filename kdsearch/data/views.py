@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from kdsearch.config.trial import Augment
+from kdsearch.config.data import Augment
 from kdsearch.data.axis_views import nearest_labels, without_rotation
 from kdsearch.data.info import IGNORE_INDEX
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from kdsearch.config.trial import TermConfig
+from kdsearch.config.terms.base import TermConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.models.output import SegOutput
 
@@ -19,7 +19,7 @@ Shapes = dict[str, tuple[int, int, int]]
 
 @dataclass(frozen=True)
 class Requirements:
-    """What a term reads beside logits and labels: `taps` of both networks, `teacher_taps` of the teacher alone."""
+    """Inputs of a term beside logits and labels: `taps` of both networks, `teacher_taps` of the teacher alone."""
 
     taps: tuple[str, ...] = ()
     teacher_taps: tuple[str, ...] = ()
@@ -31,7 +31,8 @@ class Requirements:
 class FramePair:
     """A later frame of each sample: both networks' outputs on it, both images, and the flow from the first to it.
 
-    `flow_b2hw` is in pixels of the input: `image(p)` shows what `next_image(p + flow(p))` shows. Images are normalised.
+    `flow_b2hw` is in pixels of the input: `image(p)` shows the point that `next_image(p + flow(p))` shows. Images are
+    normalised.
     """
 
     student: SegOutput
@@ -42,25 +43,57 @@ class FramePair:
 
 
 class Term(nn.Module):
-    """One distillation loss.
+    """Base of distillation losses.
 
-    A subclass is built from its `Config`, the shapes of both networks' outputs and the data set, and may own adapters,
-    generators or queues: these train with the student, are saved with the trial, and are never exported or counted in
-    FLOPs. It says in `needs` which taps it reads, and implements `loss`.
+    Contract
+    --------
 
-    Calling a term returns one un-weighted, mean-normalised fp32 scalar; with no valid pixel an exact 0 that has a
-    graph. The call itself detaches the teacher's tensors, leaves autocast and raises half precision to fp32 (fp64
-    stays fp64), so `loss` need not.
+    A term is built from its settings, the shapes of both networks' outputs and the data set. A subclass sets `name`
+    and `Config`, states in `requirements` which taps, detail heads or later frames it reads, and implements `loss` and
+    `estimate_bytes`. `reconstructed` marks terms whose formula is not published in full. The constructor raises
+    `UserError`, with the remedy, for networks that the term cannot compare.
 
-    A term that trains something against the student, such as a discriminator, builds that with `requires_grad` off, so
-    that the student's optimiser and DDP pass it by, and gives it a `adversary_optimizer` and a `adversary_loss`.
+    Calling the term returns one un-weighted fp32 scalar, a mean over valid pixels (or over the pairs or classes of the
+    method). `WeightedSum` multiplies it by the weight of the epoch. Without a valid pixel the value is an exact 0 with
+    a graph.
+
+    Shapes
+    ------
+
+    Names of tensors end in their dimensions: `b` images, `c` channels, `k` classes, `h` and `w` pixels, `n` pixels of
+    the whole batch. `student` and `teacher` hold logits `[B, K, h, w]` and the taps of `requirements`, each at its own
+    size: `ops.features.match_size` brings a pair to one size, `ops.labels.labels_at` the labels `[B, H, W]` to that
+    size. Labels of 255 are ignored. `frames` is None unless `requirements.video` is set.
+
+    Numerics
+    --------
+
+    `__call__` detaches the teacher's tensors, disables autocast and raises half precision to fp32 (fp64 stays fp64);
+    `loss` need not. Gradients are finite everywhere, at vectors of zeros and for classes without pixels too. Shapes do
+    not depend on values: masks instead of gathers, so that no step waits for the device.
+
+    State
+    -----
+
+    Adapters, generators and queues are parameters and buffers of the term: they train with the student, are saved with
+    the trial, and are never exported or counted as FLOPs. Random numbers come from `ops.sampling.RandomState`, which
+    the `state_dict` holds, so a resumed trial draws the same ones. In eval mode a call changes no state.
+
+    An adversary, such as a discriminator, is built with `requires_grad` off, so that the student's optimiser and DDP
+    skip it, and has its own `adversary_optimizer` and `adversary_loss`.
+
+    Memory
+    ------
+
+    `estimate_bytes` is within a factor of 1.5 of the peak memory of a forward and backward pass. A trial that runs out
+    of memory reports it per term. The docstring of a subclass gives the order of that memory.
     """
 
     name: ClassVar[str]
     reconstructed: ClassVar[bool] = False
 
-    class Config(TermConfig):
-        """Hyper-parameters, with units, ranges and source in the field descriptions."""
+    Config: TypeAlias = TermConfig
+    """Settings class: the hyper-parameters, with units, ranges and source in the field descriptions."""
 
     def __init__(self, config: TermConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__()
@@ -69,31 +102,31 @@ class Term(nn.Module):
         self.shapes_s, self.shapes_t = student, teacher
 
     @property
-    def needs(self) -> Requirements:
-        """What this term, as configured, reads."""
+    def requirements(self) -> Requirements:
+        """Inputs of this term, as configured, beside logits and labels."""
         return Requirements()
 
     def estimate_bytes(self, batch: int) -> int:
         """Peak memory of a forward and backward pass over `batch` images in fp32, at the sizes it was built for.
 
-        Counts what is held beyond both networks' outputs, the labels and the term's own state: saved and temporary
-        tensors, and the gradients of the outputs and of the term's parameters.
+        Counts memory beyond both networks' outputs, the labels and the term's own state: saved and temporary tensors,
+        and the gradients of the outputs and of the term's parameters.
         """
         raise NotImplementedError
 
     def adversary_optimizer(self) -> torch.optim.Optimizer | None:
-        """The optimiser of what trains against the student; called once, after the term was moved to its device."""
+        """Optimiser of the adversary, or None; called once, after the term was moved to its device."""
         return None
 
     def adversary_loss(self) -> Tensor:
-        """The loss of the second optimiser's parameters, on the detached tensors of the last `forward`."""
+        """Loss of the adversary's parameters, on the detached tensors of the last `forward`."""
         raise NotImplementedError
 
     def forward(
         self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None = None
     ) -> Tensor:
-        needs = self.needs
-        taps_s, taps_t = needs.taps, needs.taps + needs.teacher_taps
+        required = self.requirements
+        taps_s, taps_t = required.taps, required.taps + required.teacher_taps
         with torch.autocast(student.logits.device.type, enabled=False):
             if frames is not None:
                 frames = FramePair(
@@ -108,12 +141,12 @@ class Term(nn.Module):
             )
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        """The term's value. Outputs hold the taps of `needs` only, in fp32 or fp64; the teacher's have no graph."""
+        """The term's value. Outputs hold only the taps of `requirements`; those of the teacher have no graph."""
         raise NotImplementedError
 
 
 def promote(tensor: Tensor) -> Tensor:
-    """fp16 and bf16 as fp32; every other type as it is."""
+    """fp16 and bf16 as fp32; every other type unchanged."""
     return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 

@@ -1,11 +1,16 @@
-"""Distillation terms: one file a term, one contract (`base.Term`), any of them combine. No torch at import."""
+"""Registry of distillation terms: one file per term, one contract (`base.Term`), any of them combine.
+
+No torch is imported until a term is looked up. `kdsearch.config.terms.registry` has the settings of the same names.
+"""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kdsearch.config.trial import TermConfig
+from kdsearch import plugins
+from kdsearch.config.terms.base import TermConfig
 from kdsearch.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -13,74 +18,77 @@ if TYPE_CHECKING:
     from kdsearch.distill.base import Shapes, Term
     from kdsearch.distill.weighted_sum import WeightedSum
 
+TERMS = {
+    "kd": "kd:KD",
+    "dsrd": "dsrd:DSRD",
+    "clfd": "clfd:CLFD",
+    "skd_pair": "skd:SKDPair",
+    "ifvd": "ifvd:IFVD",
+    "cwd": "cwd:CWD",
+    "cwd_feature": "cwd:CWDFeature",
+    "dist": "dist:DIST",
+    "at": "at:AT",
+    "fitnet": "fitnet:FitNet",
+    "adversarial": "adversarial:Adversarial",
+    "stc_pair": "stc_pair:StcPair",
+    "stc_motion": "stc_motion:StcMotion",
+    "stc_frames": "stc_frames:StcFrames",
+    "stc_temporal_kd": "stc_temporal_kd:StcTemporalKD",
+    "afdcd": "afdcd:AfDCD",
+    "mgd": "mgd:MGD",
+    "cirkd": "cirkd:CIRKD",
+    "cirkd_memory": "cirkd_memory:CIRKDMemory",
+    "frkd_refine": "frkd_refine:FRKDRefine",
+    "frkd_location": "frkd_location:FRKDLocation",
+    "frkd_inter": "frkd_distances:FRKDInter",
+    "frkd_intra": "frkd_distances:FRKDIntra",
+}
+"""Terms that kdsearch ships: the name in a configuration, and `module:Class` in `kdsearch.distill.terms`."""
+
 
 def registry() -> dict[str, type[Term]]:
-    """Every distillation term by name, those of plug-ins too. Its `Config` validates the hyper-parameters.
+    """Every distillation term by name, plug-ins included. Imports torch, all terms and the plug-ins.
 
-    Imports torch, and the plug-ins.
+    Raises `UserError` for a name used twice, and for an entry of a plug-in's `TERMS` that is no named `Term` class.
     """
-    from kdsearch import plugins
-    from kdsearch.distill.terms.adversarial import Adversarial
-    from kdsearch.distill.terms.afdcd import AfDCD
-    from kdsearch.distill.terms.at import AT
-    from kdsearch.distill.terms.cirkd import CIRKD
-    from kdsearch.distill.terms.cirkd_memory import CIRKDMemory
-    from kdsearch.distill.terms.clfd import CLFD
-    from kdsearch.distill.terms.cwd import CWD, CWDFeature
-    from kdsearch.distill.terms.dist import DIST
-    from kdsearch.distill.terms.dsrd import DSRD
-    from kdsearch.distill.terms.fitnet import FitNet
-    from kdsearch.distill.terms.frkd_distances import FRKDInter, FRKDIntra
-    from kdsearch.distill.terms.frkd_location import FRKDLocation
-    from kdsearch.distill.terms.frkd_refine import FRKDRefine
-    from kdsearch.distill.terms.ifvd import IFVD
-    from kdsearch.distill.terms.kd import KD
-    from kdsearch.distill.terms.mgd import MGD
-    from kdsearch.distill.terms.skd import SKDPair
-    from kdsearch.distill.terms.stc_frames import StcFrames
-    from kdsearch.distill.terms.stc_motion import StcMotion
-    from kdsearch.distill.terms.stc_pair import StcPair
-    from kdsearch.distill.terms.stc_temporal_kd import StcTemporalKD
+    return {name: _imported(term) for name, term in _known().items()}
 
-    return plugins.terms(
-        (
-            KD,
-            DSRD,
-            CLFD,
-            SKDPair,
-            IFVD,
-            CWD,
-            CWDFeature,
-            DIST,
-            AT,
-            FitNet,
-            Adversarial,
-            StcPair,
-            StcMotion,
-            StcFrames,
-            StcTemporalKD,
-            AfDCD,
-            MGD,
-            CIRKD,
-            CIRKDMemory,
-            FRKDRefine,
-            FRKDLocation,
-            FRKDInter,
-            FRKDIntra,
-        )
-    )
+
+def term_class(name: str) -> type[Term]:
+    """The term `name`; of the terms that kdsearch ships it imports this one alone. Raises `UserError` if unknown."""
+    known = _known()
+    if name not in known:
+        raise UserError(f"There is no distillation term '{name}'.{did_you_mean(name, list(known))}")
+    return _imported(known[name])
 
 
 def build_terms(configs: Mapping[str, TermConfig], student: Shapes, teacher: Shapes, info: DatasetInfo) -> WeightedSum:
     """Build the configured terms for this pair of networks and this data set.
 
-    Build them before the optimiser and the DDP wrap: their parameters train with the student. Raises `UserError` for
-    an unknown name, and for a term that these networks cannot feed.
+    Build them before the optimiser and the DDP wrapper: their parameters train with the student. Raises `UserError`
+    for an unknown name, and for a term that cannot compare these networks.
     """
     from kdsearch.distill.weighted_sum import WeightedSum
 
-    known = registry()
-    for name in configs:
-        if name not in known:
-            raise UserError(f"There is no distillation term '{name}'.{did_you_mean(name, list(known))}")
-    return WeightedSum({name: known[name](config, student, teacher, info) for name, config in configs.items()})
+    classes = {name: term_class(name) for name in configs}
+    return WeightedSum({name: classes[name](config, student, teacher, info) for name, config in configs.items()})
+
+
+def _known() -> dict[str, Any]:
+    """Terms by name: those that kdsearch ships as `module:Class`, those of plug-ins as classes."""
+    found: dict[str, Any] = dict(TERMS)
+    for module, terms in plugins.collect("TERMS"):
+        from kdsearch.distill.base import Term
+
+        for term in terms:
+            if not (isinstance(term, type) and issubclass(term, Term) and isinstance(getattr(term, "name", None), str)):
+                raise UserError(f"plug-in {module.__name__}: TERMS holds {term!r}, no class of Term with a name.")
+            plugins.add_once(found, term.name, term, module)
+    return found
+
+
+def _imported(term: Any) -> type[Term]:
+    if not isinstance(term, str):
+        return term  # type: ignore[no-any-return]
+    module, _, name = term.partition(":")
+    return getattr(importlib.import_module(f"kdsearch.distill.terms.{module}"), name)  # type: ignore[no-any-return]

@@ -39,3 +39,17 @@ def resized_bytes(name: str, student: Shapes, teacher: Shapes, batch: int) -> in
 def adapted(name: str, student: Shapes, teacher: Shapes) -> Shapes:
     """The student's shape of the map `name` once `features.channel_adapter` gave it the teacher's channels."""
     return {name: (teacher[name][0], *student[name][1:])}
+
+
+def map_bytes(name: str, student: Shapes, teacher: Shapes, classes: int, batch: int) -> tuple[int, int, int, int]:
+    """Memory of maps at the size where `features.match_size` compares both networks.
+
+    In this order: the student's map `name`; a map with one number per class; the up-sampled copy of the student's map
+    and that of the teacher's, each 0 where that map is the finer one.
+    """
+    pixels = matched_pixels(name, student, teacher)
+    size = FLOAT * batch * pixels
+    raised_s, raised_t = (
+        size * channels if height * width < pixels else 0 for channels, height, width in (student[name], teacher[name])
+    )
+    return size * student[name][0], size * classes, raised_s, raised_t

@@ -24,14 +24,14 @@ class WeightedSum(nn.Module):
         return {name: term for name, term in self._terms.items() if isinstance(term, Term)}
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         """What all the terms together read."""
-        needs = [term.needs for term in self.terms.values()]
+        requirements = [term.requirements for term in self.terms.values()]
         return Requirements(
-            taps=tuple(dict.fromkeys(tap for need in needs for tap in need.taps)),
-            teacher_taps=tuple(dict.fromkeys(tap for need in needs for tap in need.teacher_taps)),
-            detail_heads=any(need.detail_heads for need in needs),
-            video=any(need.video for need in needs),
+            taps=tuple(dict.fromkeys(tap for each in requirements for tap in each.taps)),
+            teacher_taps=tuple(dict.fromkeys(tap for each in requirements for tap in each.teacher_taps)),
+            detail_heads=any(each.detail_heads for each in requirements),
+            video=any(each.video for each in requirements),
         )
 
     def forward(

@@ -1,4 +1,4 @@
-"""`python -m kdsearch.export RUN`: the door to `kdsearch export`."""
+"""`python -m kdsearch.export RUN` is `kdsearch export RUN`."""
 
 import sys
 

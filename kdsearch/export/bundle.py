@@ -1,4 +1,4 @@
-"""Writes a student as a bundle that stands alone: weights, formats, preprocessing, card."""
+"""A student as a self-contained bundle: weights, formats, preprocessing, model card."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically, write_json
 
 if TYPE_CHECKING:
-    from kdsearch.export.source import Source
-    from kdsearch.search.choice import Best
+    from kdsearch.search.choice import Best, ChosenStudent
 
 CONFIRMED = ("seeds", "miou_mean", "miou_std", "control_miou_mean", "gain", "gain_low", "gain_high", "p_frontier")
-"""What a frontier point in `summary.json` says of repeats and controls (null where it does not), for the bundle."""
+"""Numbers of repeats and controls that `metrics.json` of a bundle holds, where they are known."""
 
 
 class MismatchError(RuntimeError):
-    """A format was written, but does not compute what the student computes. Nothing is left of the bundle."""
+    """A written format computes other results than the student. No bundle is left."""
 
 
 def export(
@@ -37,10 +36,10 @@ def export(
 
     `run` is a run folder, `runs:/ID` or `models:/NAME@ALIAS` in MLflow (`tracking_uri`). Of a study, `best` is
     `"miou"` (most accurate, the default) or `"knee"` (best compromise), among those within `budget` (`"gflops<=5"`).
-    Safetensors is always written. Returns what was written: `bundle`, `study`, `trial`, `chosen`, how each format
-    agrees with PyTorch (`formats`), and the time of one image here (`latency_ms`).
+    Safetensors is always written. Returns `bundle`, `study`, `trial`, `chosen`, the agreement of each
+    format with PyTorch (`formats`), and the time of one image on this machine (`latency_ms`).
 
-    Raises `UserError` for a request that cannot be met, and `MismatchError`.
+    Raises `UserError` for a request that cannot be met, and `MismatchError` for a format that differs.
     """
     from kdsearch.export.formats import check_formats
     from kdsearch.export.source import from_run_folder
@@ -54,17 +53,17 @@ def export(
 
             source = from_mlflow(run, tracking_uri, best, budget, Path(scratch))
         elif tracking_uri is not None:
-            raise UserError(f"--tracking-uri is for runs:/ID and models:/NAME@ALIAS, and {run} is a folder; drop it.")
+            raise UserError(f"--tracking-uri is for runs:/ID and models:/NAME@ALIAS; {run} is a folder, leave it out.")
         else:
             source = from_run_folder(Path(run), best or "miou", budget)
-        say(f"{source.point['trial']} of {source.study}: {source.chosen}")
+        say(f"{source.point.trial} of {source.study}: {source.chosen}")
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
-        written = {"bundle": str(out), "study": source.study, "trial": source.point["trial"], "chosen": source.chosen}
+        written = {"bundle": str(out), "study": source.study, "trial": source.point.trial, "chosen": source.chosen}
         write_folder_atomically(out.resolve(), lambda folder: written.update(_write(source, folder, formats, say)))
     return written
 
 
-def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
+def _write(source: ChosenStudent, folder: Path, formats: tuple[str, ...], say: Callable[[str], None]) -> dict[str, Any]:
     from kdsearch.config.space.trial_file import dump_trial
     from kdsearch.export.card import card
     from kdsearch.export.formats import FORMATS, agreement, runner, write_formats
@@ -73,11 +72,11 @@ def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable
     from kdsearch.export.timing import latencies_ms, machine
     from kdsearch.models.student import load_student, read_config, read_metrics, read_trial
 
-    student, config, metrics = load_student(source.student), read_config(source.student), read_metrics(source.student)
-    trial = read_trial(source.student)
+    student, config, metrics = load_student(source.folder), read_config(source.folder), read_metrics(source.folder)
+    trial = read_trial(source.folder)
     for name in ("model.safetensors", "config.json"):
-        shutil.copyfile(source.student / name, folder / name)
-    confirmed = {f"confirm/{name}": source.point.get(name) for name in CONFIRMED}
+        shutil.copyfile(source.folder / name, folder / name)
+    confirmed = {f"confirm/{name}": getattr(source.point, name) for name in CONFIRMED}
     write_json(
         folder / "metrics.json", metrics | {name: value for name, value in confirmed.items() if value is not None}
     )
@@ -92,12 +91,12 @@ def _write(source: Source, folder: Path, formats: tuple[str, ...], say: Callable
             agreements[name] = agreement(student, runner(folder, name), images)
             say(f"{name}: {agreements[name]}, on {compared_on}")
             if not agreements[name].holds:
-                raise MismatchError(f"{name} does not compute what the student computes: {agreements[name]}")
+                raise MismatchError(f"{name} differs from the student: {agreements[name]}")
     runtimes = {"PyTorch": "safetensors"} | ({"onnxruntime": "onnx"} if "onnx" in formats else {})
     one = student.preprocess(images[:1]).numpy()
     latency = latencies_ms({title: runner(folder, name) for title, name in runtimes.items()}, one)
     say(f"one image on {machine()}: " + ", ".join(f"{name} {value:.1f} ms" for name, value in latency.items()))
     written = {"formats": {name: asdict(each) for name, each in agreements.items()}, "latency_ms": latency}
     del agreements["safetensors"]
-    (folder / "README.md").write_text(card(source, config, metrics, agreements, compared_on, latency, machine()))
+    (folder / "README.md").write_text(card(source, trial, config, metrics, agreements, compared_on, latency, machine()))
     return written

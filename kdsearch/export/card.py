@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kdsearch.config.networks import network_name
+from kdsearch.config.trial import TrialConfig
 from kdsearch.export.formats import OPSET, Agreement
-from kdsearch.export.source import Source
-from kdsearch.search.choice import Point
+from kdsearch.search.choice import ChosenStudent
+from kdsearch.search.summary import FrontierPoint
 
 ABOUT = {
     "safetensors": "`model.safetensors` with `config.json`: for `kdsearch.load_student`",
@@ -17,7 +19,8 @@ ABOUT = {
 
 
 def card(
-    source: Source,
+    source: ChosenStudent,
+    trial: TrialConfig,
     config: Mapping[str, Any],
     metrics: Mapping[str, float],
     agreements: Mapping[str, Agreement],
@@ -25,26 +28,28 @@ def card(
     latency_ms: Mapping[str, float],
     machine: str,
 ) -> str:
-    """What the student is, what it reaches and costs, how it was trained, what the files hold and how to use them.
+    """The model card as Markdown: results, costs, training, files and use.
 
-    `config` and `metrics` are the student's; `agreements` holds each written format but safetensors; `latency_ms` the
-    runtimes.
+    `trial`, `config` and `metrics` are the student's; `agreements` holds each written format except safetensors,
+    `latency_ms` the time per runtime.
     """
-    network, trial, point = config["network"], config["trial"], source.point
-    teacher, size = trial["teacher"], f"{config['size'][0]}x{config['size'][1]}"
+    point, size = source.point, f"{config['size'][0]}x{config['size'][1]}"
     rows = [
-        ("mIoU on val, in the search", f"{point['miou']:.4f}"),
+        ("mIoU on val, in the search", f"{point.miou:.4f}"),
         *_confirmed(point),
-        (f"GFLOPs an image at {size} (2 x MAC)", f"{point['gflops']:.3f}"),
-        ("parameters", f"{point['params_m']:.3f} M"),
+        (f"GFLOPs per image at {size} (2 x MAC)", f"{point.gflops:.3f}"),
+        ("parameters", f"{point.params_m:.3f} M"),
         *((f"latency, {name}", f"{value:.1f} ms") for name, value in latency_ms.items()),
-        ("teacher", f"{teacher['arch']} {_encoder(teacher)}" if teacher else "none"),
-        ("distillation", "; ".join(_term(name, values) for name, values in trial["distill"].items()) or "none"),
-        ("epochs", str(trial["train"]["epochs"])),
+        ("teacher", network_name(trial.teacher.network()) if trial.teacher else "none"),
+        (
+            "distillation",
+            "; ".join(_term(name, values) for name, values in config["trial"]["distill"].items()) or "none",
+        ),
+        ("epochs", str(trial.train.epochs)),
         ("study", f"`{source.study}` of the space `{source.space}`, kdsearch {source.version}"),
-        ("trial", f"{point['trial']}, from {source.origin}"),
+        ("trial", f"{point.trial}, from {source.origin}"),
         ("chosen", source.chosen),
-        ("licence", "not stated; yours to add. Data and initial weights may have terms of their own."),
+        ("licence", "not stated; add your own. Data and initial weights may have their own terms."),
     ]
     classes = [
         (name, f"{metrics[f'val/iou/{name}']:.3f}")
@@ -54,21 +59,21 @@ def card(
     files = [f"- {ABOUT[name]}" for name in ("safetensors", *agreements)]
     checked = [f"- {name}: {each}" for name, each in agreements.items()]
     compared = f"\nLoaded again and compared with PyTorch on {compared_on}:\n\n" + "\n".join(checked) if checked else ""
-    return f"""# {network["arch"]} {_encoder(network)}, trained on {config["dataset"]["name"]}
+    return f"""# {network_name(trial.student)}, trained on {config["dataset"]["name"]}
 
 A semantic segmentation network, found and distilled with kdsearch.
 
 {_table(("", ""), rows)}
 
 mIoU is the mean over the classes that occur, from one confusion matrix over the whole validation split, at {size}. The
-weights are those of the search's own training. Latency is the median on one image on {machine}.
+weights are those of the trial of the search. Latency is the median time for one image on {machine}.
 
 {_table(("class", "IoU"), classes)}
 
 ## Files
 
 {chr(10).join(files)}
-- `preprocess.json`: size, scale, mean and deviation, classes and colours, for use without kdsearch
+- `preprocess.json`: size, scale, mean and standard deviation, classes and colours, for use without kdsearch
 - `trial.yaml`: all settings of the training
 {compared}
 
@@ -89,24 +94,18 @@ kdsearch train trial.yaml --out again
 """
 
 
-def _confirmed(point: Point) -> list[tuple[str, str]]:
-    """Rows on repeats with other seeds; none where there were none."""
-    if not point.get("seeds"):
+def _confirmed(point: FrontierPoint) -> list[tuple[str, str]]:
+    """Rows on repeats with other seeds, if there are any."""
+    if not point.seeds or point.miou_mean is None:
         return []
-    spread = "" if point["miou_std"] is None else f" ± {point['miou_std']:.4f}"
-    seeds = "1 other seed" if point["seeds"] == 1 else f"{point['seeds']} other seeds"
-    rows = [(f"the same with {seeds}: mIoU", f"{point['miou_mean']:.4f}{spread}")]
-    if point["gain"] is not None:
-        low, high = point["gain_low"], point["gain_high"]
-        interval = "" if low is None else f" (95 %: {low:+.4f} to {high:+.4f})"
-        rows.append(("gain over the same student without distillation", f"{point['gain']:+.4f}{interval}"))
+    spread = "" if point.miou_std is None else f" ± {point.miou_std:.4f}"
+    seeds = "1 other seed" if point.seeds == 1 else f"{point.seeds} other seeds"
+    rows = [(f"the same with {seeds}: mIoU", f"{point.miou_mean:.4f}{spread}")]
+    if point.gain is not None:
+        known = point.gain_low is not None and point.gain_high is not None
+        interval = f" (95 %: {point.gain_low:+.4f} to {point.gain_high:+.4f})" if known else ""
+        rows.append(("gain over the same student without distillation", f"{point.gain:+.4f}{interval}"))
     return rows
-
-
-def _encoder(network: Mapping[str, Any]) -> str:
-    if network["arch"] == "two_branch":
-        return f"{network['cnn']['encoder']}+{network['transformer']['encoder']}"
-    return str(network["encoder"])
 
 
 def _term(name: str, values: Mapping[str, Any]) -> str:
@@ -119,5 +118,5 @@ def _table(head: tuple[str, str], rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text in one cell of a table, whatever it holds."""
+    """Text in one cell of a table: any character, on one line."""
     return " ".join(text.replace("|", "\\|").split())

@@ -1,4 +1,4 @@
-"""A student as ONNX and as pt2: written, loaded again, compared with PyTorch on real images."""
+"""The formats ONNX and pt2 of a student: written, loaded again, compared with PyTorch on real images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kdsearch.models.student import Student, load_student
 FORMATS = ("safetensors", "onnx", "pt2")
 OPSET = 20
 LEAST_AGREEMENT, LARGEST_DIFFERENCE = 0.999, 1e-3
-"""A format is refused when fewer pixels get the same class, or a logit differs by more, relative to the largest one."""
+"""The least share of pixels of the same class, and the largest difference of a logit relative to the largest one."""
 
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 """Normalised images `[B, C, H, W]` to logits `[B, K, h, w]`."""
@@ -28,7 +28,7 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Agreement:
-    """How a format compares with PyTorch: share of equal pixels, largest difference of a logit, largest logit."""
+    """A format compared with PyTorch: share of equal pixels, largest difference of a logit, largest logit."""
 
     pixels: float
     difference: float
@@ -46,10 +46,10 @@ class Agreement:
 
 
 def check_formats(formats: tuple[str, ...]) -> None:
-    """Raise `UserError` for an unknown format, and for ONNX where its packages are not installed."""
+    """Raise `UserError` for an unknown format, and for ONNX without its packages."""
     for name in formats:
         if name not in FORMATS:
-            raise UserError(f"--formats {name}: this version writes {', '.join(FORMATS)}.")
+            raise UserError(f"--formats {name}: unknown format; this version writes {', '.join(FORMATS)}.")
     if "onnx" in formats:
         for package in ("onnx", "onnxscript", "onnxruntime"):
             if importlib.util.find_spec(package) is None:
@@ -60,11 +60,11 @@ def check_formats(formats: tuple[str, ...]) -> None:
 
 
 def write_formats(folder: Path, formats: tuple[str, ...]) -> None:
-    """Write `model.onnx` and `model.pt2` of the student in `folder`, where asked for, with a batch of any length."""
+    """Write `model.onnx` and `model.pt2` of the student in `folder`, if `formats` lists them, for any batch size."""
     if not {"onnx", "pt2"} & set(formats):
         return
     student = load_student(folder)
-    # A batch of one would be taken for a constant.
+    # torch.export treats a batch of one as a constant.
     example_bchw = torch.zeros(2, student.info.channels, *student.size)
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
@@ -82,10 +82,10 @@ def write_formats(folder: Path, formats: tuple[str, ...]) -> None:
 
 
 def runner(folder: Path, name: str) -> Run:
-    """The student in `folder` as one of `FORMATS` has it, on the CPU."""
+    """The student in `folder` from its file of the format `name`, on the CPU."""
     if name == "onnx":
         return _onnx(folder / "model.onnx")
-    # `write_formats` wrote the pt2 file a moment ago; one from elsewhere must not be loaded, for it can hold code.
+    # A pt2 file can hold code: only the one that `write_formats` has just written may be loaded.
     module: Any = torch.export.load(folder / "model.pt2").module() if name == "pt2" else load_student(folder)
 
     def run(image_bchw: NDArray[np.float32]) -> NDArray[np.float32]:

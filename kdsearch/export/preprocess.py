@@ -1,19 +1,19 @@
-"""`preprocess.json`: all that a program without kdsearch needs to run a student's ONNX file."""
+"""`preprocess.json`: the input and output of a student's ONNX file, for programs without kdsearch."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from kdsearch import models
-from kdsearch.config.trial import without_weights
+from kdsearch.config.networks import without_weights
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.models.cost import tap_shapes
 from kdsearch.models.student import Student
 
 
 def preprocessing(student: Student, network: Any) -> dict[str, Any]:
-    """How an image becomes the network's input, and its output a map of classes. `network` is its configuration."""
+    """The steps from an image to the input of `network` (its configuration), and from its output to classes."""
     info, (height, width) = student.info, student.size
-    _, rows, columns = models.tap_shapes(without_weights(network), info, student.size)["logits"]
+    _, rows, columns = tap_shapes(without_weights(network), info, student.size)["logits"]
     return {
         "input": "image: float32 [batch, channels, height, width], any batch",
         "size": [height, width],

@@ -15,10 +15,10 @@ COUNT = 8
 
 
 def sample_images(student: Student, stores: Path | None) -> tuple[NDArray[np.uint8], str]:
-    """`COUNT` images `[n, H, W, C]` at the student's size, and whose they are.
+    """`COUNT` images `[n, H, W, C]` at the student's size, and their source in words.
 
-    They are the first of the validation split of a store under `stores` that is of the student's data set and size;
-    where there is none, as in a bundle that was moved, built-in scenes.
+    They are the first validation images of a store under `stores` of the student's data set and size; without such a
+    store, as for a student from MLflow, built-in scenes.
     """
     for meta in sorted(stores.glob("*/meta.json")) if stores is not None else []:
         try:

@@ -1,4 +1,4 @@
-"""How long one image takes on this machine."""
+"""The time of one image on this machine."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from kdsearch.export.formats import Run
 from kdsearch.models.latency import processor
 
 ROUNDS, WARM_UP, SECONDS, MOST = 3, 2, 3.0, 100
-"""Rounds over the formats; runs of each that do not count; seconds that all take together; most runs of a round."""
+"""Rounds over the formats; uncounted runs per round; seconds of all rounds together; most runs per round."""
 
 
 def latencies_ms(runs: Mapping[str, Run], image_bchw: NDArray[np.float32]) -> dict[str, float]:
-    """Median milliseconds of each of `runs` on one image, in the quickest of some rounds: other load only adds.
+    """Median milliseconds of each of `runs` on one image, in its fastest round, since other load only adds time.
 
-    A format is measured some time without the others between: threads of onnxruntime wait for more by computing, and
-    would slow down the next run of PyTorch.
+    Each format has the machine to itself for a part of a round: idle threads of onnxruntime spin, which would slow
+    down PyTorch if the two alternated.
     """
     medians: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(ROUNDS):
@@ -38,6 +38,6 @@ def latencies_ms(runs: Mapping[str, Run], image_bchw: NDArray[np.float32]) -> di
 
 
 def machine() -> str:
-    """The processor that the latencies are of, and how many of its threads were used."""
+    """The processor, and the number of threads used."""
     threads = torch.get_num_threads()
     return f"{processor()}, {threads} thread{'s' * (threads > 1)}"

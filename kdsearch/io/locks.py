@@ -1,49 +1,68 @@
-"""The lock of a run folder: one driver at a time. No Optuna here, so that asking is quick."""
+"""Advisory locks between processes, also of different machines where the file system supports them (`flock`).
+
+The operating system releases a lock when its process ends, however it ends. A lock is held through an open descriptor:
+closing the descriptor releases it.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from kdsearch.errors import UserError
 
 PATIENCE_S = 0.5
-"""`is_held` takes the lock for an instant; a driver that starts just then waits this long before it gives up."""
+"""Time that `hold` waits for the lock: `is_held` takes it for an instant, also when a driver starts at that moment."""
 
 
 def hold(path: Path) -> int:
-    """Hold the lock for this process; the operating system lets go of it when the process ends, however it ends.
+    """Lock the study whose lock file is `path` for this process; returns the descriptor.
 
-    Returns the handle whose closing lets go. Raises `UserError` when another process holds it.
+    `UserError` while another process holds the lock.
     """
     handle = os.open(path, os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() < deadline:
-                time.sleep(0.05)
-                continue
+    while not acquire(handle):
+        if time.monotonic() >= deadline:
             os.close(handle)
             raise UserError(
                 f"Another process is running the study in {path.parent}; wait for it, or give another --name."
-            ) from error
-        return handle
+            )
+        time.sleep(0.05)
+    return handle
 
 
 def is_held(path: Path) -> bool:
-    """Whether a driver that is alive has the lock; also on other machines, where the file system shares locks."""
+    """Whether a live process holds the lock of the file `path`."""
     try:
         handle = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return not acquire(handle, shared=True)
     finally:
         os.close(handle)
-    return False
+
+
+def acquire(descriptor: int, shared: bool = False) -> bool:
+    """Lock an open file or folder without waiting; False while a lock of another descriptor forbids it."""
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is created where needed; waits while another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -33,6 +33,11 @@ class RunFolder:
         return self.journal.with_suffix(".lock")
 
     @property
+    def tracking(self) -> Path:
+        """The ids of the study's runs in MLflow, for links to their pages."""
+        return self.path / "tracking.json"
+
+    @property
     def tracking_lock(self) -> Path:
         """Held by the process that writes to MLflow."""
         return self.path / "tracking.lock"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.trial import AnyNetwork, SmpArch, SmpConfig, without_weights
+from kdsearch.config.networks import AnyNetwork, SmpArch, SmpConfig, without_weights
 from kdsearch.errors import UserError
 from kdsearch.models.networks.smp import OWN
 

@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.trial import AnyNetwork, NetworkConfig, without_weights
+from kdsearch.config.networks import AnyNetwork, NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network
@@ -32,7 +32,7 @@ class Cost:
     params_m: float
 
 
-def cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
+def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
     """Cost of the network of `config` for one image of `size` (height and width in pixels).
 
     Raises `UserError` for a network that cannot be built and for a size that it cannot take, with one that it can.
@@ -59,7 +59,7 @@ def _tap_shapes(config_json: str, info: DatasetInfo, size: Size) -> dict[str, tu
 def tap_shapes(config: AnyNetwork, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
     """Channels, height and width of `"logits"` and of every tap, detail heads too, for images of `size`.
 
-    Raises `UserError` as `cost` does.
+    Raises `UserError` as `network_cost` does.
     """
     return dict(_tap_shapes(without_weights(config).model_dump_json(), info, size))
 

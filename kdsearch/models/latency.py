@@ -8,10 +8,10 @@ from pathlib import Path
 
 import torch
 
+from kdsearch.config.networks import AnyNetwork, without_weights
 from kdsearch.config.target import Target
-from kdsearch.config.trial import AnyNetwork, without_weights
 from kdsearch.data.info import DatasetInfo
-from kdsearch.models.registry import build
+from kdsearch.models.registry import build_network
 
 WARM_UP, WARM_UP_S = 5, 0.5
 """Runs that do not count: so many, fewer where they take longer than that together, one at the least."""
@@ -29,7 +29,7 @@ def latency_ms(config: AnyNetwork, info: DatasetInfo, size: tuple[int, int], tar
     Raises `UserError` for a network that cannot be built, `RuntimeError` for one that does not run on the device.
     """
     device = torch.device(target.kind)
-    network = build(without_weights(config), info).eval().to(device)
+    network = build_network(without_weights(config), info).eval().to(device)
     network.detail_taps = False
     image_bchw = torch.rand(1, info.channels, *size, device=device)
     clock = time.thread_time if target == Target("cpu") else time.perf_counter

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from kdsearch.config.trial import AnyNetwork, CLNetConfig, NetworkConfig, TwoBranchConfig, without_weights
+from kdsearch.config.networks import AnyNetwork, CLNetConfig, NetworkConfig, TwoBranchConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network
@@ -20,7 +20,7 @@ PROBE_SIZE = 256
 """Height and width of the image that shows which modules run. Every smp decoder accepts it."""
 
 
-def build(config: AnyNetwork, info: DatasetInfo) -> Network:
+def build_network(config: AnyNetwork, info: DatasetInfo) -> Network:
     """The network of `config` for the classes and channels of `info`, on the CPU in training mode.
 
     Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if it is set.

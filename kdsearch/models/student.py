@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from kdsearch import __version__, models
-from kdsearch.config.trial import NetworkConfig, TrialConfig, without_weights
+from kdsearch import __version__
+from kdsearch.config.networks import NetworkConfig, without_weights
+from kdsearch.config.trial import TrialConfig
 from kdsearch.data.images import resize_image
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput, upsampled_classes
-
-if TYPE_CHECKING:
-    from kdsearch.train.trial import Trial
+from kdsearch.models.registry import build_network
+from kdsearch.models.weights import load_network
 
 FORMAT = 1
 
@@ -81,21 +81,31 @@ class Student(nn.Module):
         return classes
 
 
-def save_student(folder: Path, trial: Trial, metrics: Mapping[str, float]) -> None:
-    """Write `model.safetensors`, `config.json` and `metrics.json` into `folder`. Terms are not part of a student."""
+def save_student(
+    folder: Path,
+    network: nn.Module,
+    config: TrialConfig,
+    info: DatasetInfo,
+    size: tuple[int, int],
+    metrics: Mapping[str, float],
+) -> None:
+    """Write `model.safetensors`, `config.json` and `metrics.json` into `folder`.
+
+    `network` is the student of the trial `config`, trained at `size` (height and width) on the data set of `info`.
+    """
     from safetensors.torch import save_file
 
-    state = {name: tensor.detach().contiguous().cpu() for name, tensor in trial.module.student.state_dict().items()}
+    state = {name: tensor.detach().contiguous().cpu() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
-    config = {
+    content = {
         "format": FORMAT,
         "kdsearch": __version__,
-        "network": without_weights(trial.config.student).model_dump(mode="json"),
-        "dataset": dataclasses.asdict(trial.resources.store.info),
-        "size": list(trial.resources.store.size),
-        "trial": trial.config.model_dump(mode="json"),
+        "network": without_weights(config.student).model_dump(mode="json"),
+        "dataset": dataclasses.asdict(info),
+        "size": list(size),
+        "trial": config.model_dump(mode="json"),
     }
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
     (folder / "metrics.json").write_text(json.dumps(dict(metrics), indent=2) + "\n")
 
 
@@ -152,7 +162,7 @@ def load_student(folder: str | Path) -> Student:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'config.json'} does not describe a student ({reason}).") from error
     # A folder from elsewhere may name initial weights: they would be read, or downloaded, for nothing.
-    network = models.build(without_weights(network_config), info)
-    models.load_network(network, folder / "model.safetensors")
+    network = build_network(without_weights(network_config), info)
+    load_network(network, folder / "model.safetensors")
     network.detail_taps = False  # they serve training alone
     return Student(network, info, (height, width)).eval()

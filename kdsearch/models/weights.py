@@ -5,17 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdsearch.errors import UserError
+from kdsearch.io.state_dict import SUFFIXES, listed, load_state, read_state
 from kdsearch.models.network import Network
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
 _PREFIXES = ("module.", "model.", "encoder.", "backbone.", "state_dict.")
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
 
 
 def load_encoders(network: Network, encoder: str, source: str) -> None:
@@ -58,7 +56,8 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -
     if missing or mismatched:
         raise UserError(
             f"{origin} does not hold the weights of this encoder: of {len(wanted)} tensors "
-            f"{_some('missing', missing)}, {_some('of another shape', mismatched)}. Give the file of the same encoder."
+            f"{listed('missing', missing)}, {listed('of another shape', mismatched)}. "
+            "Give the file of the same encoder."
         )
     nn.Module.load_state_dict(encoder, found, strict=False)  # some smp encoders narrow load_state_dict
 
@@ -69,24 +68,7 @@ def load_network(network: nn.Module, path: str | Path) -> None:
     Raises `UserError` for a missing or unreadable file and, with counts and names, unless the keys and shapes are those
     of the network (up to a prefix `module.`, and modules that never run and so were left out of the network).
     """
-    state = {key.removeprefix("module."): tensor for key, tensor in read_state(Path(path)).items()}
-    dropped = tuple(f"{name}." for name in getattr(network, "dropped", ()))
-    state = {key: tensor for key, tensor in state.items() if not key.startswith(dropped)}
-    wanted = network.state_dict()
-    missing = [key for key in wanted if key not in state]
-    unexpected = [key for key in state if key not in wanted]
-    mismatched = [
-        f"{key} {tuple(tensor.shape)} for {tuple(wanted[key].shape)}"
-        for key, tensor in state.items()
-        if key in wanted and tensor.shape != wanted[key].shape
-    ]
-    if missing or unexpected or mismatched:
-        raise UserError(
-            f"{path} is of another network: of {len(wanted)} tensors {_some('missing', missing)}, "
-            f"{_some('of another shape', mismatched)}, {_some('too many', unexpected)}. "
-            "Give the checkpoint of this configuration."
-        )
-    nn.Module.load_state_dict(network, state)
+    load_state(network, Path(path), unused=getattr(network, "dropped", ()))
 
 
 def find_weights(source: str, encoder: str) -> Path:
@@ -106,57 +88,6 @@ def find_weights(source: str, encoder: str) -> Path:
         names = ", ".join(file.name for file in files)
         raise UserError(f"Several files in '{source}' are named after {encoder}: {names}. Name one as encoder_weights.")
     return files[0]
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a .safetensors file, or of a state_dict in a .pt or .pth file; no other object is unpickled.
-
-    Raises `UserError` when the file is missing, cannot be read safely, or holds no tensors.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise UserError(f"There is no file of weights '{path}'. Correct the path.")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"'{path}' ends with none of {', '.join(SUFFIXES)}. Convert the weights to safetensors.")
-    if path.suffix == ".safetensors":
-        try:
-            content: Any = load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(
-                f"'{path}' cannot be read as plain weights ({error}). Save the state_dict alone."
-            ) from error
-    else:
-        content = load_plain(path, torch.device("cpu"))
-    state = _tensors(content)
-    if not state:
-        raise UserError(f"'{path}' holds no state_dict. Save the state_dict alone.")
-    return state
-
-
-def load_plain(path: Path, device: torch.device) -> Any:
-    """What `torch.save` wrote to `path`: tensors, numbers, text and containers of them. `UserError` for all else.
-
-    The restricted unpickler of `weights_only` runs nothing, and a damaged or hostile file may raise anything in it.
-    """
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"'{path}' cannot be read as plain weights ({reason}). Save the state_dict alone.") from error
-
-
-def _tensors(content: Any) -> dict[str, Tensor]:
-    """The state_dict in `content`, which may be one or hold one under a usual name."""
-    if not isinstance(content, Mapping):
-        return {}
-    for wrapper in _WRAPPERS:
-        if isinstance(content.get(wrapper), Mapping):
-            return _tensors(content[wrapper])
-    return {str(key): tensor for key, tensor in content.items() if isinstance(tensor, Tensor)}
 
 
 def _download(encoder: str) -> Mapping[str, Tensor]:
@@ -185,9 +116,3 @@ def _fit_channels(value: Tensor, wanted: Tensor) -> Tensor:
     if value.ndim != 4 or value.shape[1] != 3 or tuple(wanted.shape[:2]) != (value.shape[0], 4):
         return value
     return torch.cat((value, value.mean(1, keepdim=True)), 1) * 0.75
-
-
-def _some(what: str, names: list[str]) -> str:
-    """`"2 missing (a, b)"`, with three names at most."""
-    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-    return f"{len(names)} {what}" + (f" ({shown})" if names else "")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from kdsearch import models
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.file import column_layout, sample_bytes
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
+from kdsearch.models.cost import network_cost
 from kdsearch.train.teacher_cache.plan import AUTO_SHARE, plan_cache
 
 FLOAT = 4
@@ -23,11 +23,11 @@ def usage(
     config = space.default().trial
     found = {"data store": float(sum(images.values()) * sample_bytes(column_layout(store.info, store.size)))}
     notes: dict[str, str] = {}
-    students = [models.cost(trial.student, store.info, store.size).params_m for trial in _runnable(space, store)]
+    students = [network_cost(trial.student, store.info, store.size).params_m for trial in _runnable(space, store)]
     slots_of_optimizer = 1 if config.train.optimizer == "sgd" else 2
     largest = max(students) * 1e6 * FLOAT
     if config.teacher is not None:
-        found["teacher"] = models.cost(config.teacher.network(), store.info, store.size).params_m * 1e6 * FLOAT
+        found["teacher"] = network_cost(config.teacher.network(), store.info, store.size).params_m * 1e6 * FLOAT
     found["checkpoints"] = slots * largest * (1 + slots_of_optimizer)
     notes["checkpoints"] = f"{slots} of trials that run, the largest student; without what terms train"
     found["students"] = frontier * largest
@@ -79,7 +79,7 @@ def _runnable(space: SearchSpace, store: Store) -> list[TrialConfig]:
     found = []
     for _, sample in space.corners():
         try:
-            models.cost(sample.trial.student, store.info, store.size)
+            network_cost(sample.trial.student, store.info, store.size)
         except UserError:
             continue
         found.append(sample.trial)

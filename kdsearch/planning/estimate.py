@@ -11,7 +11,7 @@ import numpy as np
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.planning.measure import Measured, student_key
-from kdsearch.search.stopping.rungs import LEAST_COMPLETE
+from kdsearch.search.stopping.rules import LEAST_COMPLETE
 
 TURNAROUND_S = 0.3
 """From one trial of a worker group to its next; see benchmarks/results/trial_turnaround.md."""

@@ -14,14 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kdsearch import models
-from kdsearch.config.trial import TrialConfig, without_weights
+from kdsearch.config.networks import without_weights
+from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.reader import Sample
 from kdsearch.data.store.build import write_store
 from kdsearch.data.store.store import Store
 from kdsearch.distill.base import FramePair, Term
 from kdsearch.models.output import SegOutput
+from kdsearch.models.registry import build_network
 from kdsearch.train.distillation import both_frames, by_frame
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial
@@ -171,7 +172,7 @@ def _random_teacher(config: TrialConfig, info: DatasetInfo, scratch: Path) -> Pa
     assert config.teacher is not None
     path = scratch / "teacher.safetensors"
     if not path.exists():
-        network = models.build(config.teacher.network(), info)
+        network = build_network(config.teacher.network(), info)
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
     return path
 

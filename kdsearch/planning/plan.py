@@ -10,13 +10,13 @@ from pathlib import Path
 
 import torch
 
-from kdsearch import models
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.engine.cluster import Node, check_batches, trials_that_fit
-from kdsearch.engine.worker_group import Placement
+from kdsearch.engine.messages import Placement
+from kdsearch.models.cost import network_cost
 from kdsearch.planning import disk, estimate
 from kdsearch.planning.choose import draw, representatives
 from kdsearch.planning.measure import Measured, drawn_store
@@ -54,7 +54,7 @@ def make_plan(space: SearchSpace, wishes: Wishes, say: Callable[[str], None]) ->
     setting = _setting(space, wishes, images, on_gpu)
 
     def costs(trial: TrialConfig) -> dict[str, float]:
-        cost = models.cost(trial.student, info, config.data.size)
+        cost = network_cost(trial.student, info, config.data.size)
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     def job(name: str, trial: TrialConfig) -> TrialJob:
@@ -139,9 +139,9 @@ def _network(trial: TrialConfig) -> str:
 def _images_to_time(config: TrialConfig, info: DatasetInfo, batch: int, on_gpu: bool) -> int:
     """Images of a timed step: all of the batch's, or fewer where the step would take long; batch norm wants two."""
     size = config.data.crop or config.data.size
-    flops = 3e9 * models.cost(config.student, info, size).gflops
+    flops = 3e9 * network_cost(config.student, info, size).gflops
     if config.teacher is not None and config.distill:
-        flops += 1e9 * models.cost(config.teacher.network(), info, size).gflops
+        flops += 1e9 * network_cost(config.teacher.network(), info, size).gflops
     affordable = int(STEP_S * FLOPS["cuda" if on_gpu else "cpu"] / flops)
     return min(batch, max(2, affordable))
 

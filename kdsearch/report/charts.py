@@ -1,238 +1,240 @@
-"""The report's charts as SVG, and the colours of its class table. Everything is drawn to be printed too."""
+"""The static charts of a study, drawn with matplotlib: for `report.html`, `frontier.png` and the Python library.
+
+Each function draws on the axes `ax`, or on a new figure where there are none, and returns the axes. The figures belong
+to no window and no global state, so they can be drawn in any thread. Where there is nothing to draw yet, the axes hold
+one sentence and are switched off.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+from matplotlib.collections import LineCollection
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from kdsearch.report.results import Results, TrialRow
-from kdsearch.search.latency.report import AXIS, LatencyReport
+from kdsearch.config.metrics import METRICS
+from kdsearch.report.axes import (
+    FONT,
+    FRONT,
+    LABEL,
+    MAX_LINES,
+    MEMBER_COLORS,
+    REST,
+    SEEDS,
+    STOPPED,
+    empty,
+    new_axes,
+    style,
+)  # fmt: skip
+from kdsearch.report.setting_charts import plot_importance, plot_parallel
+from kdsearch.report.svg import PALETTE, titles_id
 
-MAX_CURVES = 250
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from kdsearch.report.results import MemberRow, Results, TrialRow
+
+__all__ = ["plot_frontier", "plot_history", "plot_importance", "plot_latency", "plot_parallel", "save_frontier"]
+
 MAX_EPOCHS = 80
-"""Curves beyond these are thinned out, so that the report of a large study stays small."""
-
-MEMBER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b58900", "#56b4e9", "#7f3c8d", "#666666")
-"""After Okabe and Ito: told apart with any colour vision, on white and on dark."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """A linear or logarithmic axis: `scale(value)` in pixels, and its ticks."""
-
-    first: float
-    last: float
-    start: float
-    end: float
-    log: bool = False
-
-    @classmethod
-    def over(cls, values: Sequence[float], start: float, end: float, pad: float, log: bool = False) -> Scale:
-        """An axis that shows all `values`, with a share of `pad` beyond them on both sides."""
-        change: Callable[[float], float] = math.log10 if log else float
-        first, last = change(min(values)), change(max(values))
-        if first == last:
-            room = 0.1 if log else abs(first) * 0.1 or 1.0
-            first, last = first - room, last + room
-        room = (last - first) * pad
-        return cls(first - room, last + room, start, end, log)
-
-    def __call__(self, value: float) -> float:
-        at = math.log10(value) if self.log else value
-        return round(self.start + (at - self.first) / (self.last - self.first) * (self.end - self.start), 1)
-
-    def ticks(self) -> list[float]:
-        if self.log and self.last - self.first > 0.5:
-            steps = (1, 2, 5) if self.last - self.first < 3 else (1,)
-            powers = range(math.floor(self.first), math.floor(self.last) + 1)
-            found = [step * 10.0**power for power in powers for step in steps]
-            return [tick for tick in found if self.first <= math.log10(tick) <= self.last]
-        low, high = (10**self.first, 10**self.last) if self.log else (self.first, self.last)
-        base = 10.0 ** math.floor(math.log10((high - low) / 5))
-        step = next(m * base for m in (1, 2, 5, 10) if m * base >= (high - low) / 5)
-        return [round(i * step, 10) for i in range(math.ceil(low / step), math.floor(high / step) + 1)]
+"""Most epochs per curve: the report of a large study has to stay small."""
 
 
 def member_color(results: Results, trial_id: str) -> str:
-    """The colour of a frontier member in all charts."""
+    """The colour of a member of the frontier in all charts."""
     ids = [point.trial.id for point in results.points]
     return MEMBER_COLORS[ids.index(trial_id) % len(MEMBER_COLORS)]
 
 
-def frontier(results: Results) -> Markup:
-    """mIoU against the main cost, with means and spreads of repeats and the means of controls."""
+# ---- the frontier ----------------------------------------------------------------------------------------------------
+
+
+def plot_frontier(results: Results, ax: Axes | None = None) -> Axes:
+    """mIoU against the main cost: complete trials, stopped ones at the mIoU that they had reached, the frontier.
+
+    The steps show what each budget attains. The mean and the standard deviation of the repeats of a member stand at the
+    same cost; a thin line leads to them from the mean of its controls, the same student alone. The mIoU of the teacher
+    is a dotted line.
+    """
+    ax = ax or new_axes()
     cost = results.main_cost
-    members = sorted(results.points, key=lambda point: point.trial.cost(cost))
-    ids = {point.trial.id for point in members}
-    dots = [t for t in results.search if t.state in ("COMPLETE", "PRUNED") and _drawable(t, cost)]
+    dots = [t for t in results.search if math.isfinite(t.miou) and math.isfinite(t.cost(cost))]
+    dots = [t for t in dots if t.state in ("COMPLETE", "PRUNED")]
     if not dots:
-        return Markup("<p>No trial has reported yet.</p>")
-    heights = [t.miou for t in dots]
-    for point in members:
-        mean, std, alone = (point.known(name) for name in ("miou_mean", "miou_std", "control_miou_mean"))
-        heights += [mean - (std or 0), mean + (std or 0)] if mean is not None else []
-        heights += [alone] if alone is not None else []
-    if results.teacher_miou is not None:
-        heights.append(results.teacher_miou)
-    costs = [t.cost(cost) for t in dots]
-    x = Scale.over(costs, 54, 700, 0.06, min(costs) > 0 and max(costs) > 3 * min(costs))
-    y = Scale.over(heights, 350, 24, 0.05)
-    parts = [_axes(x, y, AXIS[cost], "mIoU on val")]
-    if results.teacher_miou is not None:
-        at = y(results.teacher_miou)
-        parts.append(
-            Markup(
-                '<line x1="54" x2="700" y1="{0}" y2="{0}" stroke="var(--teacher)" stroke-dasharray="2 4"/>'
-                '<text x="700" y="{1}" text-anchor="end">teacher {2:.3f}</text>'
-            ).format(at, round(at - 5, 1), results.teacher_miou)
-        )
-    for trial in sorted(dots, key=lambda t: t.state == "COMPLETE"):
-        if trial.id not in ids:
-            color, radius = ("var(--rest)", 3.4) if trial.state == "COMPLETE" else ("var(--stopped)", 2.2)
-            parts.append(_dot(x(trial.cost(cost)), y(trial.miou), radius, color, trial.id))
-    if members:
-        path = f"M{x(members[0].trial.cost(cost))} {y(members[0].trial.miou)}"
-        best = members[0].trial.miou
-        for member in members[1:]:
-            # With a third objective, some members are not the best that this cost buys.
-            if member.trial.miou > best:
-                best = member.trial.miou
-                path += f"H{x(member.trial.cost(cost))}V{y(best)}"
-        path += "H700"
-        parts.append(Markup('<path d="{}" fill="none" stroke="var(--front)" stroke-width="1.5"/>').format(path))
-    taken: list[tuple[float, float]] = []
-    for point in members:
-        at = x(point.trial.cost(cost))
-        up = y(point.trial.miou) - 7
-        while any(abs(left - at) < 40 and abs(top - up) < 12 for left, top in taken):
-            up -= 12  # labels that would cover each other go further up: there lies no other point
-        taken.append((at, up))
-        parts.append(_dot(at, y(point.trial.miou), 5, "var(--front)", point.trial.id))
-        parts.append(
-            Markup('<text x="{}" y="{}" text-anchor="{}" class="name">{}</text>').format(
-                at - 6, round(up, 1), "start" if at < 100 else "end", point.trial.id
-            )
-        )
-        mean, std, alone = (point.known(name) for name in ("miou_mean", "miou_std", "control_miou_mean"))
-        if mean is None:
-            continue
-        if alone is not None:
-            parts.append(_stem(at, y(alone), y(mean), 'stroke-width="0.8" stroke-dasharray="2 2"'))
-            parts.append(
-                Markup('<circle cx="{}" cy="{}" r="3.5" fill="var(--back)" stroke="var(--seeds)"/>').format(
-                    at, y(alone)
-                )
-            )
-        if std is not None:
-            parts.append(_stem(at, y(mean - std), y(mean + std), 'stroke-width="1.6"'))
-        diamond = f"M{at} {y(mean) - 4.5}l4.5 4.5l-4.5 4.5l-4.5 -4.5z"
-        parts.append(Markup('<path d="{}" fill="var(--seeds)"/>').format(diamond))
-    return _svg(720, 390, parts)
-
-
-def latency(report: LatencyReport) -> Markup:
-    """Latency against FLOPs, a dot for each student of the space."""
-    x_values, y_values = [s.gflops for s in report.students], [s.latency_ms for s in report.students]
-    x = Scale.over(x_values, 54, 700, 0.06, min(x_values) > 0 and max(x_values) > 3 * min(x_values))
-    y = Scale.over(y_values, 250, 24, 0.08, max(y_values) > 3 * min(y_values))
-    parts = [_axes(x, y, AXIS["gflops"], "latency, ms", bottom=250)]
-    for each in report.students:
-        title = f"{each.student}: {each.gflops:.3g} GFLOPs, {each.latency_ms:.3g} ms"
-        parts.append(_dot(x(each.gflops), y(each.latency_ms), 4, "var(--front)", title))
-    return _svg(720, 290, parts)
-
-
-def curves(results: Results) -> Markup:
-    """mIoU by epoch of every trial of the search; the frontier's in colour."""
+        return empty(ax, "No trial has reported yet.")
+    style(ax, METRICS[cost].axis, METRICS["miou"].axis)
     ids = {point.trial.id for point in results.points}
-    with_curve = [t for t in results.search if any(math.isfinite(v) for v in t.curve.values())]
-    if not with_curve:
-        return Markup("<p>This study's record has no mIoU by epoch.</p>")
-    members = [t for t in with_curve if t.id in ids]
-    others = [t for t in with_curve if t.id not in ids][-MAX_CURVES:]
-    drawn = [*others, *members]
-    last = max(max(t.curve) for t in drawn)
-    values = [v for t in drawn for v in t.curve.values() if math.isfinite(v)]
-    x, y = Scale.over([0, last], 54, 640, 0), Scale.over(values, 300, 24, 0.04)
-    parts = [_axes(x, y, "epoch", "mIoU on val", bottom=300, right=640)]
-    labels: list[tuple[float, TrialRow]] = []
-    for trial in drawn:
-        epochs = [e for e in sorted(trial.curve) if math.isfinite(trial.curve[e])]
-        step = max(1, math.ceil(len(epochs) / MAX_EPOCHS))
-        kept = [*epochs[:-1:step], epochs[-1]]
-        path = "M" + "L".join(f"{x(e)} {y(trial.curve[e])}" for e in kept)
-        member = trial.id in ids
-        color = member_color(results, trial.id) if member else "var(--stopped)"
-        if len(kept) == 1:
-            parts.append(_dot(x(kept[0]), y(trial.curve[kept[0]]), 2, color, trial.id))
-        parts.append(
-            Markup('<path d="{}" fill="none" stroke="{}" stroke-width="{}"><title>{}</title></path>').format(
-                path, color, 2 if member else 0.8, trial.id
-            )
-        )
-        if member:
-            labels.append((y(trial.curve[kept[-1]]), trial))
-    below = -math.inf
-    for at, trial in sorted(labels, key=lambda label: label[0]):
-        below = max(at + 4, below + 12)  # labels that would lie on each other move down
-        parts.append(
-            Markup('<text x="646" y="{}" style="fill:{}">{}</text>').format(
-                round(below, 1), member_color(results, trial.id), trial.id
-            )
-        )
-    return _svg(720, 340, parts)
+    for state, label, color, size in (("PRUNED", "stopped early", STOPPED, 9), ("COMPLETE", "complete", REST, 18)):
+        group = [t for t in dots if t.state == state and t.id not in ids]
+        _scatter(ax, group, cost, color=color, s=size, label=label, zorder=2)
+    members = sorted(results.points, key=lambda point: point.trial.cost(cost))
+    _scatter(ax, [m.trial for m in members], cost, color=FRONT, s=36, label="frontier", zorder=4)
+    _cost_scale(ax, [t.cost(cost) for t in dots])
+    _repeats(ax, members, cost)
+    ax.margins(x=0.06, y=0.06)
+    right = ax.get_xlim()[1]
+    _steps(ax, [m.trial for m in members], cost, right)
+    if results.teacher_miou is not None:
+        ax.axhline(results.teacher_miou, color=PALETTE["teacher"], linestyle=":", linewidth=1)
+        ax.annotate(
+            f"teacher {results.teacher_miou:.3f}", (1, results.teacher_miou), xytext=(0, 3),
+            xycoords=("axes fraction", "data"), textcoords="offset points", ha="right", fontsize=LABEL,
+            color=PALETTE["soft"],
+        )  # fmt: skip
+    ax.set_xlim(right=right)
+    _member_labels(ax, [m.trial for m in members], cost)
+    ax.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1), ncols=5, frameon=False, fontsize=LABEL, handletextpad=0.2,
+        columnspacing=1.2, labelcolor=PALETTE["soft"],
+    )  # fmt: skip
+    return ax
 
 
-def gain_style(gain: float, largest: float) -> Markup:
-    """Background of a cell: orange below zero, blue above, white at zero; told apart with any colour vision."""
-    share = min(1.0, abs(gain) / largest) if largest > 0 else 0.0
-    end = (5, 113, 176) if gain >= 0 else (230, 97, 1)
-    red, green, blue = (round(255 + share * 0.75 * (channel - 255)) for channel in end)
-    return Markup("background:rgb({},{},{})").format(red, green, blue)
+def save_frontier(results: Results, path: Path) -> None:
+    """Write `plot_frontier` as a PNG file with the name of the space."""
+    ax = new_axes()
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    figure.subplots_adjust(top=0.86)
+    plot_frontier(results, ax)
+    ax.set_title(results.space, fontsize=FONT + 2, color=PALETTE["text"], pad=24)
+    figure.savefig(path, format="png", dpi=130, facecolor="white")
 
 
-def _drawable(trial: TrialRow, cost: str) -> bool:
-    return math.isfinite(trial.miou) and math.isfinite(trial.cost(cost))
+def _scatter(ax: Axes, trials: Sequence[TrialRow], cost: str, label: str, **how: Any) -> None:
+    if trials:
+        dots = ax.scatter([t.cost(cost) for t in trials], [t.miou for t in trials], linewidths=0, label=label, **how)
+        dots.set_gid(titles_id([t.id for t in trials]))
 
 
-def _svg(width: int, height: int, parts: Sequence[Markup]) -> Markup:
-    return Markup('<svg viewBox="0 0 {} {}" role="img">{}</svg>').format(width, height, Markup("").join(parts))
+def _steps(ax: Axes, members: Sequence[TrialRow], cost: str, right: float) -> None:
+    """The best mIoU per budget; with a third objective, some members are not the best at their cost."""
+    steps = [t for i, t in enumerate(members) if all(t.miou > other.miou for other in members[:i])]
+    if steps:
+        x, y = [t.cost(cost) for t in steps], [t.miou for t in steps]
+        ax.plot([*x, right], [*y, y[-1]], color=FRONT, linewidth=1.2, drawstyle="steps-post", zorder=3)
 
 
-def _dot(x: float, y: float, radius: float, color: str, title: str) -> Markup:
-    return Markup('<circle cx="{}" cy="{}" r="{}" fill="{}"><title>{}</title></circle>').format(
-        x, y, radius, color, title
-    )
+def _repeats(ax: Axes, members: Sequence[MemberRow], cost: str) -> None:
+    repeated = [m for m in members if m.known("miou_mean") is not None]
+    if not repeated:
+        return
+    x = [m.trial.cost(cost) for m in repeated]
+    means = [m.confirmed["miou_mean"] for m in repeated]
+    alone = [(at, m.known("control_miou_mean"), mean) for at, m, mean in zip(x, repeated, means, strict=True)]
+    known = [(at, control, mean) for at, control, mean in alone if control is not None]
+    if known:
+        at, controls, ends = zip(*known, strict=True)
+        ax.vlines(at, controls, ends, color=SEEDS, linewidth=0.7, linestyle=(0, (2, 2)), zorder=5)
+        ax.scatter(
+            at, controls, s=20, facecolors=PALETTE["back"], edgecolors=SEEDS, linewidths=0.9,
+            label="same student alone: mean", zorder=6,
+        )  # fmt: skip
+    ax.errorbar(
+        x, means, yerr=[m.known("miou_std") or 0.0 for m in repeated], fmt="D", markersize=4, markeredgewidth=0,
+        elinewidth=1.3, color=SEEDS, label="repeats: mean ± std", zorder=6,
+    )  # fmt: skip
 
 
-def _stem(x: float, y1: float, y2: float, style: str) -> Markup:
-    return Markup('<line x1="{0}" x2="{0}" y1="{1}" y2="{2}" stroke="var(--seeds)" {3}/>').format(
-        x, y1, y2, Markup(style)
-    )
+def _cost_scale(ax: Axes, costs: Sequence[float]) -> None:
+    """A logarithmic axis where the costs span more than a factor of three."""
+    if min(costs) > 0 and max(costs) > 3 * min(costs):
+        decades = math.log10(max(costs) / min(costs))
+        ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1,) if decades > 3 else (1, 2, 5) if decades > 1 else (1, 2, 3, 5)))
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _axes(x: Scale, y: Scale, x_title: str, y_title: str, bottom: int = 350, right: int = 700) -> Markup:
-    parts = [
-        Markup(
-            '<line x1="54" x2="{0}" y1="{1}" y2="{1}" class="axis"/><text x="48" y="{2}" text-anchor="end">{3:g}</text>'
-        ).format(right, y(tick), y(tick) + 4, tick)
-        for tick in y.ticks()
-    ]
-    parts += [
-        Markup(
-            '<line x1="{0}" x2="{0}" y1="{1}" y2="{2}" class="axis"/>'
-            '<text x="{0}" y="{3}" text-anchor="middle">{4:g}</text>'
-        ).format(x(tick), bottom, bottom + 4, bottom + 16, tick)
-        for tick in x.ticks()
-    ]
-    parts.append(
-        Markup(
-            '<line x1="54" x2="{0}" y1="{1}" y2="{1}" class="axis"/>'
-            '<text x="{2}" y="{3}" text-anchor="middle">{4}</text>'
-            '<text x="8" y="14">{5}</text>'
-        ).format(right, bottom, (54 + right) / 2, bottom + 32, x_title, y_title)
-    )
-    return Markup("").join(parts)
+def _member_labels(ax: Axes, members: Sequence[TrialRow], cost: str) -> None:
+    """Ids above and to the left of the members, where no other lies; labels that would overlap move up."""
+    inch = ax.figure.dpi / 72
+    height = 1.3 * LABEL
+    left = ax.transAxes.transform((0, 0))[0] / inch
+    taken: list[tuple[float, float, float]] = []
+    for trial in members:
+        text = " ".join((trial.id, *trial.student.split()[:1]))
+        width = 0.6 * LABEL * len(text)
+        x, y = ax.transData.transform((trial.cost(cost), trial.miou)) / inch
+        at_edge = x - 4 - width < left
+        start = x - 4 if at_edge else x - 4 - width
+        up = 4.0
+        while any(start < end and first < start + width and abs(top - y - up) < height for first, end, top in taken):
+            up += height
+        taken.append((start, start + width, y + up))
+        ax.annotate(
+            text, (trial.cost(cost), trial.miou), xytext=(-4, up), textcoords="offset points",
+            ha="left" if at_edge else "right", fontsize=LABEL, color=PALETTE["text"], zorder=7,
+        )  # fmt: skip
+
+
+# ---- learning curves and latency -------------------------------------------------------------------------------------
+
+
+def plot_history(results: Results, ax: Axes | None = None) -> Axes:
+    """mIoU by epoch of the trials of the search; those of the frontier in colour."""
+    ax = ax or new_axes(right=0.5)
+    ids = {point.trial.id for point in results.points}
+    known = [t for t in results.search if any(math.isfinite(v) for v in t.curve.values())]
+    if not known:
+        return empty(ax, "This study's record has no mIoU by epoch.")
+    style(ax, "epoch", METRICS["miou"].axis)
+    others = [t for t in known if t.id not in ids][-MAX_LINES:]
+    if others:
+        lines = LineCollection([_thinned(t) for t in others], colors=STOPPED, linewidths=0.7, zorder=2)
+        lines.set_gid(titles_id([t.id for t in others]))
+        ax.add_collection(lines)
+    ends = []
+    for trial in (t for t in known if t.id in ids):
+        points = _thinned(trial)
+        (line,) = ax.plot(*zip(*points, strict=True), color=member_color(results, trial.id), linewidth=1.6, zorder=3)
+        line.set_gid(titles_id([trial.id]))
+        ends.append((points[-1][1], trial.id))
+    single = [points[0] for t in others if len(points := _thinned(t)) == 1]
+    if single:
+        ax.scatter([epoch for epoch, _ in single], [miou for _, miou in single], s=6, color=STOPPED, zorder=2)
+    ax.autoscale_view()
+    ax.set_xlim(0, max(max(t.curve) for t in known))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _end_labels(ax, results, ends)
+    return ax
+
+
+def _thinned(trial: TrialRow) -> list[tuple[int, float]]:
+    points = [(epoch, miou) for epoch, miou in sorted(trial.curve.items()) if math.isfinite(miou)]
+    return [*points[: -1 : max(1, math.ceil(len(points) / MAX_EPOCHS))], points[-1]]
+
+
+def _end_labels(ax: Axes, results: Results, ends: Sequence[tuple[float, str]]) -> None:
+    """Ids of the members beside the ends of their curves; labels that would overlap move up."""
+    gap, below = 1.4 * LABEL * ax.figure.dpi / 72, -math.inf
+    for miou, trial_id in sorted(ends):
+        below = max(ax.transData.transform((0, miou))[1], below + gap)
+        at = ax.transAxes.inverted().transform((0, below))[1]
+        ax.text(
+            1.01, at, trial_id, transform=ax.transAxes, va="center", fontsize=LABEL,
+            color=member_color(results, trial_id),
+        )  # fmt: skip
+
+
+def plot_latency(results: Results, ax: Axes | None = None) -> Axes:
+    """Latency against FLOPs, one dot per student of the space."""
+    ax = ax or new_axes(height=3.0)
+    report = results.latency
+    if report is None or not report.students:
+        return empty(ax, "This study measured no latency.")
+    style(ax, METRICS["gflops"].axis, METRICS["latency_ms"].axis)
+    flops, latencies = [s.gflops for s in report.students], [s.latency_ms for s in report.students]
+    dots = ax.scatter(flops, latencies, s=24, color=FRONT, linewidths=0)
+    dots.set_gid(titles_id([f"{s.student}: {s.gflops:.3g} GFLOPs, {s.latency_ms:.3g} ms" for s in report.students]))
+    _cost_scale(ax, flops)
+    if min(latencies) > 0 and max(latencies) > 3 * min(latencies):
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.margins(x=0.06, y=0.08)
+    return ax

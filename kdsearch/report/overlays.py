@@ -1,4 +1,4 @@
-"""What networks see in a few images of the validation split, as small pictures inside a page."""
+"""Predictions of networks on a few images of the validation split, as small pictures inside a page."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ OPACITY = 0.62
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a `data:` URI. `right` is the share of labelled pixels that a network got right, if it drew one."""
+    """A picture as a `data:` URI; `correct` is the share of labelled pixels that a network classified correctly."""
 
     title: str
     uri: str
-    right: float | None = None
+    correct: float | None = None
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Overlays:
 def draw_overlays(run: RunFolder, space: SearchSpace, store_name: str | None, students: Mapping[str, str]) -> Overlays:
     """The image, the truth, the teacher and each of `students` (title to trial) on `SAMPLES` images of `val`.
 
-    They are spread evenly over the split, so every report of a data set shows the same ones. Raises `UserError` where
-    data or weights are not there any more.
+    The samples are spread evenly over the split, so every report of a data set shows the same ones. Raises `UserError`
+    where the data or the weights are missing.
     """
     from kdsearch.data.store.store import Store
     from kdsearch.models.student import load_student
 
     if store_name is None or Path(store_name).name != store_name:
-        raise UserError("the run folder does not say which data store its study read")
+        raise UserError("summary.json does not name the data store of the study")
     store = Store.open(run.stores / store_name)
     networks: dict[str, Student] = {}
     if (teacher := _teacher(run, space, store)) is not None:
@@ -63,7 +63,7 @@ def draw_overlays(run: RunFolder, space: SearchSpace, store_name: str | None, st
     networks |= {title: load_student(run.student(trial_id)) for title, trial_id in students.items()}
     for network in networks.values():
         if network.info.classes != store.info.classes or network.info.channels != store.info.channels:
-            raise UserError(f"{store.path} is not the data set that the students of {run.path} were trained on")
+            raise UserError(f"{store.path} is not the data set of the students in {run.path}")
     return _draw(store, networks)
 
 
@@ -79,8 +79,8 @@ def _draw(store: Store, networks: Mapping[str, Student]) -> Overlays:
         for title, network in networks.items():
             classes = network.predict(image[None])[0].numpy().astype(np.uint8)
             labelled = truth != IGNORE_INDEX
-            right = float((classes == truth)[labelled].mean()) if labelled.any() else None
-            pictures.append(Picture(title, _uri(_overlay(image, classes, store.info)), right))
+            correct = float((classes == truth)[labelled].mean()) if labelled.any() else None
+            pictures.append(Picture(title, _uri(_overlay(image, classes, store.info)), correct))
         rows.append((val.keys[index], pictures))
     legend = [
         (name, "#{:02x}{:02x}{:02x}".format(*color))
@@ -96,8 +96,9 @@ def sample_indices(count: int) -> list[int]:
 
 
 def _teacher(run: RunFolder, space: SearchSpace, store: Store) -> Student | None:
-    from kdsearch import models
+    from kdsearch.models.registry import build_network
     from kdsearch.models.student import Student
+    from kdsearch.models.weights import load_network
     from kdsearch.train.teacher import teacher_folder
 
     config = space.default().trial
@@ -108,9 +109,9 @@ def _teacher(run: RunFolder, space: SearchSpace, store: Store) -> Student | None
     else:
         weights = teacher_folder(config, store, run.teachers) / "model.safetensors"
     if not weights.is_file():
-        return None  # trained elsewhere, or cleared away: the students can be shown without it
-    network = models.build(config.teacher.network(), store.info)
-    models.load_network(network, weights)
+        return None  # trained elsewhere, or deleted: the students can be shown without it
+    network = build_network(config.teacher.network(), store.info)
+    load_network(network, weights)
     return Student(network, store.info, store.size).eval()
 
 

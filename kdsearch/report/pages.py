@@ -1,66 +1,54 @@
-"""`frontier.html` and `report.html`: pages that stand alone, for a browser, a printer and MLflow's artifact viewer.
+"""`frontier.html` and `report.html`: self-contained pages for a browser, a printer and MLflow's artifact viewer.
 
-Both are made from `Results`. They load nothing from anywhere, and every text in them is escaped.
+Both are rendered from `Results`. They load no other file, and every text in them is escaped.
 """
 
 from __future__ import annotations
 
 import math
-import platform
-import traceback
-from collections.abc import Callable
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsearch import __version__, plugins
+from kdsearch.config.metrics import METRICS
 from kdsearch.errors import UserError
-from kdsearch.io.atomic import write_text
+from kdsearch.io.atomic import write_atomically, write_text
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.report import sentences
 from kdsearch.report.results import Results, TrialRow, read_results
-from kdsearch.search.latency.report import AXIS
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from kdsearch.report.overlays import Overlays
 
-PACKAGES = (
-    "torch", "segmentation-models-pytorch", "timm", "ray", "optuna", "mlflow", "pyarrow", "safetensors",
-)  # fmt: skip
-
 
 def write_pages(run: RunFolder) -> None:
-    """Write both pages into the run folder, at the end of a study."""
-
-    def both() -> None:
-        results = read_results(run)
-        write_text(run.path / "frontier.html", frontier_page(results))
-        write_text(run.path / "report.html", report_page(results, *overlays(run, results)))
-
-    _or_log(both)
+    """Write both pages and `frontier.png` into the run folder."""
+    results = read_results(run)
+    _write_frontier(run, results)
+    write_text(run.path / "report.html", report_page(results, *overlays(run, results)))
 
 
 def write_frontier(run: RunFolder) -> None:
-    """Write the frontier's page into the run folder, while the study goes on."""
-    _or_log(lambda: write_text(run.path / "frontier.html", frontier_page(read_results(run))))
+    """Write `frontier.html` and `frontier.png` into the run folder."""
+    _write_frontier(run, read_results(run))
 
 
-def _or_log(write: Callable[[], None]) -> None:
-    """A page that cannot be made must not fail a study: why goes to the log."""
-    try:
-        write()
-    except Exception:  # noqa: BLE001  the results themselves are safe, and `kdsearch report` makes the pages again
-        traceback.print_exc()
+def _write_frontier(run: RunFolder, results: Results) -> None:
+    from kdsearch.report.charts import save_frontier
+
+    write_text(run.path / "frontier.html", frontier_page(results))
+    if results.points:
+        write_atomically(run.path / "frontier.png", lambda path: save_frontier(results, path))
 
 
 def write_report(run: RunFolder, out: Path | None) -> Path:
-    """Make the pages of a run folder again: both in it, or the report alone in the file `out`. Returns the report."""
-    results = read_results(run)
+    """Write the pages of a run folder again: all into it, or the report alone to the file `out`. Returns the report."""
     if out is None:
-        write_text(run.path / "frontier.html", frontier_page(results))
-    out = out or run.path / "report.html"
+        write_pages(run)
+        return run.path / "report.html"
+    results = read_results(run)
     write_text(out, report_page(results, *overlays(run, results)))
     return out
 
@@ -71,12 +59,12 @@ def write_report_of_server(run: str, uri: str | None, out: Path | None) -> Path:
 
     out = out or Path("report.html")
     results = results_of_server(run, uri)
-    write_text(out, report_page(results, None, "There are no pictures: they are drawn from the run folder."))
+    write_text(out, report_page(results, None, "There are no pictures: they need the run folder."))
     return out
 
 
 def overlays(run: RunFolder, results: Results) -> tuple[Overlays | None, str]:
-    """Pictures of the best compromise beside its control; or why there are none."""
+    """Pictures of the best compromise beside its control; else None and the reason."""
     from kdsearch.config.space.search_space import load_space
     from kdsearch.report.overlays import draw_overlays
 
@@ -87,21 +75,22 @@ def overlays(run: RunFolder, results: Results) -> tuple[Overlays | None, str]:
     if point.control:
         students["same student alone"] = point.control
     try:
-        return draw_overlays(run, load_space(run.space), results.summary.get("store"), students), ""
+        return draw_overlays(run, load_space(run.space), results.summary.store, students), ""
     except (UserError, OSError) as error:
         return None, f"There are no pictures: {str(error).rstrip('.')}."
 
 
 def frontier_page(results: Results) -> str:
     """The interactive frontier as HTML."""
-    from kdsearch.report import sentences as report_words
-
     members = {point.trial.id: point for point in results.points}
+    costs = ["gflops", "params_m", *(["latency_ms"] if results.latency else [])]
     data = {
         "server": results.server,
         "teacher": results.teacher_miou,
         "cost": results.main_cost,
-        "axes": {name: title for name, title in AXIS.items() if name != "latency_ms" or results.latency is not None},
+        "axes": {name: METRICS[name].axis for name in costs},
+        "columns": {name: METRICS[name].column for name in costs},
+        "miou_axis": METRICS["miou"].axis,
         "trials": [_plain(trial) for trial in results.trials],
         "frontier": [
             {"id": trial_id, **{name: point.known(name) for name in point.confirmed}}
@@ -109,7 +98,7 @@ def frontier_page(results: Results) -> str:
         ],
         "hypervolume": list(results.hypervolume),
         "importance": {name: dict(shares) for name, shares in results.importance.items()},
-        "about_importance": report_words.importance(results),
+        "about_importance": sentences.importance(results),
     }
     return _environment().get_template("frontier.html").render(results=results, data=_finite(data))
 
@@ -117,7 +106,7 @@ def frontier_page(results: Results) -> str:
 def report_page(results: Results, pictures: Overlays | None, no_pictures: str) -> str:
     """The report as HTML."""
     from kdsearch.report import charts
-    from kdsearch.report import sentences as report_words
+    from kdsearch.report.svg import inline_svg
 
     return (
         _environment()
@@ -126,20 +115,12 @@ def report_page(results: Results, pictures: Overlays | None, no_pictures: str) -
             results=results,
             knee=results.knee(),
             charts=charts,
-            words=report_words,
+            inline_svg=inline_svg,
+            sentences=sentences,
             pictures=pictures,
             no_pictures=no_pictures,
         )
     )
-
-
-def versions() -> dict[str, str]:
-    """kdsearch, Python and the packages that results depend on; plug-ins by the names of their modules."""
-    known = {"kdsearch": __version__, "python": platform.python_version()} | {
-        name: metadata.version(name) for name in PACKAGES
-    }
-    modules = ", ".join(module.__name__ for module in plugins.modules(plugins.named()))
-    return known | ({"plug-ins": modules} if modules else {})
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The report's sentences: what the numbers of a study say, and what they do not."""
+"""The sentences of the report, and its numbers as text."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from kdsearch.report.results import Point, Results, TrialRow
-from kdsearch.search.latency.report import UNIT
+from markupsafe import Markup
+
+from kdsearch.config.metrics import METRICS
+from kdsearch.report.results import MemberRow, Results, TrialRow
 
 STATE_WORDS = {
     "COMPLETE": "trained to the end", "PRUNED": "stopped early", "FAIL": "failed",
     "INFEASIBLE": "infeasible", "RUNNING": "running",
 }  # fmt: skip
 STATUS_WORDS = {
-    "running": "It was still running when this page was made.",
-    "interrupted": "It was interrupted; what there was then is shown.",
-    "failed": "It ended with a failure.",
+    "running": "It was still running when this page was written.",
+    "interrupted": "It was interrupted; this page shows its results up to then.",
+    "failed": "It failed.",
 }
 
 
@@ -26,7 +28,7 @@ def summary(results: Results) -> Iterator[str]:
     states = [f"{counts[state]} {words}" for state, words in STATE_WORDS.items() if counts[state]]
     yield (
         f"The study searched {_count(sum(counts.values()), 'configuration')} of the space {results.space}: "
-        + (", ".join(states) or "none was started yet")
+        + (", ".join(states) or "none has started yet")
         + ". "
         + STATUS_WORDS.get(results.status, "")
     )
@@ -61,44 +63,46 @@ def summary(results: Results) -> Iterator[str]:
 
 
 def _cost(results: Results, trial: TrialRow) -> str:
-    return f"{trial.cost(results.main_cost):.3g} {UNIT[results.main_cost]}"
+    return f"{trial.cost(results.main_cost):.3g} {METRICS[results.main_cost].unit}"
 
 
-def gain(point: Point) -> str:
-    """What distillation gained a point, as far as repeats and controls tell."""
+def gain(point: MemberRow) -> str:
+    """The gain of a point by distillation, with its interval over the seeds."""
     found, low, high = (point.known(name) for name in ("gain", "gain_low", "gain_high"))
     seeds = int(point.confirmed.get("seeds", 0))
     if not seeds:
-        return "Its mIoU is the one it was chosen for, which is biased upwards: it was not repeated with other seeds."
+        return "It was not repeated with other seeds: its mIoU is that of the search, which is biased upwards."
     mean = point.known("miou_mean")
     text = f"Trained again with {_count(seeds, 'other seed')}, {point.trial.id} reaches mIoU {mean:.3f} on average."
     if found is None:
-        return text + " What distillation gained it is not known: it has no control, or is not distilled."
+        return text + " Its gain by distillation is not known: it has no control, or is not distilled."
     text += f" Over the same student alone, distillation changed its mIoU by {found:+.3f}"
     if low is None or high is None:
-        return text + ", from one seed, which says nothing about chance."
+        return text + ", from one seed, which gives no interval."
     text += f" (95 % interval {low:+.3f} to {high:+.3f}): "
     if low > 0:
-        return text + "a gain, beyond what the spread of seeds explains."
-    return text + ("a loss." if high < 0 else "the interval includes zero, so with these seeds no gain is shown.")
+        return text + "a gain that the spread over seeds does not explain."
+    return text + ("a loss." if high < 0 else "the interval includes zero, so these seeds show no gain.")
 
 
 def importance(results: Results) -> str:
-    """How the shares of settings are to be read."""
+    """How to read the importance of the settings, or why there is none."""
+    from kdsearch.search.storage.reader import ENOUGH_TRIALS
+
     complete = sum(trial.state == "COMPLETE" for trial in results.search)
     if not results.importance:
-        if complete >= 20:
-            return "Which settings matter is not known here: that is estimated from the run folder."
-        return "Which settings matter is not estimated: it takes 20 complete trials at the least."
+        if complete >= ENOUGH_TRIALS:
+            return "The importance of the settings is estimated from the run folder, which is not at hand here."
+        return f"The importance of the settings is not estimated: that needs {ENOUGH_TRIALS} complete trials."
     text = (
-        "Percentages: the share of each setting in what sets the best trials apart (PED-ANOVA), for each objective and "
-        "for the frontier as a whole; costs depend on the student alone. A setting that the search hardly varied has "
-        "little."
+        "Percentages: the share of each setting in the difference between the best trials and the others (PED-ANOVA), "
+        "per objective and for the frontier as a whole. Costs depend on the student alone. A setting that the search "
+        "hardly varied has a small share."
     )
-    return text + (f" They are rough: there are {complete} complete trials." if complete < 50 else "")
+    return text + (f" With {complete} complete trials they are rough." if complete < 50 else "")
 
 
-def interval(point: Point) -> str:
+def interval(point: MemberRow) -> str:
     """The gain with its interval for a table."""
     found, low, high = (point.known(name) for name in ("gain", "gain_low", "gain_high"))
     if found is None:
@@ -106,45 +110,45 @@ def interval(point: Point) -> str:
     return f"{found:+.3f}" + ("" if low is None or high is None else f" [{low:+.3f}, {high:+.3f}]")
 
 
-def spread(point: Point) -> str:
-    """Mean and standard deviation of the repeats, and how many seeds they are from, for a table."""
+def spread(point: MemberRow) -> str:
+    """Mean and standard deviation of the repeats, and the number of seeds, for a table."""
     mean, std, seeds = point.known("miou_mean"), point.known("miou_std"), int(point.confirmed.get("seeds", 0))
     return "–" if mean is None else f"{mean:.3f}" + ("" if std is None else f" ± {std:.3f}") + f" ({seeds})"
 
 
 def failures(results: Results) -> list[tuple[str, str, int, list[str]]]:
-    """What trials failed of, and why configurations were infeasible: state, reason, how often, some of their ids."""
+    """Reasons of failed and infeasible trials: state, reason, number of trials, some of their ids."""
     found: dict[tuple[str, str], list[str]] = {}
     for trial in results.trials:
         if trial.state in ("FAIL", "INFEASIBLE"):
-            found.setdefault((trial.state, trial.reason[:1000] or "no reason is on record"), []).append(trial.id)
+            found.setdefault((trial.state, trial.reason[:1000] or "no reason was recorded"), []).append(trial.id)
     words = {"FAIL": "failed", "INFEASIBLE": "infeasible"}
     ordered = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1])))
     return [(words[state], reason, len(ids), ids[:6]) for (state, reason), ids in ordered[:40]]
 
 
 def stopping(results: Results) -> str:
-    """What early stopping saved, and what its audit found, in words."""
+    """The epochs that early stopping saved, and the result of its audit."""
     stopped = [trial for trial in results.search if trial.state == "PRUNED"]
     if not stopped:
         return "No trial was stopped early."
     saved = sum(trial.epochs - trial.epoch for trial in stopped)
     asked = sum(trial.epochs for trial in results.search if trial.state in ("PRUNED", "COMPLETE"))
     text = (
-        f"{_count(len(stopped), 'trial')} stopped early; that saved {saved} of {asked} epochs of the search "
+        f"{_count(len(stopped), 'trial')} stopped early, which saved {saved} of {asked} epochs of the search "
         f"({saved / asked:.0%})."
     )
-    audit = results.summary.get("stopping")
-    if isinstance(audit, dict) and {"complete", "wrong"} <= set(audit):
+    audit = results.summary.stopping
+    if audit is not None and {"complete", "wrong"} <= set(audit):
         text += (
-            f" To audit it, {audit['complete']} trials that would have been stopped ran on: {audit['wrong']} of them "
-            "ended on the frontier."
+            f" As an audit, {audit['complete']} trials were trained to the end although the rule would have stopped "
+            f"them: {audit['wrong']} of them ended on the frontier."
         )
     return text
 
 
 def classes(results: Results) -> list[str]:
-    """Classes that a gain is known of, in a fixed order."""
+    """Classes whose gain is known, in a fixed order."""
     return sorted({name for point in results.points for name in point.gain_of_class})
 
 
@@ -153,8 +157,16 @@ def largest_gain(results: Results) -> float:
     return max((abs(value) for point in results.points for value in point.gain_of_class.values()), default=0.0)
 
 
+def gain_style(gain: float, largest: float) -> Markup:
+    """Background of a cell: orange below zero, blue above, white at zero; distinct with any colour vision."""
+    share = min(1.0, abs(gain) / largest) if largest > 0 else 0.0
+    end = (5, 113, 176) if gain >= 0 else (230, 97, 1)
+    red, green, blue = (round(255 + share * 0.75 * (channel - 255)) for channel in end)
+    return Markup("background:rgb({},{},{})").format(red, green, blue)
+
+
 def training_time(results: Results) -> list[tuple[str, int, float]]:
-    """Stage in words, how many trials it had, and the sum of their training times in seconds."""
+    """Stage in words, its number of trials, and the sum of their training times in seconds."""
     words = {"search": "search", "confirm": "repeats", "control": "controls"}
     rows = []
     for stage, name in words.items():
@@ -172,10 +184,8 @@ def duration(seconds: float) -> str:
 
 
 def versions(results: Results) -> list[tuple[str, str]]:
-    """What the study ran on; of an older one kdsearch's version alone."""
-    known = results.summary.get("versions")
-    if not isinstance(known, dict):
-        known = {"kdsearch": results.summary.get("kdsearch", "of an unknown version")}
+    """Packages and versions that the study ran on; of a study of version 0.1 that of kdsearch alone."""
+    known = results.summary.versions or {"kdsearch": results.summary.kdsearch}
     return [(str(name), str(version)) for name, version in known.items()]
 
 

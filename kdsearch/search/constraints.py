@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from kdsearch.config.search import STATIC, Constraint
+from kdsearch.config.metrics import COSTS
+from kdsearch.config.search import Constraint
 from kdsearch.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def broken(constraints: Constraints, known: Mapping[str, float]) -> str:
 
 def static(constraints: Constraints) -> dict[str, Constraint]:
     """Bounds that can be checked before training."""
-    return {name: bound for name, bound in constraints.items() if name in STATIC}
+    return {name: bound for name, bound in constraints.items() if name in COSTS}
 
 
 def check_names(space: SearchSpace, info: DatasetInfo) -> None:
     """Raise `UserError` for a bound on a metric that no trial of the space can report on this data set."""
-    known = [*STATIC, "val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in info.classes)]
+    known = [*COSTS, "val/miou", "val/pixel_accuracy", *(f"val/iou/{name}" for name in info.classes)]
     if space.default().trial.data.consistency:
         known.append("val/temporal_consistency")
     terms = terms_of(space)
@@ -58,7 +59,7 @@ def check_reported(space: SearchSpace, metrics: Mapping[str, float]) -> None:
     Losses and ratios of a term that only some trials have may be missing from the others.
     """
     for name in space.search.constraints:
-        if name in metrics or name in STATIC:
+        if name in metrics or name in COSTS:
             continue
         kind, _, rest = name.partition("/")
         if kind in ("loss", "grad_ratio") and rest in terms_of(space):

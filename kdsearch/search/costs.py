@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kdsearch import models
+from kdsearch.config.networks import AnyNetwork
 from kdsearch.config.space.search_space import SearchSpace
-from kdsearch.config.trial import AnyNetwork, TrialConfig
+from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.models.cost import network_cost
+from kdsearch.models.registry import build_network
 from kdsearch.search.constraints import broken, check_names, static
 from kdsearch.search.latency.cache import Latencies, LatencyProbe, latencies, rank_correlation
 from kdsearch.search.latency.enumerate import describe, students
@@ -33,7 +35,7 @@ class Costs:
         return found
 
     def _counted(self, config: TrialConfig) -> dict[str, float]:
-        cost = models.cost(config.student, self.store.info, config.data.size)
+        cost = network_cost(config.student, self.store.info, config.data.size)
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     def check(self) -> None:
@@ -55,9 +57,9 @@ class Costs:
                     requirements_of(sample.trial, info)
             except UserError as error:
                 raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
-        models.build(config.student, info)
+        build_network(config.student, info)
         if config.teacher is not None:
-            models.build(config.teacher.network(), info)
+            build_network(config.teacher.network(), info)
 
     def reference(self) -> dict[str, float]:
         """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""

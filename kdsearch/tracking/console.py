@@ -203,7 +203,7 @@ class ConsoleCallback(StudyCallback):
             return None
         mean = sum(r.seconds for r in over) / len(over)
         running = sum(min(r.seconds, mean) for r in self.trials.values() if r.state == "RUNNING")
-        return max(0.0, (self.space.search.trials - len(over)) * mean - running) / self.slots
+        return max(0.0, (self.space.search.trials - len(over)) * mean - running) / max(1, self.slots)
 
 
 _COLUMNS: list[tuple[str, Literal["left", "right", "center"]]] = [

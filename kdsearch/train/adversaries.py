@@ -1,4 +1,4 @@
-"""What terms train against the student, such as discriminators: each with its own optimiser."""
+"""Adversaries of the student that terms train, such as discriminators: each with its own optimiser."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from kdsearch.distill.weighted_sum import WeightedSum
 
 
 class Adversaries:
-    """The second optimisers of a trial's terms; see `Term.adversary_optimizer`.
+    """The adversaries of a trial's terms; see `Term.adversary_optimizer`.
 
-    A step is `zero_grad`, then `backward` after the student's own backward pass (once a micro-batch), then `step`.
+    A step is `zero_grad`, then `backward` after each backward pass of the student (one per micro-batch), then `step`.
     """
 
     def __init__(self, terms: WeightedSum) -> None:
@@ -31,7 +31,7 @@ class Adversaries:
             optimizer.zero_grad(set_to_none=True)
 
     def backward(self, share: float) -> dict[str, Tensor]:
-        """Add `share` of each second loss's gradient; the losses as `<term>_opponent`."""
+        """Add `share` of the gradient of each adversary's loss; returns the losses as `<term>_opponent`."""
         losses = {}
         for name, term in self.terms.items():
             parameters = self._parameters(name)
@@ -39,7 +39,7 @@ class Adversaries:
                 parameter.requires_grad_(True)
             loss = term.adversary_loss()
             (loss * share).backward()  # type: ignore[no-untyped-call]
-            # The student's step must neither store gradients for them nor hand them to DDP.
+            # The student's step must neither store gradients for them nor give them to DDP.
             for parameter in parameters:
                 parameter.requires_grad_(False)
             losses[f"{name}_opponent"] = loss.detach()

@@ -10,7 +10,7 @@ from kdsearch.data.info import IGNORE_INDEX
 
 
 class ConfusionMatrix:
-    """Pixel counts `[K, K]`, rows the truth and columns the prediction, accumulated over batches and ranks."""
+    """Pixel counts `[K, K]` (rows: truth, columns: prediction), accumulated over batches and ranks."""
 
     def __init__(self, num_classes: int, device: torch.device) -> None:
         self.num_classes = num_classes
@@ -23,7 +23,7 @@ class ConfusionMatrix:
         self.counts_kk += torch.bincount(index, minlength=self.num_classes**2).view_as(self.counts_kk)
 
     def reduce(self) -> None:
-        """Sum over all ranks, where there are several."""
+        """Sum over all ranks."""
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             torch.distributed.all_reduce(self.counts_kk)
 
@@ -42,9 +42,10 @@ class ConfusionMatrix:
 
 
 def follow_flow(classes_bhw: Tensor, flow_b2hw: Tensor) -> Tensor:
-    """Classes of a later frame where the first frame's pixels went, nearest; `IGNORE_INDEX` where they left the frame.
+    """Classes of a later frame at the places to which the first frame's pixels move, nearest neighbour.
 
-    `flow_b2hw` is in pixels (x, y), from the first frame to the later one.
+    `flow_b2hw` is in pixels (x, y), from the first frame to the later one. Pixels that leave the frame get
+    `IGNORE_INDEX`.
     """
     _, height, width = classes_bhw.shape
     y_h1 = torch.arange(height, device=flow_b2hw.device)[:, None]

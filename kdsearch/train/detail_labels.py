@@ -1,4 +1,4 @@
-"""Detail labels: foreground and boundaries, made from semantic labels."""
+"""Detail labels: foreground and boundaries, derived from semantic labels."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from kdsearch.data.info import IGNORE_INDEX
 def detail_labels(target_bhw: Tensor, edge_width: int = 5) -> tuple[Tensor, Tensor]:
     """Binary and boundary labels `[B, H, W]`, int64, of a semantic label map.
 
-    Binary is 1 where the class is not 0. Boundary is 1 where the `edge_width` x `edge_width` window (pixels, odd) shows
-    two classes or more. Ignored pixels are ignored in both, and are no class of their own: next to one class they make
-    no boundary. Raises `ValueError` when `edge_width` is even. A reconstruction: the authors load these from files.
+    Binary is 1 where the class is not 0. Boundary is 1 where the `edge_width` x `edge_width` window (pixels, odd)
+    contains two classes or more. Ignored pixels are ignored in both and are no class of their own: next to a single
+    class they form no boundary. `ValueError` when `edge_width` is even. A reconstruction: the authors load these labels
+    from files.
     """
     if edge_width < 1 or edge_width % 2 == 0:
         raise ValueError(f"edge_width is {edge_width}; it must be odd and positive, such as 5.")

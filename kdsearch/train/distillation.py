@@ -1,4 +1,4 @@
-"""What a step of training computes: the student's outputs, its supervised loss, and the terms beside its teacher."""
+"""The forward pass of a training step: outputs of the student, its supervised loss, and the distillation terms."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from kdsearch.data.loader import Batch
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.memory import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
-from kdsearch.models import Network
+from kdsearch.models.network import Network
 from kdsearch.models.output import SegOutput
 from kdsearch.train.losses import SupervisedLoss
+from kdsearch.train.torch_private import exclude_from_broadcast
 
 
 class Distillation(nn.Module):
@@ -35,8 +36,8 @@ class Distillation(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor], dict[str, float]]:
         """Task loss, weighted terms by name, and with `diagnose` each term's gradient ratio at the student's logits.
 
-        With a later frame in the batch, `teacher` is its output on both frames' images, one after the other. `norms_3`
-        are those of the whole of which the batch is a part; see `SupervisedLoss`.
+        With a later frame in the batch, `teacher` is the output for both frames' images in sequence. `norms_3` are the
+        divisors for the whole of which the batch is a part; see `SupervisedLoss`.
         """
         output: SegOutput = self.student(both_frames(batch))
         output, teacher, frames = by_frame(batch, output, teacher)
@@ -52,7 +53,7 @@ class Distillation(nn.Module):
 
 
 def both_frames(batch: Batch) -> Tensor:
-    """The batch's images, followed by those of the later frames where there are any: one forward pass sees them all."""
+    """The batch's images, followed by those of the later frames, if any, for a single forward pass."""
     if batch.next_image_bchw is None:
         return batch.image_bchw
     return torch.cat([batch.image_bchw, batch.next_image_bchw])
@@ -61,7 +62,7 @@ def both_frames(batch: Batch) -> Tensor:
 def by_frame(
     batch: Batch, student: SegOutput, teacher: SegOutput | None
 ) -> tuple[SegOutput, SegOutput | None, FramePair | None]:
-    """Outputs on the batch's own images, and what belongs to the later frames where the outputs are of both."""
+    """The outputs for the batch's own images, and those for the later frames, if any, as a frame pair."""
     if batch.next_image_bchw is None:
         return student, teacher, None
     assert teacher is not None
@@ -72,21 +73,21 @@ def by_frame(
 
 
 def data_parallel(module: Distillation, device: torch.device) -> DistributedDataParallel:
-    """`module` on each rank, with the mean of the ranks' gradients; on GPUs batch statistics are those of all.
+    """`module` wrapped for all ranks: gradients are means over ranks, and on GPUs batch statistics are of all ranks.
 
-    `module` itself is changed where it needs to be.
+    Changes the batch normalisation layers of `module` in place.
     """
     if device.type == "cuda":
-        # Statistics of the whole batch, as with one rank. PyTorch's own function would lose the activations inside of
+        # Statistics of the whole batch, as with one rank. PyTorch's own function would drop the activations inside
         # timm's layers.
         from timm.layers import convert_sync_batchnorm
 
-        module = convert_sync_batchnorm(module)  # its layers: the module stays the same object
-    # Queues that store what all ranks push are equal by themselves, and too large to broadcast at every step.
+        module = convert_sync_batchnorm(module)  # replaces layers; the module stays the same object
+    # Queues of features of all ranks are equal without a broadcast, and too large for one at every step.
     queues = {name: each for name, each in module.named_modules() if isinstance(each, ClassQueue)}
     alike = [
         f"{name}.{buffer}" for name, each in queues.items() if each.all_ranks for buffer, _ in each.named_buffers()
     ]
-    DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, alike)  # type: ignore[no-untyped-call]
-    # Some encoders hold layers that a shallow decoder never runs.
+    exclude_from_broadcast(module, alike)
+    # Some encoders contain layers that a shallow decoder never runs.
     return DistributedDataParallel(module, find_unused_parameters=True)

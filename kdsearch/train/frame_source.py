@@ -1,10 +1,10 @@
-"""Where terms that read two frames get the later one from."""
+"""Source of the later frame for terms that read two frames."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.info import DatasetInfo
 
 

@@ -1,4 +1,4 @@
-"""Supervised losses of a student or a teacher: the task, and the details where a network has heads for them."""
+"""Supervised losses of a student or a teacher: the task, and details for networks with heads for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kdsearch.config.trial import TrainConfig
+from kdsearch.config.training import TrainConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store.store import Split
 from kdsearch.distill.base import Shapes
@@ -16,20 +16,20 @@ from kdsearch.models.output import SegOutput
 from kdsearch.train.detail_labels import detail_labels
 
 FREQUENCY_SAMPLE = 256
-"""Label maps read to estimate how frequent boundary and foreground pixels are."""
+"""Label maps from which the frequencies of boundary and foreground pixels are estimated."""
 
 
 class SupervisedLoss(nn.Module):
-    """Cross-entropy of the logits, up-sampled to the label, and of what else a network has to learn in training.
+    """Cross-entropy of the logits, up-sampled to the label, and of a network's other supervised outputs.
 
     `L = CE_w(semantic) + detail_weight * (sum_s CE_w(boundary_s) + sum_s CE_w(binary_s))` (CLNet; unit weights as in
     its sibling's trainer). Class weights `w` are 1, or ENet's `1/ln(1.02 + frequency)` from the training labels.
 
-    `aux_weight` adds the cross-entropy of an FCN head on tap `c3`, which lives here: it is trained and never exported.
-    The branches of a two-branch network each have their own cross-entropy, and so has the gate between them, whatever
-    the fusion.
+    `aux_weight` adds the cross-entropy of an FCN head on tap `c3`. The head belongs to this module: it is trained and
+    never exported. Each branch of a two-branch network has its own cross-entropy, and so has the gate between them,
+    whatever the fusion.
 
-    `shapes` are those of the network's taps. Raises `UserError` when it has no tap for the auxiliary head.
+    `shapes` are those of the network's taps. `UserError` when it has no tap for the auxiliary head.
     """
 
     def __init__(self, config: TrainConfig, split: Split, shapes: Shapes) -> None:
@@ -47,7 +47,7 @@ class SupervisedLoss(nn.Module):
         self.register_buffer("boundary_weight_2", boundary)
 
     def forward(self, output: SegOutput, target_bhw: Tensor, norms_3: Tensor | None = None) -> Tensor:
-        """The loss of a batch; of a part of one where `norms_3` are the `norms` that all of it has for this part."""
+        """The loss of a batch, or of a part of one, with this part's share of the whole's `norms` as `norms_3`."""
         details = self._details(target_bhw)
         norm, binary_norm, boundary_norm = self._norms(target_bhw, details) if norms_3 is None else norms_3
         logits = [_cross_entropy(each, target_bhw, self.class_weight_k, norm) for each in _supervised(output)]
@@ -67,10 +67,10 @@ class SupervisedLoss(nn.Module):
         return loss
 
     def norms(self, target_bhw: Tensor) -> Tensor:
-        """What the cross-entropies of labels are divided by, `[3]`: the sums of weights of their valid pixels.
+        """The divisors `[3]` of the semantic, binary and boundary cross-entropies: sums of weights over valid pixels.
 
-        Semantic, binary, boundary. Divided by those of the whole, the losses of a batch's parts add up to that of the
-        batch, though one part may have more ignored pixels than another.
+        With the divisors of the whole, the losses of a batch's parts add up to that of the batch, although parts differ
+        in their number of ignored pixels.
         """
         return torch.stack(self._norms(target_bhw, self._details(target_bhw)))
 
@@ -87,7 +87,7 @@ class SupervisedLoss(nn.Module):
 
 
 def _supervised(output: SegOutput) -> list[Tensor]:
-    """All logits that are to show the label."""
+    """All logits that are trained on the label."""
     if "gate" not in output.taps:
         return [output.logits]
     branches = [output.taps["cnn.logits"], output.taps["transformer.logits"]]
@@ -111,7 +111,7 @@ def _aux_head(shapes: Shapes) -> nn.Module:
 
 
 def _cross_entropy(logits_bkhw: Tensor, target_bhw: Tensor, weight_k: Tensor | None, norm: Tensor) -> Tensor:
-    """Sum over valid pixels, by `norm`; an exact 0 with a graph where there is none."""
+    """Sum over valid pixels, divided by `norm`; without valid pixels an exact 0 that has a graph."""
     logits_bkhw = logits_bkhw.float()
     if logits_bkhw.shape[-2:] != target_bhw.shape[-2:]:
         logits_bkhw = F.interpolate(logits_bkhw, target_bhw.shape[-2:], mode="bilinear", align_corners=True)

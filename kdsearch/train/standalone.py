@@ -7,52 +7,51 @@ from pathlib import Path
 
 import torch
 
-from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.models.student import save_student
+from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
 from kdsearch.train.trial import Trial, TrialError
 
 
-def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, say: Callable[[str], None]) -> None:
-    """Train `config`, its teacher first where that does not exist yet, and write the student to `out`.
+def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Callable[[str], None]) -> None:
+    """Train `config`, after its teacher unless that exists already, and write the student to `out`.
 
-    Data stores and teachers lie in the cache of `folder` and are shared with studies.
+    Data stores and teachers are kept in the cache of `folder` and shared with studies.
     """
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
     store = build_store(config.data, folder.stores)
     weights, plan = None, None
     if config.teacher is not None:
-        weights = teacher_weights(config, store, folder, say)
+        weights = teacher_weights(config, store, folder, log)
         planned = plan_cache([config], store, folder.teacher_maps, weights)
         plan = planned.plan
         if planned.why:
-            say(planned.why)
-    write_folder_atomically(out.resolve(), lambda target: _train(config, store, weights, plan, target, "student", say))
-    say(f"wrote {out}")
+            log(planned.why)
+    write_folder_atomically(out.resolve(), lambda target: _train(config, store, weights, plan, target, "student", log))
+    log(f"wrote {out}")
 
 
-def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, say: Callable[[str], None]) -> Path:
-    """The weights of the teacher of `config`, trained here unless they are there already."""
+def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, log: Callable[[str], None]) -> Path:
+    """The weights of the teacher of `config`, trained in this process unless they exist already."""
     assert config.teacher is not None
     if config.teacher.checkpoint is not None:
-        return models.checkpoint_file(config.teacher.checkpoint, config.teacher.network())
+        return checkpoint_file(config.teacher.checkpoint, config.teacher.network())
     target = teacher_folder(config, store, folder.teachers)
     if not target.exists():
         alone = teacher_trial(config)
-        write_folder_atomically(target, lambda path: _train(alone, store, None, None, path, "teacher", say))
+        write_folder_atomically(target, lambda path: _train(alone, store, None, None, path, "teacher", log))
     return target / "model.safetensors"
 
 
 def device() -> torch.device:
-    """Where a single process trains."""
+    """The device on which a single process trains."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -63,17 +62,17 @@ def _train(
     plan: CachePlan | None,
     target: Path,
     label: str,
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
-    trial = Trial(config, Resources(store.path, weights, device(), maps_plan=plan, say=say))
+    trial = Trial(config, Resources(store.path, weights, device(), cache_plan=plan, log=log))
     metrics: dict[str, float] = {}
     while trial.epoch < config.train.epochs:
         try:
             metrics = trial.train_epoch() | trial.validate()
         except TrialError as error:
             raise UserError(f"the {label} cannot be trained: {error}") from error
-        say(
+        log(
             f"{label} epoch {trial.epoch}/{config.train.epochs}: "
             f"loss {metrics['loss/total']:.4f}, mIoU {metrics['val/miou']:.4f}"
         )
-    save_student(target, trial, metrics)
+    trial.save_student(target, metrics)

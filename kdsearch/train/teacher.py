@@ -1,4 +1,4 @@
-"""Teachers that are trained here: once for a configuration and a data set, then shared by all studies."""
+"""Teachers trained by kdsearch: once per configuration and data set, then shared by all studies."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def teacher_trial(config: TrialConfig) -> TrialConfig:
 
 
 def teacher_folder(config: TrialConfig, store: Store, root: Path) -> Path:
-    """Where that teacher lies: named by everything that its weights depend on. (All fusions are trained at once.)"""
+    """The folder of that teacher, named after everything that its weights depend on. (All fusions train at once.)"""
     trial = teacher_trial(config)
     key = {
         "network": trial.student.model_dump(mode="json", exclude={"fuse"}),

@@ -18,9 +18,12 @@ from kdsearch.errors import UserError
 from kdsearch.io import locks as lock
 from kdsearch.search.storage.listing import list_runs
 
-SUMMARY = {
+SUMMARY: dict[str, Any] = {
     "space": "clfd", "status": "done", "searched": 30, "asked": 100, "hypervolume": 1.29, "trials": {"COMPLETE": 9},
-    "frontier": [{"trial": "t0001", "miou": 0.40}, {"trial": "t0002", "miou": 0.42}],
+    "frontier": [
+        {"trial": "t0001", "miou": 0.40, "gflops": 0.1, "params_m": 1.0},
+        {"trial": "t0002", "miou": 0.42, "gflops": 0.2, "params_m": 1.0},
+    ],
 }  # fmt: skip
 DRIVER = """
 import sys, time
@@ -102,7 +105,7 @@ def test_a_driver_that_starts_while_somebody_looks_is_not_refused(tmp_path: Path
 DAMAGED = {
     "empty": "", "cut off": '{"space": "clfd", "sta', "a list": "[]", "nested": "[" * 100_000, "bytes": "\udcff\udcfe",
     "no frontier": json.dumps({**SUMMARY, "frontier": None}), "odd members": json.dumps({**SUMMARY, "frontier": [1]}),
-    "odd miou": json.dumps({**SUMMARY, "frontier": [{"miou": "high"}]}),
+    "odd miou": json.dumps({**SUMMARY, "frontier": [{**SUMMARY["frontier"][0], "miou": "high"}]}),
     "odd status": json.dumps({**SUMMARY, "status": "\x1b[2J"}), "odd count": json.dumps({**SUMMARY, "searched": "7"}),
 }  # fmt: skip
 

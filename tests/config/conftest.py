@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import pytest
@@ -12,7 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.strict import Listed
-from kdsearch.config.trial import TermConfig
+from kdsearch.config.terms.base import TermConfig
 
 
 class Soft(TermConfig):
@@ -28,8 +27,7 @@ class Contrast(TermConfig):
 
 @pytest.fixture(autouse=True)
 def _fake_terms(monkeypatch: pytest.MonkeyPatch) -> None:
-    terms = {"soft": SimpleNamespace(Config=Soft), "contrast": SimpleNamespace(Config=Contrast)}
-    monkeypatch.setattr("kdsearch.distill.registry", lambda: terms)
+    monkeypatch.setattr("kdsearch.config.terms.registry.TERM_CONFIGS", {"soft": Soft, "contrast": Contrast})
 
 
 SPACE = """\

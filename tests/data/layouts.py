@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from kdsearch.config.trial import DataConfig
-from kdsearch.data.reader import Reader, open_reader
+from kdsearch.config.data import DataConfig
+from kdsearch.data.reader import Reader
+from kdsearch.data.registry import open_reader
 
 SIZE = (24, 32)
 

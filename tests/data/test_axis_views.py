@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdsearch.config.trial import Augment, DataConfig
+from kdsearch.config.data import Augment, DataConfig
 from kdsearch.data import loader, views
 from kdsearch.data.axis_views import bilinear_images, without_rotation
 from kdsearch.data.colours import finish, grey_mean

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store.store import build_store
 from kdsearch.errors import UserError

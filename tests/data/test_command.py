@@ -13,7 +13,7 @@ from PIL import Image
 from kdsearch.cli.main import main
 from kdsearch.data.check.picture import overlay
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store
 
 from .conftest import write_mfnet
@@ -114,7 +114,7 @@ def test_a_store_needs_a_size(size):
 
 
 def test_a_built_store_is_the_one_that_a_study_opens(here, capsys):
-    from kdsearch.config.trial import DataConfig
+    from kdsearch.config.data import DataConfig
     from kdsearch.io.run_folder import RunFolder
 
     options = ["--option", "train=3", "--option", "val=2", "--option", "height=48", "--set", "data.options.width=64"]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from kdsearch.config.trial import Augment, DataConfig
+from kdsearch.config.data import Augment, DataConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.loader import Batches
 from kdsearch.data.store.store import build_store

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.trial import DataConfig
-from kdsearch.data.reader import READERS, open_reader
+from kdsearch.config.data import DataConfig
+from kdsearch.data.registry import READERS, open_reader
 from kdsearch.errors import UserError
 
 from .conformance import ReaderConformance

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
-from kdsearch.config.trial import DataConfig
-from kdsearch.data.reader import open_reader
+from kdsearch.config.data import DataConfig
 from kdsearch.data.readers.scenes import Scenes
-from kdsearch.data.store.store import Store, build_store, remote
+from kdsearch.data.registry import open_reader
+from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
+from kdsearch.io import object_storage
 from kdsearch.io.uris import in_folder
 
 from .conftest import write_mfnet
@@ -31,7 +32,9 @@ def bucket(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("KDSEARCH_CACHE", str(tmp_path / "cache"))
     system = fs.SubTreeFileSystem(str(folder), fs.LocalFileSystem())
-    monkeypatch.setattr(remote, "filesystem", lambda uri: (system, uri.removeprefix("s3://bucket/").rstrip("/")))
+    monkeypatch.setattr(
+        object_storage, "filesystem", lambda uri: (system, uri.removeprefix("s3://bucket/").rstrip("/"))
+    )
     return folder
 
 
@@ -129,8 +132,8 @@ class TestSources:
     def test_only_what_changed_is_copied(self, bucket, monkeypatch):
         write_mfnet(bucket / "mfnet")
         before = open_reader(self.config()).fingerprint()
-        copied, copy = [], remote._copy_here
-        monkeypatch.setattr(remote, "_copy_here", lambda *a: (copied.append(a[1]), copy(*a)))
+        copied, copy = [], object_storage.download_file
+        monkeypatch.setattr(object_storage, "download_file", lambda *a: (copied.append(a[1]), copy(*a)))
         image = bucket / "mfnet" / "images" / "00000D.png"
         os.utime(image, (1, 1))
         (bucket / "mfnet" / "images" / "00003N.png").unlink()

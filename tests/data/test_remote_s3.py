@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from pyarrow import fs
 
-from kdsearch.config.trial import DataConfig
-from kdsearch.data.reader import open_reader
+from kdsearch.config.data import DataConfig
 from kdsearch.data.readers.scenes import Scenes
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.images import resize_flow, resize_image, resize_label
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Split, Store, build_store
 from kdsearch.errors import UserError
 
 BUILD = """
 import sys, time
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.store.store import build_store
 config = DataConfig.model_validate_json(sys.argv[1])
 print("start", flush=True)

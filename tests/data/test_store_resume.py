@@ -12,16 +12,16 @@ import time
 
 import pytest
 
-from kdsearch.data.reader import open_reader
 from kdsearch.data.readers.scenes import Scenes
+from kdsearch.data.registry import open_reader
+from kdsearch.data.store import temporary as store_temporary
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.data.store.store import temporary as store_temporary
 from kdsearch.errors import UserError
 
 BUILD = """
 import sys, time
-from kdsearch.config.trial import DataConfig
-from kdsearch.data import store_temporary
+from kdsearch.config.data import DataConfig
+from kdsearch.data.store import temporary as store_temporary
 from kdsearch.data.readers.scenes import Scenes
 from kdsearch.data.store.store import build_store
 store_temporary.FLUSH_SECONDS = 0.0
@@ -82,7 +82,7 @@ class Reads:
 class TestKilled:
     @staticmethod
     def config(**options):
-        from kdsearch.config.trial import DataConfig
+        from kdsearch.config.data import DataConfig
 
         options = {"train": 7, "val": 5, "height": 48, "width": 64, **options}
         return DataConfig(name="scenes", size=(48, 64), options=options)

@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional
 
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.trial import Augment
+from kdsearch.config.data import Augment
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.views import (
     BRIGHTNESS,
@@ -272,3 +272,18 @@ def test_a_gpu_gives_the_same_views():
     label, image, theta = torch.randint(0, 9, (12, *SIZE)), torch.rand(12, 4, *SIZE), views()
     assert torch.equal(warp_labels(label.cuda(), theta.cuda(), CROP).cpu(), warp_labels(label, theta, CROP))
     assert (warp_images(image.cuda(), theta.cuda(), CROP).cpu() - warp_images(image, theta, CROP)).abs().max() < 1e-3
+
+
+def test_a_flipped_view_shows_flipped_maps():
+    whole = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    theta = identity_views(2).clone()
+    theta[:, 0, 0] = -1
+    torch.testing.assert_close(warp_maps(whole, theta, (4, 6)), whole.flip(3), atol=1e-5, rtol=1e-5)
+
+
+def test_valid_pixels_of_a_map_do_not_see_beyond_the_image():
+    """A constant map stays constant up to the border of the image, and so do distributions that are kept as logs."""
+    theta = identity_views(1) * 1.7
+    torch.testing.assert_close(
+        warp_maps(torch.full((1, 2, 4, 6), -3.0), theta, (8, 8)), torch.full((1, 2, 8, 8), -3.0), rtol=1e-6, atol=0
+    )

@@ -155,7 +155,7 @@ class TermConformance:
     def test_needs_names_what_is_read(self, case: Case) -> None:
         term = case.build()
         student, teacher = case.output("student", 0), case.output("teacher", 1)
-        needs = term.needs
+        needs = term.requirements
         for output, names in ((student, needs.taps), (teacher, needs.taps + needs.teacher_taps)):
             output.taps = {name: tap for name, tap in output.taps.items() if name in names}
         case.call(term, student, teacher, case.labels())

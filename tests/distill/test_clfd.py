@@ -109,12 +109,12 @@ class TestLayers:
 
     def test_auto_takes_the_shared_contrast_taps(self) -> None:
         student, teacher = self.shapes(con1=4, con2=4, head=4), self.shapes(con1=4, con2=4, con3=4, head=4)
-        assert CLFD(CLFD.Config(), student, teacher, info(4)).needs.taps == ("con1", "con2")
+        assert CLFD(CLFD.Config(), student, teacher, info(4)).requirements.taps == ("con1", "con2")
 
     def test_auto_falls_back_to_the_head(self) -> None:
         student, teacher = self.shapes(head=4), self.shapes(con1=4, head=8)
         term = CLFD(CLFD.Config(), student, teacher, info(4))
-        assert term.needs.taps == ("head",)
+        assert term.requirements.taps == ("head",)
         assert [tuple(p.shape) for p in term.parameters()] == [(8, 4, 1, 1)]
 
     @pytest.mark.parametrize("mode", ["spatial", "relation"])

@@ -19,6 +19,6 @@ def test_every_term_has_a_case() -> None:
 def test_every_mode_of_clfd_has_a_case() -> None:
     from typing import get_args
 
-    from kdsearch.distill.terms.clfd import Mode
+    from kdsearch.config.terms.clfd import Mode
 
     assert {case.config.get("mode", "proto") for case in CASES if case.term == "clfd"} == set(get_args(Mode))

@@ -19,9 +19,9 @@ DETAIL = PLAIN | {"bound1": (2, 8, 8), "bin1": (2, 8, 8), "binary": (2, 8, 8)}
 
 
 def test_auto_uses_heads_only_where_both_networks_have_them() -> None:
-    assert DSRD(DSRD.Config(), DETAIL, DETAIL, INFO).needs == Requirements(("bin1", "bound1"), detail_heads=True)
-    assert DSRD(DSRD.Config(), PLAIN, DETAIL, INFO).needs == Requirements()
-    assert DSRD(DSRD.Config(detail_source="derived"), DETAIL, DETAIL, INFO).needs == Requirements()
+    assert DSRD(DSRD.Config(), DETAIL, DETAIL, INFO).requirements == Requirements(("bin1", "bound1"), detail_heads=True)
+    assert DSRD(DSRD.Config(), PLAIN, DETAIL, INFO).requirements == Requirements()
+    assert DSRD(DSRD.Config(detail_source="derived"), DETAIL, DETAIL, INFO).requirements == Requirements()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from kdsearch.distill.base import Term
 from kdsearch.distill.ops import l1_distance, patch_contrast
 from kdsearch.distill.ops.generators import FeatureMask, generator
 from kdsearch.distill.ops.l1_distance import l1_distances, l1_gradient
-from kdsearch.distill.ops.patch_contrast import Layout
+from kdsearch.config.terms.afdcd import Layout
 from kdsearch.distill.registry import registry
 from kdsearch.distill.terms.afdcd import AfDCD
 from kdsearch.errors import UserError
@@ -114,10 +114,10 @@ def test_compiled_distances(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_anchor_has_its_twin_and_the_other_groups() -> None:
     layout = Layout(groups=4, patch=2, exclude_same_group=True)
-    dropped = layout.dropped(torch.arange(16))
+    dropped = patch_contrast.dropped(layout, torch.arange(16))
     assert ((~dropped).sum(1) == 1 + 4 * 3).all()
     assert not dropped.diagonal().any()
-    assert not Layout(4, 2, False).dropped(torch.arange(16)).any()
+    assert not patch_contrast.dropped(Layout(4, 2, False), torch.arange(16)).any()
 
 
 @pytest.mark.parametrize(("metric", "tau"), [("l1", 1e9), ("cos", 1e9)])
@@ -290,7 +290,7 @@ def test_pairs_take_a_tenth_of_the_memory_of_the_matrix_or_less() -> None:
     def naive() -> None:
         left, right = (patch_contrast.partition(x, layout) for x in (guess, teacher))
         logits = -torch.cdist(left, right, p=1) / 0.07
-        kept = logits.masked_fill(layout.dropped(torch.arange(256)), -torch.inf)
+        kept = logits.masked_fill(patch_contrast.dropped(layout, torch.arange(256)), -torch.inf)
         (kept.logsumexp(2) - logits.diagonal(dim1=1, dim2=2)).mean().backward()
 
     def ours() -> None:

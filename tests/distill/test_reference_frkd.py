@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdsearch.data.info import IGNORE_INDEX
-from kdsearch.distill.terms.frkd_refine import FRKDRefine, entropy, foreground
+from kdsearch.distill.ops.logits import entropy, foreground
+from kdsearch.distill.terms.frkd_refine import FRKDRefine
 from kdsearch.models.output import SegOutput
 
 from . import reference_frkd

@@ -106,9 +106,9 @@ def test_pair_says_which_term_takes_a_teacher_without_branches(teacher: dict[str
 
 
 def test_pair_reads_only_the_branches_that_count() -> None:
-    assert build("stc_pair").needs.teacher_taps == ("cnn.head", "transformer.head")
-    assert build("stc_pair", beta_c=1.0).needs.teacher_taps == ("cnn.head",)
-    assert build("stc_pair", beta_c=0.0).needs.teacher_taps == ("transformer.head",)
+    assert build("stc_pair").requirements.teacher_taps == ("cnn.head", "transformer.head")
+    assert build("stc_pair", beta_c=1.0).requirements.teacher_taps == ("cnn.head",)
+    assert build("stc_pair", beta_c=0.0).requirements.teacher_taps == ("transformer.head",)
 
 
 @pytest.mark.parametrize("space", ["prob", "logit"])

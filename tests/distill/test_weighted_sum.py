@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsearch.config.trial import TermConfig
+from kdsearch.config.terms.base import TermConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.distill.registry import build_terms, registry
@@ -46,7 +46,7 @@ class Constant(Term):
         self._needs = needs
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return self._needs
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
@@ -83,7 +83,7 @@ def test_no_terms() -> None:
     assert total.item() == 0
     assert total.dtype == torch.float32
     assert weighted == {}
-    assert terms.needs == Requirements()
+    assert terms.requirements == Requirements()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -100,7 +100,7 @@ def test_needs_are_joined() -> None:
             "b": Constant(0, Requirements(("head", "bin1"), ("gate", "cnn.head"), detail_heads=True)),
         }
     )
-    assert terms.needs == Requirements(("c1", "head", "bin1"), ("cnn.head", "gate"), detail_heads=True, video=False)
+    assert terms.requirements == Requirements(("c1", "head", "bin1"), ("cnn.head", "gate"), detail_heads=True, video=False)
 
 
 def test_gradient_ratio() -> None:

@@ -27,7 +27,7 @@ from kdsearch.config.space.yaml_tree import Tree, dump_yaml, parse_yaml
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.export.bundle import bundle as export_module
-from tests.bundle_cases import run_folder, student_folder
+from tests.export.cases import run_folder, student_folder
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks, commands, prose
 
 BASE = """

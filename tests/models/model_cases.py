@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kdsearch.config.trial import CLNetConfig, SmpConfig, TwoBranchConfig
+from kdsearch.config.networks import CLNetConfig, SmpConfig, TwoBranchConfig
 from kdsearch.data.info import DatasetInfo
 
 

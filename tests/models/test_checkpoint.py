@@ -11,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from kdsearch.errors import UserError
-from kdsearch.models import build, checkpoint_file, load_network
+from kdsearch.models.checkpoint import checkpoint_file
+from kdsearch.models.registry import build_network
+from kdsearch.models.weights import load_network
 from tests.models.model_cases import clnet, dataset, smp, two_branch
 
 SAVED: list[tuple[str, str, str, dict[str, Any], dict[str, Any]]] = [
@@ -31,7 +33,7 @@ def test_a_folder_that_smp_has_saved(
     original = getattr(segmentation_models_pytorch, kind)(encoder, encoder_weights=None, classes=9, **given)
     original.save_pretrained(tmp_path)
     config = smp(arch, encoder, **options)
-    network = build(config, dataset(3))
+    network = build_network(config, dataset(3))
     load_network(network, checkpoint_file(str(tmp_path), config))
     saved = original.state_dict()
     assert all(torch.equal(tensor, saved[key]) for key, tensor in network.state_dict().items())
@@ -56,7 +58,7 @@ def test_a_folder_with_another_network_names_the_settings(tmp_path: Path) -> Non
 
 def test_a_folder_that_kdsearch_has_saved(tmp_path: Path) -> None:
     config = clnet(width=8)
-    save_file(build(config, dataset(4)).state_dict(), tmp_path / "model.safetensors")
+    save_file(build_network(config, dataset(4)).state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps({"network": config.model_dump(mode="json")}))
     assert checkpoint_file(str(tmp_path), config) == tmp_path / "model.safetensors"
     with pytest.raises(UserError, match=r"another network than the teacher's: set teacher.width=8\.$"):

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.trial import CLNetConfig
+from kdsearch.config.networks import CLNetConfig
 from kdsearch.errors import UserError
-from kdsearch.models import build, cost, tap_shapes
-from kdsearch.models.registry import meta_network
+from kdsearch.models.cost import network_cost, tap_shapes
+from kdsearch.models.registry import build_network, meta_network
 from tests.models.model_cases import clnet, dataset, images
 
 MFNET_SIZE = (480, 640)
@@ -29,7 +29,7 @@ def test_published_size(config: CLNetConfig, parameters: int, gmac: float, gmac_
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 4, *MFNET_SIZE, device="meta"))
     assert counter.get_total_flops() / 2e9 == pytest.approx(gmac, rel=1e-4)
-    assert cost(config, dataset(4), MFNET_SIZE).gflops / 2 == pytest.approx(gmac_inference, rel=1e-4)
+    assert network_cost(config, dataset(4), MFNET_SIZE).gflops / 2 == pytest.approx(gmac_inference, rel=1e-4)
 
 
 def test_published_shapes() -> None:
@@ -55,12 +55,15 @@ def test_two_steps_end_at_half_resolution() -> None:
     assert shapes["logits"] == (9, 32, 48)
     assert "con3" not in shapes
     assert shapes["bound2"] == (2, 64, 96)
-    assert cost(clnet(steps=2), dataset(4), (64, 96)).gflops < 0.7 * cost(clnet(), dataset(4), (64, 96)).gflops
+    assert (
+        network_cost(clnet(steps=2), dataset(4), (64, 96)).gflops
+        < 0.7 * network_cost(clnet(), dataset(4), (64, 96)).gflops
+    )
 
 
 @pytest.mark.parametrize("steps", [2, 3])
 def test_detail_logits_are_never_negative_and_can_be_left_out(steps: int) -> None:
-    network = build(clnet(width=8, steps=steps), dataset(4)).eval()
+    network = build_network(clnet(width=8, steps=steps), dataset(4)).eval()
     with torch.no_grad():
         full = network(images(4, (64, 64)))
         network.detail_taps = False
@@ -72,7 +75,7 @@ def test_detail_logits_are_never_negative_and_can_be_left_out(steps: int) -> Non
 
 
 def test_a_shared_encoder_sees_each_modality_alone() -> None:
-    network = build(clnet(width=8), dataset(4)).eval()
+    network = build_network(clnet(width=8), dataset(4)).eval()
     (encoder,) = network.encoders()
     image_bchw = images(4, (64, 64))
     with torch.no_grad():
@@ -84,7 +87,7 @@ def test_a_shared_encoder_sees_each_modality_alone() -> None:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_both_modalities_matter(shared: bool) -> None:
-    network = build(clnet(width=8, shared_encoder=shared), dataset(4)).eval()
+    network = build_network(clnet(width=8, shared_encoder=shared), dataset(4)).eval()
     image_bchw = images(4, (64, 64)).requires_grad_()
     network(image_bchw).logits.square().mean().backward()
     assert image_bchw.grad is not None
@@ -93,4 +96,4 @@ def test_both_modalities_matter(shared: bool) -> None:
 
 def test_rgb_alone_is_refused() -> None:
     with pytest.raises(UserError, match=r"needs a thermal channel.*toy has 3"):
-        build(clnet(), dataset(3))
+        build_network(clnet(), dataset(3))

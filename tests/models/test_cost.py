@@ -8,9 +8,10 @@ import sys
 import pytest
 import torch
 
-from kdsearch.config.trial import CLNetTeacher, SmpConfig
+from kdsearch.config.networks import CLNetTeacher, SmpConfig
 from kdsearch.errors import UserError
-from kdsearch.models import build, cost, tap_shapes
+from kdsearch.models.cost import network_cost, tap_shapes
+from kdsearch.models.registry import build_network
 from tests.models.model_cases import clnet, dataset, smp
 
 
@@ -24,32 +25,32 @@ from tests.models.model_cases import clnet, dataset, smp
 )
 def test_table_of_smp_networks(config: SmpConfig, params_m: float, gmac: float) -> None:
     """Measured once for these: 19 classes, RGB, 512x1024."""
-    found = cost(config, dataset(3, classes=19), (512, 1024))
+    found = network_cost(config, dataset(3, classes=19), (512, 1024))
     assert found.params_m == pytest.approx(params_m, abs=0.0051)
     assert found.gflops / 2 == pytest.approx(gmac, abs=0.051)
 
 
 def test_stages_that_never_run_are_not_counted() -> None:
     """PSPNet of depth 3 as smp builds it holds 11.41 M parameters, most of them in stages that it never runs."""
-    found = cost(smp("pspnet", "resnet18"), dataset(3, classes=19), (512, 1024))
+    found = network_cost(smp("pspnet", "resnet18"), dataset(3, classes=19), (512, 1024))
     assert found.gflops / 2 == pytest.approx(12.2, abs=0.051)
     assert found.params_m < 1.5
 
 
 def test_one_class_more_costs_one_filter_more() -> None:
-    nine, ten = (cost(smp("fpn", "mobilenet_v2"), dataset(3, classes=count), (64, 96)) for count in (9, 10))
+    nine, ten = (network_cost(smp("fpn", "mobilenet_v2"), dataset(3, classes=count), (64, 96)) for count in (9, 10))
     assert (ten.gflops - nine.gflops) * 1e9 == pytest.approx(2 * 128 * (64 // 4) * (96 // 4), abs=1)
     assert (ten.params_m - nine.params_m) * 1e6 == pytest.approx(128 + 1)
 
 
 def test_a_teacher_costs_what_its_network_costs() -> None:
     teacher = CLNetTeacher.model_validate({"arch": "clnet", "encoder": "mit_b0", "width": 16})
-    assert cost(teacher, dataset(4), (64, 96)) == cost(clnet(), dataset(4), (64, 96))
+    assert network_cost(teacher, dataset(4), (64, 96)) == network_cost(clnet(), dataset(4), (64, 96))
 
 
 def test_counting_leaves_the_random_numbers_alone() -> None:
     state = torch.get_rng_state()
-    cost(smp("linknet", "mobilenet_v2"), dataset(4), (64, 64))
+    network_cost(smp("linknet", "mobilenet_v2"), dataset(4), (64, 64))
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -57,7 +58,7 @@ def test_a_seed_makes_the_network() -> None:
     built = []
     for _ in range(2):
         torch.manual_seed(5)
-        built.append(build(smp("fpn", "tu-mobilenetv3_small_050"), dataset(4)).state_dict())
+        built.append(build_network(smp("fpn", "tu-mobilenetv3_small_050"), dataset(4)).state_dict())
     assert all(torch.equal(built[0][key], built[1][key]) for key in built[0])
 
 
@@ -73,7 +74,7 @@ def test_a_seed_makes_the_network() -> None:
 )
 def test_a_size_that_cannot_run_names_one_that_can(config: SmpConfig, size: tuple[int, int], nearest: str) -> None:
     with pytest.raises(UserError, match=f"{size[0]}x{size[1]}.*nearest size that it takes is {nearest}"):
-        cost(config, dataset(4), size)
+        network_cost(config, dataset(4), size)
     height, width = nearest.split("x")
     assert tap_shapes(config, dataset(4), (int(height), int(width)))
 
@@ -93,7 +94,7 @@ def test_a_size_that_cannot_run_names_one_that_can(config: SmpConfig, size: tupl
     ],
 )
 def test_what_cannot_be_built_is_explained(config: SmpConfig, message: str) -> None:
-    for request in (build, lambda config, info: cost(config, info, (64, 64))):
+    for request in (build_network, lambda config, info: network_cost(config, info, (64, 64))):
         with pytest.raises(UserError) as caught:
             request(config, dataset(3))
         assert message in str(caught.value)

@@ -5,7 +5,7 @@ import torch
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.config.target import Target
-from kdsearch.data.reader import open_reader
+from kdsearch.data.registry import open_reader
 from kdsearch.errors import UserError
 from kdsearch.models.latency import device_name, latency_ms
 from kdsearch.search.latency.enumerate import students

@@ -7,9 +7,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from kdsearch.config.trial import AnyNetwork
+from kdsearch.config.networks import AnyNetwork
 from kdsearch.data.info import DatasetInfo
-from kdsearch.models import Network, SegOutput, build, cost, tap_shapes
+from kdsearch.models.cost import network_cost, tap_shapes
+from kdsearch.models.network import Network
+from kdsearch.models.output import SegOutput
+from kdsearch.models.registry import build_network
 from tests.models.model_cases import clnet, dataset, images, smp, two_branch
 
 SMALL, PAN = (64, 96), (128, 160)
@@ -49,7 +52,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.fixture(scope="class")
 def network(case: Case) -> Network:
     torch.manual_seed(0)
-    return build(case[0], case[1])
+    return build_network(case[0], case[1])
 
 
 class TestNetwork:
@@ -91,7 +94,7 @@ class TestNetwork:
     def test_state_dict_round_trip(self, case: Case, network: Network) -> None:
         config, info, size = case
         torch.manual_seed(99)
-        other = build(config, info).eval()
+        other = build_network(config, info).eval()
         other.load_state_dict(network.eval().state_dict())
         with torch.no_grad():
             assert torch.equal(other(images(info.channels, size)).logits, network(images(info.channels, size)).logits)
@@ -103,6 +106,6 @@ class TestNetwork:
         with FlopCounterMode(display=False) as counter, torch.no_grad(), unfused:
             network(images(info.channels, size, batch=1))
         network.detail_taps = True
-        found = cost(config, info, size)
+        found = network_cost(config, info, size)
         assert found.gflops == counter.get_total_flops() / 1e9
         assert found.params_m == sum(parameter.numel() for parameter in network.parameters()) / 1e6

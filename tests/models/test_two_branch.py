@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from kdsearch.models import build, cost
+from kdsearch.models.cost import network_cost
 from kdsearch.models.networks.two_branch import TwoBranch
+from kdsearch.models.registry import build_network
 from tests.models.model_cases import dataset, images, two_branch
 
 INFO = dataset(3, classes=5)
@@ -14,7 +15,7 @@ INFO = dataset(3, classes=5)
 @pytest.fixture(scope="module")
 def network() -> TwoBranch:
     torch.manual_seed(0)
-    network = build(two_branch(), INFO)
+    network = build_network(two_branch(), INFO)
     assert isinstance(network, TwoBranch)
     return network.eval()
 
@@ -64,7 +65,7 @@ def test_the_gate_learns_without_the_branches(network: TwoBranch) -> None:
 
 
 def test_all_fusions_share_their_weights_and_cost() -> None:
-    costs = {cost(two_branch(fuse), INFO, (64, 96)).params_m for fuse in ("mean_prob", "gate", "max_conf")}
+    costs = {network_cost(two_branch(fuse), INFO, (64, 96)).params_m for fuse in ("mean_prob", "gate", "max_conf")}
     assert len(costs) == 1
-    state = build(two_branch("gate"), INFO).state_dict()
-    build(two_branch("max_conf"), INFO).load_state_dict(state)
+    state = build_network(two_branch("gate"), INFO).state_dict()
+    build_network(two_branch("max_conf"), INFO).load_state_dict(state)

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from kdsearch.config.trial import CLNetConfig, SmpConfig
+from kdsearch.config.networks import CLNetConfig, SmpConfig
 from kdsearch.errors import UserError
-from kdsearch.models import build, load_network
-from kdsearch.models.weights import find_weights
+from kdsearch.models.registry import build_network
+from kdsearch.models.weights import find_weights, load_network
 from tests.models.model_cases import clnet, dataset, smp
 
 State = dict[str, Tensor]
@@ -23,7 +23,7 @@ State = dict[str, Tensor]
 def mobilenet() -> State:
     """MobileNetV2 weights as torchvision spells them, classifier included."""
     torch.manual_seed(3)
-    (encoder,) = build(smp("fpn", "mobilenet_v2"), dataset(3)).encoders()
+    (encoder,) = build_network(smp("fpn", "mobilenet_v2"), dataset(3)).encoders()
     return {**encoder.state_dict(), "classifier.1.weight": torch.zeros(10, 1280), "classifier.1.bias": torch.zeros(10)}
 
 
@@ -41,13 +41,13 @@ def test_keys_with_any_prefix(mobilenet: State, tmp_path: Path, prefix: str, suf
     else:
         save_file(state, file)
     for source in (file, tmp_path):
-        (encoder,) = build(with_weights(smp("fpn", "mobilenet_v2"), source), dataset(3)).encoders()
+        (encoder,) = build_network(with_weights(smp("fpn", "mobilenet_v2"), source), dataset(3)).encoders()
         assert all(torch.equal(tensor, mobilenet[key]) for key, tensor in encoder.state_dict().items())
 
 
 def test_a_fourth_channel_answers_like_the_other_three(mobilenet: State, tmp_path: Path) -> None:
     save_file(mobilenet, tmp_path / "mobilenet_v2.safetensors")
-    (encoder,) = build(with_weights(smp("fpn", "mobilenet_v2"), tmp_path), dataset(4)).encoders()
+    (encoder,) = build_network(with_weights(smp("fpn", "mobilenet_v2"), tmp_path), dataset(4)).encoders()
     old, new = mobilenet["features.0.0.weight"], encoder.state_dict()["features.0.0.weight"]
     torch.testing.assert_close(new[:, :3], old * 0.75)
     torch.testing.assert_close(new[:, 3], old.mean(1) * 0.75)
@@ -60,16 +60,16 @@ def test_classifiers_of_timm_fill_timm_encoders(name: str, tmp_path: Path) -> No
 
     classifier = timm.create_model(name).state_dict()
     save_file(classifier, tmp_path / f"{name}.lamb_in1k.safetensors")
-    (encoder,) = build(with_weights(smp("fpn", f"tu-{name}"), tmp_path), dataset(3)).encoders()
+    (encoder,) = build_network(with_weights(smp("fpn", f"tu-{name}"), tmp_path), dataset(3)).encoders()
     loaded = {tuple(tensor.shape): tensor for tensor in encoder.state_dict().values()}
     stem = next(iter(classifier.values()))
     assert torch.equal(loaded[tuple(stem.shape)], stem)
 
 
 def test_both_encoders_of_a_clnet_are_filled(tmp_path: Path) -> None:
-    (source,) = build(clnet(width=8), dataset(4)).encoders()
+    (source,) = build_network(clnet(width=8), dataset(4)).encoders()
     save_file({**source.state_dict(), "head.weight": torch.zeros(10, 256)}, tmp_path / "mit_b0.safetensors")
-    network = build(with_weights(clnet(width=8, shared_encoder=False), tmp_path), dataset(4))
+    network = build_network(with_weights(clnet(width=8, shared_encoder=False), tmp_path), dataset(4))
     assert len(network.encoders()) == 2
     for encoder in network.encoders():
         assert all(torch.equal(tensor, source.state_dict()[key]) for key, tensor in encoder.state_dict().items())
@@ -86,7 +86,7 @@ def test_imagenet_takes_the_way_of_smp(monkeypatch: pytest.MonkeyPatch) -> None:
         return pretrained
 
     monkeypatch.setattr(smp_encoders, "get_encoder", fake)
-    (encoder,) = build(with_weights(smp("fpn", "mobilenet_v2"), "imagenet"), dataset(4)).encoders()
+    (encoder,) = build_network(with_weights(smp("fpn", "mobilenet_v2"), "imagenet"), dataset(4)).encoders()
     assert asked == [("mobilenet_v2", "imagenet")]
     last = "features.18.0.weight"
     assert torch.equal(encoder.state_dict()[last], pretrained.state_dict()[last])
@@ -100,7 +100,7 @@ def test_weights_that_cannot_be_had_are_explained(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(smp_encoders, "get_encoder", offline)
     with pytest.raises(UserError, match=r"mobilenet_v2 cannot be had \(no route to host\)"):
-        build(with_weights(smp("fpn", "mobilenet_v2"), "imagenet"), dataset(3))
+        build_network(with_weights(smp("fpn", "mobilenet_v2"), "imagenet"), dataset(3))
 
 
 def test_incomplete_weights_are_counted_and_named(mobilenet: State, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_incomplete_weights_are_counted_and_named(mobilenet: State, tmp_path: Pa
     part["features.18.0.weight"] = torch.zeros(8, 320, 1, 1)
     save_file(part, file)
     with pytest.raises(UserError) as caught:
-        build(with_weights(smp("fpn", "mobilenet_v2"), file), dataset(3))
+        build_network(with_weights(smp("fpn", "mobilenet_v2"), file), dataset(3))
     message = str(caught.value)
     assert "part.safetensors" in message
     assert "15 missing (features.17." in message
@@ -142,7 +142,7 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
     (tmp_path / "torn.safetensors").write_bytes(b"\x00\x01")
     (tmp_path / "empty.pth").touch()
     (tmp_path / "weights.bin").touch()
-    network = build(smp("fpn", "mobilenet_v2"), dataset(3))
+    network = build_network(smp("fpn", "mobilenet_v2"), dataset(3))
     for name, message in [
         ("unsafe.pt", "cannot be read as plain weights"),
         ("torn.safetensors", "cannot be read as plain weights"),
@@ -155,12 +155,12 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
             load_network(network, tmp_path / name)
     assert not (tmp_path / "unpickled").exists()
     with pytest.raises(UserError, match="no file or folder of encoder weights"):
-        build(with_weights(smp("fpn", "mobilenet_v2"), tmp_path / "absent"), dataset(3))
+        build_network(with_weights(smp("fpn", "mobilenet_v2"), tmp_path / "absent"), dataset(3))
 
 
 def test_a_checkpoint_of_a_whole_network(tmp_path: Path) -> None:
     config = smp("pspnet", "resnet18")
-    teacher, other = build(config, dataset(3)), build(config, dataset(3))
+    teacher, other = build_network(config, dataset(3)), build_network(config, dataset(3))
     torch.save({f"module.{key}": tensor for key, tensor in teacher.state_dict().items()}, tmp_path / "teacher.pt")
     load_network(other, tmp_path / "teacher.pt")
     assert all(torch.equal(tensor, teacher.state_dict()[key]) for key, tensor in other.state_dict().items())
@@ -171,7 +171,7 @@ def test_a_checkpoint_of_smp_with_stages_that_never_run(tmp_path: Path) -> None:
 
     original = segmentation_models_pytorch.PSPNet("resnet18", encoder_weights=None, classes=9)
     save_file(original.state_dict(), tmp_path / "smp.safetensors")
-    network = build(smp("pspnet", "resnet18"), dataset(3))
+    network = build_network(smp("pspnet", "resnet18"), dataset(3))
     load_network(network, tmp_path / "smp.safetensors")
     image_bchw = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -180,12 +180,14 @@ def test_a_checkpoint_of_smp_with_stages_that_never_run(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
-    two = build(clnet(width=8, shared_encoder=False), dataset(4))
+    two = build_network(clnet(width=8, shared_encoder=False), dataset(4))
     save_file(two.state_dict(), tmp_path / "two.safetensors")
-    with pytest.raises(UserError, match=r"0 missing, 0 of another shape, \d+ too many \(thermal_encoder"):
-        load_network(build(clnet(width=8), dataset(4)), tmp_path / "two.safetensors")
+    with pytest.raises(UserError, match=r"0 missing, 0 of another shape, \d+ unexpected \(thermal_encoder"):
+        load_network(build_network(clnet(width=8), dataset(4)), tmp_path / "two.safetensors")
     with pytest.raises(UserError, match="0 missing, 2 of another shape"):
-        load_network(build(clnet(width=8, shared_encoder=False), dataset(4, classes=5)), tmp_path / "two.safetensors")
+        load_network(
+            build_network(clnet(width=8, shared_encoder=False), dataset(4, classes=5)), tmp_path / "two.safetensors"
+        )
 
 
 @pytest.mark.real_data
@@ -193,7 +195,7 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels", [3, 4])
 def test_real_mobilenet_weights(channels: int) -> None:
     folder = Path(os.environ["KDSEARCH_DATA"]).parent / "weights"
-    network = build(with_weights(smp("fpn", "mobilenet_v2"), folder), dataset(channels)).eval()
+    network = build_network(with_weights(smp("fpn", "mobilenet_v2"), folder), dataset(channels)).eval()
     with torch.no_grad():
         taps = network(torch.randn(1, channels, 64, 64)).taps
     assert 0.1 < taps["c4"].mean() < 10

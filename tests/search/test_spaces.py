@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from kdsearch import models
 from kdsearch.config.space.search_space import load_space, profile_names
 from kdsearch.config.space.shipped import spaces_folder
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.readers import ade20k, camvid, cityscapes, coco_stuff, mfnet, scenes, voc
 from kdsearch.distill.registry import registry
+from kdsearch.models.cost import network_cost
 from kdsearch.train.requirements import requirements_of
 
 INFOS: dict[str, DatasetInfo] = {
@@ -31,7 +31,7 @@ def test_all_of_a_space_can_be_built(name: str, profile: str | None) -> None:
     space = load_space(name, profile=profile)
     for corner, sample in space.corners():
         trial, info = sample.trial, INFOS[sample.trial.data.name]
-        assert models.cost(trial.student, info, trial.data.size).gflops > 0, corner
+        assert network_cost(trial.student, info, trial.data.size).gflops > 0, corner
         assert trial.teacher is not None
         assert requirements_of(trial, info) is not None, corner
 

@@ -14,10 +14,10 @@ import torch
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.models.student import load_student
-from kdsearch.models.weights import read_state
+from kdsearch.io.state_dict import read_state
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial, TrialError
-from tests.bundle_cases import student_folder
+from tests.export.cases import student_folder
 from tests.conftest import config
 from tests.security.conftest import Refused, Trap
 

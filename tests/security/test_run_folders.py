@@ -19,7 +19,7 @@ from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.tracking.mlflow.client import check_own_database
-from tests.bundle_cases import POINT, run_folder
+from tests.export.cases import POINT, run_folder
 from tests.security.conftest import Refused
 
 

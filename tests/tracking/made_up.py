@@ -10,7 +10,7 @@ from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
 from kdsearch.search.pareto import costs, non_dominated
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback, Status
 
@@ -35,7 +35,7 @@ def cost_of(config: TrialConfig) -> dict[str, float]:
     return {"gflops": GFLOPS[config.student.encoder], "params_m": 1.25}
 
 
-RUNGS = Rungs((2,), {"miou": "max", "gflops": "min"}, "none", 2)
+RUNGS = RungState((2,), {"miou": "max", "gflops": "min"}, "none", 2)
 
 
 class MadeUp:

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
+from kdsearch.models.registry import build_network
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
@@ -45,7 +45,7 @@ def stc(frames: str = "video", fuse: str = "mean_prob", **changes: Any) -> Trial
 def shared(store: Store, tmp_path_factory: pytest.TempPathFactory) -> Resources:
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("two_branch") / "model.safetensors"
-    save_file(models.build(teacher_trial(stc()).student, store.info).state_dict(), path)
+    save_file(build_network(teacher_trial(stc()).student, store.info).state_dict(), path)
     return Resources(store.path, path)
 
 
@@ -139,9 +139,9 @@ def test_each_fusion_of_a_two_branch_teacher_has_maps_of_its_own(
     plan = plan_cache(trials, store, tmp_path, weights).plan
     assert plan is not None
     assert {"logits", "cnn.head", "transformer.head"} <= set(plan.maps)
-    caching = Resources(store.path, weights, maps_plan=plan)
+    caching = Resources(store.path, weights, cache_plan=plan)
     cached = [Trial(trial, caching).cached for trial in trials]
-    logits = [each.maps.whole("logits", np.arange(2)) for each in cached if each is not None]
+    logits = [each.cache.whole("logits", np.arange(2)) for each in cached if each is not None]
     assert not torch.allclose(*logits)
     assert len(list(tmp_path.iterdir())) == 2
     metrics = Trial(trials[0], caching).train_epoch()

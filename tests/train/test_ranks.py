@@ -18,9 +18,9 @@ from kdsearch.data.store.store import Store
 from kdsearch.models.output import SegOutput
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.resources import Resources
-from kdsearch.train.teacher_cache import reader as maps
+from kdsearch.train.teacher_cache import reader
 from kdsearch.train.teacher_cache.plan import CachePlan
-from kdsearch.train.teacher_cache.writer import Ask
+from kdsearch.train.teacher_cache.writer import TeacherForward
 from kdsearch.train.trial import Trial
 from tests.conftest import SMALL, TEACHER, config, distilled
 
@@ -143,22 +143,22 @@ def test_any_number_of_ranks_takes_the_same_step(
 
 
 def with_cached_maps(config: TrialConfig, resources: Resources, out: Path) -> dict[str, Any]:
-    """The rows whose maps this rank asked the teacher for, what it read for its first batch, and its parameters."""
-    asked: list[int] = []
-    ask_of = resources._ask
+    """The rows whose maps this rank computed, the maps that it read for its first batch, and its parameters."""
+    computed: list[int] = []
+    teacher_forward = resources._teacher_forward
 
-    def counted(trial_config: TrialConfig) -> Ask:
-        ask = ask_of(trial_config)
+    def counted(trial_config: TrialConfig) -> TeacherForward:
+        forward = teacher_forward(trial_config)
 
-        def ask_and_count(rows: np.ndarray[Any, Any]) -> SegOutput:
-            asked.extend(rows.tolist())
-            return ask(rows)
+        def count(rows: np.ndarray[Any, Any]) -> SegOutput:
+            computed.extend(rows.tolist())
+            return forward(rows)
 
-        return ask_and_count
+        return count
 
-    resources._ask = counted  # type: ignore[method-assign]
-    resources.maps_plan = CachePlan(out / "maps", ("logits",))
-    maps.SHARD_BYTES = 1  # a file an image, so that there is work to share
+    resources._teacher_forward = counted  # type: ignore[method-assign]
+    resources.cache_plan = CachePlan(out / "maps", ("logits",))
+    reader.SHARD_BYTES = 1  # one image per file, so that there is work to share
     trial = Trial(config, resources)
     batch = next(trial.train_batches.train(0))
     read = trial.teacher_output(batch)
@@ -166,18 +166,18 @@ def with_cached_maps(config: TrialConfig, resources: Resources, out: Path) -> di
     assert read is not None
     trial.train_epoch()
     state = {name: p.detach().clone() for name, p in trial.module.named_parameters()}
-    return {"asked": asked, "rows": batch.index.tolist(), "logits": read.logits, "state": state}
+    return {"computed": computed, "rows": batch.index.tolist(), "logits": read.logits, "state": state}
 
 
 @pytest.mark.slow
 def test_ranks_write_the_maps_together_and_read_those_of_their_rows(
     store: Store, teacher_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maps, "SHARD_BYTES", maps.SHARD_BYTES)
+    monkeypatch.setattr(reader, "SHARD_BYTES", reader.SHARD_BYTES)
     trial = config(data=WITHIN, teacher=TEACHER | {"cache": "logits"}, distill={"kd": {}})
     alone = with_cached_maps(trial, Resources(store.path, teacher_weights), tmp_path / "alone")
     zero, one = on_ranks(with_cached_maps, 2, trial, store, teacher_weights, tmp_path)
-    assert sorted(zero["asked"] + one["asked"]) == sorted(alone["asked"]) == list(range(12))
+    assert sorted(zero["computed"] + one["computed"]) == sorted(alone["computed"]) == list(range(12))
     assert zero["rows"] + one["rows"] == alone["rows"]
     logits = torch.cat([zero["logits"], one["logits"]])
     # Roundings of fp16: a network's sums depend on the number of threads.

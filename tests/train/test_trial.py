@@ -8,7 +8,7 @@ import torch
 
 from kdsearch.data.loader import Batch
 from kdsearch.data.store.store import Store
-from kdsearch.models.student import load_student, save_student
+from kdsearch.models.student import load_student
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial, TrialError
 from tests.conftest import config, distilled
@@ -134,7 +134,7 @@ def test_a_student_is_read_back_exactly_and_carries_no_term(
     trial = Trial(distilled(), resources(store, teacher_weights))
     trial.train_epoch()
     metrics = trial.validate()
-    save_student(tmp_path, trial, metrics)
+    trial.save_student(tmp_path, metrics)
     student = load_student(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.json", "model.safetensors"]
     trained = trial.module.student.state_dict()

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from kdsearch.config.named import PLUGIN_TAG
 from kdsearch.config.space.ranges import RANGE_KEYS
 from kdsearch.config.space.tree import OneOf, Section, join
 from kdsearch.config.space.yaml_tree import Origin
@@ -46,7 +47,7 @@ def _place(detail: ErrorDetails, root: Section, origin: Origin, params: Mapping[
     for key in _keys(detail):
         if not isinstance(node, Section):
             break
-        if key not in node.children and key in (node.children.get("arch"), node.children.get("name")):
+        if key not in node.children and key in (node.children.get("arch"), node.children.get("name"), PLUGIN_TAG):
             continue  # pydantic names the member of a union that it took
         name, origin, node = join(name, key), node.origins.get(key, origin), node.children.get(key)
         while isinstance(node, OneOf):

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from kdsearch.config.space.file import SpaceDocument
-from kdsearch.config.terms import term_configs
+from kdsearch.config.terms.registry import term_configs
 
 Schema = dict[str, Any]
 

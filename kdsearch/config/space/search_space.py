@@ -137,7 +137,19 @@ def load_space(
     """
     path = find_space(source)
     origin = display(path)
-    tree = parse_yaml(path.read_bytes(), lambda line: f"{origin}:{line}")
+    return space_from_text(path.read_bytes(), origin, profile=profile, overrides=overrides, data=data)
+
+
+def space_from_text(
+    text: str | bytes,
+    origin: Origin,
+    *,
+    profile: str | None = None,
+    overrides: Sequence[str] = (),
+    data: tuple[str, str] | None = None,
+) -> SearchSpace:
+    """`load_space` from the text of a file, such as that of `SearchSpace.to_yaml`; `origin` names it in errors."""
+    tree = parse_yaml(text, lambda line: f"{origin}:{line}")
     if isinstance(tree, Tree):
         tree = _with_profile(tree, profile)
         if data is not None:
@@ -147,11 +159,6 @@ def load_space(
         if "profiles" in tree:
             raise UserError(f"{tree.origins['profiles']}: profiles: only the space file itself holds profiles")
     return SearchSpace(tree, origin)
-
-
-def space_from_text(text: str, origin: Origin) -> SearchSpace:
-    """The space that `SearchSpace.to_yaml` wrote."""
-    return SearchSpace(parse_yaml(text, lambda line: f"{origin}:{line}"), origin)
 
 
 def profile_names(source: str | Path) -> list[str]:

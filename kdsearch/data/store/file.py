@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,12 @@ from numpy.typing import NDArray
 
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
+from kdsearch.io.disk import writing
+
+SCHEMA_VERSION = 1
+"""Version of the files of a store, in its `meta.json`."""
 
 Layout = dict[str, tuple[type, tuple[int, ...]]]
-
-
-class DiskError(UserError):
-    """A file of the store cannot be written; no fault of a sample."""
 
 
 def column_layout(info: DatasetInfo, size: tuple[int, int]) -> Layout:
@@ -93,23 +91,33 @@ class StoreFile:
         os.close(self._descriptor)
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Name the file in errors of the system: a full disk, a quota, a disk that fails."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DiskError(f"cannot write {path} ({reason}); make room, or choose another folder for stores") from error
+def damaged(file: Path, what: str) -> UserError:
+    """The error for a file that cannot be used, with the way out."""
+    return UserError(f"{file} {what}; delete the folder {file.parent} and it will be built again")
 
 
-def sync_path(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def map_batch(file: Path, facts: dict[str, Any]) -> pa.RecordBatch:
+    """The one record batch of an Arrow file, memory-mapped."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        size = file.stat().st_size
+    except FileNotFoundError:
+        raise damaged(file, "is missing") from None
+    if size != facts["bytes"]:
+        raise damaged(file, f"has {size} bytes instead of {facts['bytes']}")
+    try:
+        reader = pa.ipc.open_file(pa.memory_map(str(file)))
+        batch = reader.get_batch(0)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise damaged(file, f"is damaged ({error})") from None
+    if batch.num_rows != facts["count"]:
+        raise damaged(file, f"has {batch.num_rows} samples instead of {facts['count']}")
+    return batch
+
+
+def column_view(batch: pa.RecordBatch, column: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
+    """A column of fixed-size binary values as an array over the mapped memory."""
+    values = batch.column(column).buffers()[1]
+    return np.frombuffer(values, dtype, count=int(np.prod(shape))).reshape(shape)
 
 
 def _item_bytes(dtype: type, shape: tuple[int, ...]) -> int:

@@ -1,4 +1,4 @@
-"""The store: a data set decoded once, at one size, opened memory-mapped by every trial of a node.
+"""The store: a data set decoded once, at one size, and memory-mapped by every trial of a node.
 
 A store is a folder with `train.arrow`, `val.arrow` and `meta.json`. The Arrow files hold one record batch each, so that
 a column is one block of the file and a NumPy view of it needs no copy.
@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from kdsearch.config.trial import DataConfig
+from kdsearch.config.data import DataConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.errors import UserError
+from kdsearch.data.reader import Reader
+from kdsearch.data.registry import open_reader
+from kdsearch.data.store.build import write_store
+from kdsearch.data.store.file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.io.uris import in_folder, is_remote, local_path
-
-SCHEMA_VERSION = 1
 
 
 def build_store(
@@ -29,34 +29,33 @@ def build_store(
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
 ) -> Store:
-    """The store of `config`'s data set at `config.size` under the folder `root`, built if it is not there yet.
+    """The store of `config`'s data set at `config.size` under the folder `root`; built unless it exists.
 
-    `root` is a local folder or a URI of an object store (`remote.py`), where the store is built on this node and then
-    copied. `progress(done, total)` is called after each sample. Several processes may build at once: one store results.
-    A build that was cut off is gone on with. `UserError` names all missing, damaged or wrong files (the first ten of
-    them, and how many there are).
+    `root` is a local folder or a URI of an object store (`remote.py`): then the store is built on this node and copied
+    there. `progress(done, total)` is called after each sample. Several processes may build at once and produce one
+    store; an interrupted build is continued. `UserError` names missing, damaged or wrong files (the first ten of them,
+    and their number).
     """
-    from kdsearch.data.reader import Reader, open_reader
-    from kdsearch.data.store.build import write_store
 
-    def write(root: Path, reader: Reader, fingerprint: str) -> Path:
+    def build(root: Path, reader: Reader, fingerprint: str) -> Path:
         if not (root / name).exists():
             write_store(root / name, reader, fingerprint, config.size, progress, threads)
         return root / name
 
     if is_remote(root):
         from kdsearch.data.store import remote
+        from kdsearch.io.object_storage import filesystem
 
-        remote.filesystem(str(root))  # a URI that nothing opens is said before the data is read
+        filesystem(str(root))  # a URI that cannot be opened is reported before the data is read
     reader = open_reader(config)
     fingerprint = reader.fingerprint()
     name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
-        return Store.open(write(local_path(root), reader, fingerprint))
+        return Store.open(build(local_path(root), reader, fingerprint))
     uri = in_folder(str(root), name)
     with remote.building_for(str(root)) as folder:
         if not remote.has_store(uri):
-            remote.push_store(write(folder, reader, fingerprint), uri)
+            remote.push_store(build(folder, reader, fingerprint), uri)
             remote.keep(folder / name, uri)
     return Store.open(uri)
 
@@ -65,7 +64,7 @@ class Split:
     """One split of a store; arrays are read-only views of the mapped file.
 
     `images` `[n, H, W, C]` and `labels` `[n, H, W]` are uint8; of video sets `next_images` is like `images` and `flows`
-    float32 `[n, H, W, 2]` (x, y) in pixels, else both are None. `class_counts` are pixels a class.
+    float32 `[n, H, W, 2]` (x, y) in pixels, else both are None. `class_counts` are pixels per class.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -93,7 +92,7 @@ class Split:
 
 
 class Store:
-    """A data set at one size, in the local folder `path`. Pickles as `source`, its path or URI."""
+    """A data set at one size, in the local folder `path`. Pickled by `source`, its path or URI."""
 
     def __init__(self, path: Path, meta: dict[str, Any], source: str | Path | None = None) -> None:
         self.path, self.meta, self.source = path, meta, source or path
@@ -113,7 +112,7 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        """Open a store, of a URI of an object store its copy on this node.
+        """Open a store; for a URI of an object store, its copy on this node.
 
         `UserError` names the file that is missing, truncated or of another schema version.
         """
@@ -144,32 +143,3 @@ def _local_copy(path: str | Path) -> Path:
     from kdsearch.data.store.remote import fetch_store
 
     return fetch_store(str(path))
-
-
-def damaged(file: Path, what: str) -> UserError:
-    """The error for a file that cannot be used, with the way out."""
-    return UserError(f"{file} {what}; delete the folder {file.parent} and it will be built again")
-
-
-def map_batch(file: Path, facts: dict[str, Any]) -> pa.RecordBatch:
-    """The one record batch of an Arrow file, memory-mapped."""
-    try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        raise damaged(file, "is missing") from None
-    if size != facts["bytes"]:
-        raise damaged(file, f"has {size} bytes instead of {facts['bytes']}")
-    try:
-        reader = pa.ipc.open_file(pa.memory_map(str(file)))
-        batch = reader.get_batch(0)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise damaged(file, f"is damaged ({error})") from None
-    if batch.num_rows != facts["count"]:
-        raise damaged(file, f"has {batch.num_rows} samples instead of {facts['count']}")
-    return batch
-
-
-def column_view(batch: pa.RecordBatch, column: str, dtype: type, shape: tuple[int, ...]) -> NDArray[Any]:
-    """A column of fixed-size binary values as an array over the mapped memory."""
-    values = batch.column(column).buffers()[1]
-    return np.frombuffer(values, dtype, count=int(np.prod(shape))).reshape(shape)

@@ -6,7 +6,6 @@ lock is free was left behind: the next builder of the same store takes it over a
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -17,8 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kdsearch.data.store.file import StoreFile, sync_path, writing
+from kdsearch.data.store.file import StoreFile
 from kdsearch.errors import UserError
+from kdsearch.io.atomic import sync_path
+from kdsearch.io.disk import writing
+from kdsearch.io.locks import acquire
 
 BUILDING = ".building"
 """Ends the names of temporary folders."""
@@ -140,10 +142,9 @@ def _lock(path: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.stat(path).st_ino == os.fstat(lock).st_ino:
+        if acquire(lock) and os.stat(path).st_ino == os.fstat(lock).st_ino:
             return lock
-    except (BlockingIOError, FileNotFoundError):
+    except FileNotFoundError:
         pass
     os.close(lock)
     return None

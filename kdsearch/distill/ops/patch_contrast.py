@@ -7,45 +7,18 @@ Letters: P independent problems, L vectors in each, d channels of a vector. A ve
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from kdsearch.config.terms.afdcd import Layout, Metric
 from kdsearch.distill.ops.features import unit
 from kdsearch.distill.ops.l1_distance import l1_distances, l1_gradient
 from kdsearch.distill.taps import FLOAT
 
-Mode = Literal["omni", "spatial", "channel"]
-Metric = Literal["l1", "cos"]
-
 PAIRS = 2**18
 """Pairs that exist at one time."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How a map falls into problems.
-
-    `omni`: a problem is a patch, a vector one of `groups` channel groups at one pixel; `spatial`: the same with one
-    group; `channel`: a problem is a pixel. `exclude_same_group` leaves out the pairs of one group at two pixels.
-    """
-
-    groups: int
-    patch: int
-    exclude_same_group: bool
-
-    @property
-    def vectors(self) -> int:
-        """L."""
-        return self.patch**2 * self.groups
-
-    def dropped(self, rows_i: Tensor) -> Tensor:
-        """Which pairs of the vectors `rows_i` with all L take no part, `[i, L]`."""
-        columns_j = torch.arange(self.vectors, device=rows_i.device)
-        same_ij = rows_i[:, None] % self.groups == columns_j % self.groups
-        return same_ij & (rows_i[:, None] != columns_j) & self.exclude_same_group
 
 
 def partition(map_bchw: Tensor, layout: Layout) -> Tensor:
@@ -88,7 +61,7 @@ class _Contrast(torch.autograd.Function):
         grad_pld = torch.empty_like(left_pld) if ctx.needs_input_grad[0] else None
         for low in range(0, vectors, rows):
             index_i = torch.arange(low, min(low + rows, vectors), device=left_pld.device)
-            dropped_ij = layout.dropped(index_i)
+            dropped_ij = dropped(layout, index_i)
             twin_i1 = index_i[:, None]
             for first in range(0, problems, many):
                 here = slice(first, first + many)
@@ -140,3 +113,10 @@ def contrast_bytes(pixels: int, channels: int, layout: Layout, metric: Metric, p
     maps = 3 + 4 * (metric == "cos") + 6 * (pool > 1)
     pairs = min(PAIRS, pooled * layout.groups * layout.vectors) * (3 if metric == "cos" else 8)
     return FLOAT * (maps * pooled * channels + pairs)
+
+
+def dropped(layout: Layout, rows_i: Tensor) -> Tensor:
+    """Bool `[i, L]`: pairs of the vectors `rows_i` with all L that the contrast leaves out."""
+    columns_j = torch.arange(layout.vectors, device=rows_i.device)
+    same_ij = rows_i[:, None] % layout.groups == columns_j % layout.groups
+    return same_ij & (rows_i[:, None] != columns_j) & layout.exclude_same_group

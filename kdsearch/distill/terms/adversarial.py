@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TypeAlias
 
 import torch
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
+from kdsearch.config.terms.adversarial import AdversarialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.discriminator import Discriminator
 from kdsearch.distill.ops.features import match_size
+from kdsearch.distill.ops.logits import check_logits
 from kdsearch.distill.ops.sampling import RandomState
-from kdsearch.distill.terms.kd import check_logits
 from kdsearch.models.output import SegOutput
 
 
@@ -35,28 +35,16 @@ class Adversarial(Term):
     gradients of its own rank alone until they are averaged.
 
     Peak extra memory: O(B width h w), O(B (h w / 64)^2) for attention and a copy of D's weights, O(width^2).
-    `adversary_loss` runs when the student's graph is gone and takes about twice as much (up to four times in `wgan_gp`).
+    `adversary_loss` runs after the student's backward pass and takes about twice as much (up to four times in
+    `wgan_gp`).
     """
 
     name = "adversarial"
 
-    class Config(Term.Config):
-        mode: Literal["hinge", "wgan_gp"] = Field("hinge", description="loss of the discriminator: see the term")
-        lr: PositiveFloat = Field(
-            4e-4, description="learning rate of the discriminator, held constant; published 4e-4; range 1e-4 to 1e-3"
-        )
-        gp_weight: PositiveFloat = Field(10.0, description="wgan_gp: weight of the gradient penalty; published 10")
-        width: PositiveInt = Field(64, description="channels of the discriminator's first layer; published 64")
+    Config: TypeAlias = AdversarialConfig
+    config: AdversarialConfig
 
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            if self.mode == "hinge":
-                self.refuse_changed(["gp_weight"], "in mode 'hinge'; leave it out, or use mode wgan_gp")
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: AdversarialConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
         size = max((shapes["logits"][1:] for shapes in (student, teacher)), key=lambda size: size[0] * size[1])

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import TypeAlias
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.afdcd import AfDCDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
-from kdsearch.distill.ops.generators import GeneratorConfig, MaskedGenerator, generator_bytes
-from kdsearch.distill.ops.patch_contrast import Layout, Metric, Mode, contrast_bytes, patch_contrast
+from kdsearch.distill.ops.generators import MaskedGenerator, generator_bytes
+from kdsearch.distill.ops.patch_contrast import contrast_bytes, patch_contrast
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import matched_pixels
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
-
-_CONTRAST_ONLY = ("mode", "metric", "tau", "groups", "patch", "pool", "exclude_same_group")
-_WITHOUT_EFFECT = {"omni": (), "spatial": ("groups", "exclude_same_group"), "channel": ("patch", "exclude_same_group")}
 
 
 class AfDCD(TapTerm):
@@ -40,65 +37,10 @@ class AfDCD(TapTerm):
 
     name = "afdcd"
 
-    class Config(GeneratorConfig):
-        w_fd: NonNegativeFloat = Field(
-            34.0, description="weight of the mean squared error; published 33.6 on Cityscapes; range 1 to 300"
-        )
-        w_ctr: NonNegativeFloat = Field(
-            0.08, description="weight of the contrast; published 0.08 on Cityscapes; range 0.01 to 3"
-        )
-        mode: Mode = Field("omni", description="what is contrasted: omni (published), spatial or channel")
-        metric: Metric = Field("l1", description="similarity: negative L1 distance (published) or cosine")
-        tau: PositiveFloat | None = Field(
-            None,
-            description="softmax temperature; none: 0.07, published for l1, where distances are so large that it only "
-            "scales the gradient (w_ctr / tau); metric cos: range 0.03 to 0.5",
-        )
-        groups: PositiveInt = Field(
-            16, description="modes omni, channel: channel groups, a divisor of the teacher's channels; published 16"
-        )
-        patch: PositiveInt = Field(4, description="modes omni, spatial: pixels along a patch's side; published 4")
-        pool: Literal[1, 2, 4] = Field(
-            4, description="max-pooling before the contrast; published 4, 1 for small maps (CamVid)"
-        )
-        exclude_same_group: bool = Field(
-            True,
-            description="mode omni: a group at the other pixels of a patch is no negative, as in the authors' code",
-        )
+    Config: TypeAlias = AfDCDConfig
+    config: AfDCDConfig
 
-        @property
-        def temperature(self) -> float:
-            """`tau`, or the default."""
-            return 0.07 if self.tau is None else self.tau
-
-        @property
-        def layout(self) -> Layout:
-            """How the pooled maps fall into problems."""
-            return Layout(
-                1 if self.mode == "spatial" else self.groups,
-                1 if self.mode == "channel" else self.patch,
-                self.mode == "omni" and self.exclude_same_group,
-            )
-
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            if self.w_ctr == 0:
-                if self.w_fd == 0:
-                    raise ValueError("'w_fd' and 'w_ctr' are both 0; give one a weight, or leave afdcd out")
-                self.refuse_changed(_CONTRAST_ONLY, "with 'w_ctr' 0; leave it out, or set w_ctr above 0")
-            where = f"with mode '{self.mode}'; leave it out, or set mode: omni"
-            self.refuse_changed(_WITHOUT_EFFECT[self.mode], where)
-            if self.w_ctr and self.layout.vectors == 1:
-                raise ValueError("one vector has nothing to be told from; raise 'groups' or 'patch'")
-            if self.layout.groups == 1 and self.layout.exclude_same_group and self.w_ctr:
-                raise ValueError(
-                    "with one group 'exclude_same_group' leaves no negatives; use mode 'spatial', or more 'groups'"
-                )
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: AfDCDConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         channels_s, channels_t = student[config.tap][0], teacher[config.tap][0]
         if config.w_ctr:
@@ -138,7 +80,7 @@ def _check_groups(groups: int, channels: int) -> None:
         )
 
 
-def _check_size(config: AfDCD.Config, size_s: tuple[int, ...], size_t: tuple[int, ...]) -> None:
+def _check_size(config: AfDCDConfig, size_s: tuple[int, ...], size_t: tuple[int, ...]) -> None:
     """Raise `UserError` unless one patch fits into the pooled maps at the size where they are compared."""
     height, width = max(size_t, size_s, key=lambda size: size[0] * size[1])
     least, patch = min(height, width), config.layout.patch

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import TypeAlias
 
 import torch
-from pydantic import Field, PositiveFloat
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.cirkd import CIRKDConfig
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.features import match_size, pixels, unit
 from kdsearch.distill.ops.labels import labels_at
@@ -31,20 +31,8 @@ class CIRKD(TapTerm):
 
     name = "cirkd"
 
-    class Config(TapTerm.Config):
-        tau: PositiveFloat = Field(
-            0.1, description="softmax temperature of the cosines; published 0.1; range 0.03 to 0.5"
-        )
-        pool: Literal[1, 2, 4] = Field(
-            1,
-            description="average windows of this side first, over their valid pixels: another loss, pool^4 times "
-            "cheaper; published 1, and 4 for maps of 256 x 256 and more",
-        )
-        mask_ignored: bool = Field(
-            True, description="leave ignored pixels out; false: they count as any other, as in the CIRKD code"
-        )
-
-    config: Config
+    Config: TypeAlias = CIRKDConfig
+    config: CIRKDConfig
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])

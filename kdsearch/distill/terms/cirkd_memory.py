@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TypeAlias
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from kdsearch.config.terms.cirkd import CIRKDMemoryConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.ops.features import match_size, pixels, unit
@@ -18,7 +18,6 @@ from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.output import SegOutput
 
 PIXEL_KEYS, REGION_KEYS = 4096, 1024
-_WEIGHT_OF_FIELD = {"queue": "w_pixel", "pixels_per_class": "w_pixel", "region_queue": "w_region"}
 
 
 class CIRKDMemory(TapTerm):
@@ -41,36 +40,10 @@ class CIRKDMemory(TapTerm):
 
     name = "cirkd_memory"
 
-    class Config(TapTerm.Config):
-        tau: PositiveFloat = Field(
-            0.1, description="softmax temperature of the cosines; published 0.1; range 0.03 to 0.5"
-        )
-        w_pixel: NonNegativeFloat = Field(
-            0.1, description="weight of the pixel queue; published 0.1 (VOC 0.01); range 0.003 to 1; 0: no such queue"
-        )
-        w_region: NonNegativeFloat = Field(
-            0.1, description="weight of the region queue; published 0.1 (VOC 0.01); range 0.003 to 1; 0: no such queue"
-        )
-        queue: PositiveInt = Field(
-            20000, description="pixels a class in the queue; published 20000 (SegFormer 2000); range 2000 to 20000"
-        )
-        region_queue: PositiveInt = Field(2000, description="regions a class in the queue; published 2000")
-        pixels_per_class: PositiveInt = Field(
-            16, description="pixels of each class and image stored at each step; published 16"
-        )
+    Config: TypeAlias = CIRKDMemoryConfig
+    config: CIRKDMemoryConfig
 
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            if self.w_pixel == 0 and self.w_region == 0:
-                raise ValueError("w_pixel and w_region are both 0; leave the term out instead")
-            for field, weight in _WEIGHT_OF_FIELD.items():
-                if getattr(self, weight) == 0:
-                    self.refuse_changed([field], f"with {weight} 0; leave it out, or raise {weight}")
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: CIRKDMemoryConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         channels_s, channels_t = student[config.tap][0], teacher[config.tap][0]
         self.projector = embedding_head(channels_s, channels_t)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar, Literal, Self
+from typing import TypeAlias
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from kdsearch.config.terms.clfd import CLFDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops import contrast
@@ -19,16 +19,7 @@ from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
-Mode = Literal["proto", "spatial", "proto_spatial", "relation", "pixel_proto", "pixel_pixel", "memory"]
-
 _CON = re.compile(r"con\d+")
-_MODES_OF_FIELD = {
-    "symmetric": ("proto", "proto_spatial"),
-    "chunk": ("pixel_pixel", "memory"),
-    "anchors_per_class": ("pixel_pixel",),
-    "queue": ("memory",),
-    "pixels": ("memory",),
-}
 
 
 class CLFD(Term):
@@ -51,47 +42,10 @@ class CLFD(Term):
     name = "clfd"
     reconstructed = True
 
-    class Config(Term.Config):
-        default_tau: ClassVar[dict[str, float]] = {"memory": 0.07, "relation": 0.2}
+    Config: TypeAlias = CLFDConfig
+    config: CLFDConfig
 
-        mode: Mode = Field("proto", description="what is contrasted: see contrast.py; proto is the published default")
-        tau: PositiveFloat | None = Field(
-            None,
-            description="softmax temperature of cosine similarities; range 0.03 to 1; none: the authors' for the mode "
-            "(0.1; memory 0.07; relation 0.2)",
-        )
-        layers: Literal["auto", "con", "con+sem", "sem", "head"] = Field(
-            "auto",
-            description="taps to contrast: con1, con2, ... (published), sem, or head; auto: the con taps that both "
-            "networks have, else head",
-        )
-        symmetric: bool = Field(False, description="proto: average with the teacher-to-student direction (ours)")
-        chunk: PositiveInt = Field(1024, description="pixel_pixel, memory: rows of the similarity matrix at a time")
-        anchors_per_class: PositiveInt | None = Field(
-            64,
-            description="pixel_pixel: random pixels of each class of the batch; range 16 to 256; none: all, exact",
-        )
-        queue: PositiveInt = Field(60, description="memory: entries a class; the authors use 60 to 90; range 30 to 300")
-        pixels: PositiveInt = Field(
-            10, description="memory: pixels of each class and image stored at each step; the authors' value"
-        )
-
-        @property
-        def temperature(self) -> float:
-            """`tau`, or the mode's default."""
-            return self.default_tau.get(self.mode, 0.1) if self.tau is None else self.tau
-
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            for field, modes in _MODES_OF_FIELD.items():
-                if self.mode not in modes:
-                    remedy = f"leave it out, or use mode {' or '.join(modes)}"
-                    self.refuse_changed([field], f"in mode '{self.mode}'; {remedy}")
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: CLFDConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         self.layers = _layers(config.layers, student, teacher)
         self.adapters = nn.ModuleDict()
@@ -107,7 +61,7 @@ class CLFD(Term):
             self.random = RandomState()
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return Requirements(taps=self.layers)
 
     def estimate_bytes(self, batch: int) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TypeAlias
 
+from torch import Tensor
+
+from kdsearch.config.terms.cwd import CWDConfig, CWDFeatureConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.features import channel_adapter, match_size
+from kdsearch.distill.ops.logits import channel_kl, check_logits
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, resized_bytes
-from kdsearch.distill.terms.kd import check_logits
 from kdsearch.models.output import SegOutput
 
 
@@ -26,12 +27,10 @@ class CWD(Term):
 
     name = "cwd"
 
-    class Config(Term.Config):
-        tau: PositiveFloat = Field(4.0, description="softmax temperature; published 4; usual range 1 to 8")
+    Config: TypeAlias = CWDConfig
+    config: CWDConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: CWDConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
 
@@ -56,12 +55,10 @@ class CWDFeature(TapTerm):
 
     name = "cwd_feature"
 
-    class Config(TapTerm.Config):
-        tau: PositiveFloat = Field(4.0, description="softmax temperature; published 4; usual range 1 to 8")
+    Config: TypeAlias = CWDFeatureConfig
+    config: CWDFeatureConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: CWDFeatureConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
 
@@ -77,10 +74,3 @@ class CWDFeature(TapTerm):
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         adapted_bchw = self.adapter(student.taps[self.config.tap])
         return channel_kl(*match_size(adapted_bchw, teacher.taps[self.config.tap]), self.config.tau)
-
-
-def channel_kl(student_bchw: Tensor, teacher_bchw: Tensor, tau: float) -> Tensor:
-    """`tau^2 KL(teacher || student)` of the distributions over an image's places, mean over images and channels."""
-    log_s = F.log_softmax(student_bchw.flatten(2) / tau, 2)
-    log_t = F.log_softmax(teacher_bchw.flatten(2) / tau, 2)
-    return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(2).mean() * tau**2

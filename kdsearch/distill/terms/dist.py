@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TypeAlias
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.dist import DISTConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.features import match_size, pixels, unit
 from kdsearch.distill.ops.labels import labels_at, masked_mean
+from kdsearch.distill.ops.logits import check_logits
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
-from kdsearch.distill.terms.kd import check_logits
 from kdsearch.models.output import SegOutput
 
 
@@ -31,27 +31,10 @@ class DIST(Term):
 
     name = "dist"
 
-    class Config(Term.Config):
-        beta: NonNegativeFloat = Field(
-            1.0, description="weight of the relations between classes; published 1; range 0.1 to 10"
-        )
-        gamma: NonNegativeFloat = Field(
-            1.0, description="weight of the relations within classes; published 1; range 0.1 to 10"
-        )
-        temperature: PositiveFloat = Field(1.0, description="softmax temperature T; published 1; usual range 1 to 4")
-        mask_ignored: bool = Field(
-            True, description="leave ignored pixels out of both parts; false: count all pixels, as the DIST code does"
-        )
+    Config: TypeAlias = DISTConfig
+    config: DISTConfig
 
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            if self.beta == 0 and self.gamma == 0:
-                raise ValueError("beta and gamma are both 0; leave the term out instead")
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: DISTConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
 

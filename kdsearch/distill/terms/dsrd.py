@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, Self
+from typing import TypeAlias
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from kdsearch.config.strict import Listed
+from kdsearch.config.terms.dsrd import DSRDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean
+from kdsearch.distill.ops.logits import check_logits, soft_kl
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
-from kdsearch.distill.terms.kd import check_logits, soft_kl
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -37,38 +36,10 @@ class DSRD(Term):
     name = "dsrd"
     reconstructed = True
 
-    class Config(Term.Config):
-        w_det: NonNegativeFloat = Field(1.0, description="weight of the detail part; published 1; range 0.03 to 10")
-        w_sem: NonNegativeFloat = Field(1.0, description="weight of the semantic part; published 1; range 0.1 to 10")
-        temperature: PositiveFloat = Field(
-            1.0, description="softmax temperature T of the semantic part; published 1; range 1 to 4"
-        )
-        detail_source: Literal["auto", "heads", "derived"] = Field(
-            "auto",
-            description="heads: bound* and bin* of both networks (published); derived: from semantic probabilities; "
-            "auto: heads where both networks have them",
-        )
-        foreground: Listed[tuple[NonNegativeInt, ...]] | None = Field(
-            None, description="classes that are foreground in the derived maps; none: all but class 0"
-        )
-        form: Literal["kl", "soft_ce"] = Field(
-            "kl",
-            description="soft_ce: as published; kl: less the teacher's entropy, so zero at equality, same gradient",
-        )
+    Config: TypeAlias = DSRDConfig
+    config: DSRDConfig
 
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            if self.w_det == 0 and self.w_sem == 0:
-                raise ValueError("w_det and w_sem are both 0; leave the term out instead")
-            if self.foreground is not None and self.detail_source == "heads":
-                raise ValueError(
-                    "'foreground' has no effect with detail_source 'heads'; use 'derived', or leave it out"
-                )
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: DSRDConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
         shared = sorted(name for name in student if name in teacher and _HEAD.fullmatch(name))
@@ -87,7 +58,7 @@ class DSRD(Term):
             )
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return Requirements(taps=self.heads, detail_heads=bool(self.heads))
 
     def estimate_bytes(self, batch: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.tap import TapTermConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.ops.features import channel_adapter, match_size
@@ -24,7 +25,7 @@ class FitNet(TapTerm):
 
     name = "fitnet"
 
-    def __init__(self, config: TapTerm.Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: TapTermConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
 

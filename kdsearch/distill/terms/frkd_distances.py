@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from kdsearch.distill.base import FramePair
+from kdsearch.distill.ops.centres import centre_cosines
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean, prototypes
 from kdsearch.distill.tap_term import TapTerm
-from kdsearch.distill.terms.frkd_location import map_bytes
-from kdsearch.distill.terms.ifvd import centre_cosines
+from kdsearch.distill.taps import map_bytes
 from kdsearch.models.output import SegOutput
 
 
@@ -38,7 +38,9 @@ class FRKDInter(TapTerm):
         return masked_mean(difference_kk.square(), pairs_kk)
 
     def estimate_bytes(self, batch: int) -> int:
-        student, members, _, raised_t = map_bytes(self, self.config.tap, batch)
+        student, members, _, raised_t = map_bytes(
+            self.config.tap, self.shapes_s, self.shapes_t, self.info.num_classes, batch
+        )
         return max(raised_t + 2 * student, raised_t + student + 2 * members, 2 * raised_t)
 
 
@@ -66,7 +68,9 @@ class FRKDIntra(TapTerm):
         return masked_mean((cosines(feat_s) - cosines(feat_t)).square(), valid_bhw)
 
     def estimate_bytes(self, batch: int) -> int:
-        student, members, raised_s, raised_t = map_bytes(self, self.config.tap, batch)
+        student, members, raised_s, raised_t = map_bytes(
+            self.config.tap, self.shapes_s, self.shapes_t, self.info.num_classes, batch
+        )
         return max(raised_s + 3 * student + 2 * members, 2 * raised_t)
 
 

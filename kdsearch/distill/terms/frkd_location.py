@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TypeAlias
 
 import torch
-from pydantic import Field, PositiveFloat
 from torch import Tensor
 
+from kdsearch.config.terms.frkd import FRKDLocationConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.base import FramePair, Shapes, Term
-from kdsearch.distill.ops.features import match_size, over_norm, resized, unit
+from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.distill.ops.centres import class_cosines
+from kdsearch.distill.ops.features import match_size, resized
 from kdsearch.distill.ops.labels import labels_at, masked_mean, prototypes
+from kdsearch.distill.ops.logits import check_logits, entropy, foreground, soft_kl
 from kdsearch.distill.tap_term import TapTerm
-from kdsearch.distill.taps import FLOAT, matched_pixels
-from kdsearch.distill.terms.frkd_refine import entropy, foreground
-from kdsearch.distill.terms.kd import check_logits, soft_kl
+from kdsearch.distill.taps import map_bytes
 from kdsearch.models.output import SegOutput
 
 
@@ -33,17 +33,10 @@ class FRKDLocation(TapTerm):
     name = "frkd_location"
     reconstructed = True
 
-    class Config(TapTerm.Config):
-        tau: PositiveFloat = Field(0.1, description="softmax temperature of the cosines; ours 0.1; range 0.03 to 0.5")
-        mask: Literal["valid", "foreground"] = Field(
-            "valid",
-            description="pixels to average over: all valid ones, or those where the teacher's entropy is at most their "
-            "image's mean",
-        )
+    Config: TypeAlias = FRKDLocationConfig
+    config: FRKDLocationConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: FRKDLocationConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         if config.mask == "foreground":
             check_logits(student, teacher, info)
@@ -65,25 +58,7 @@ class FRKDLocation(TapTerm):
         return (cosine_bkhw / self.config.tau).masked_fill(~present_k[:, None, None], lowest)
 
     def estimate_bytes(self, batch: int) -> int:
-        student, members, raised_s, raised_t = map_bytes(self, self.config.tap, batch)
+        student, members, raised_s, raised_t = map_bytes(
+            self.config.tap, self.shapes_s, self.shapes_t, self.info.num_classes, batch
+        )
         return max(raised_s + 2 * student + 7 * members, 2 * raised_t)
-
-
-def class_cosines(feat_bchw: Tensor, centre_kc: Tensor) -> Tensor:
-    """Cosine of each pixel to each centre, `[B, K, h, w]`; 0, without a gradient, where either vanishes."""
-    dot_bkhw = (unit(centre_kc) @ feat_bchw.flatten(2)).view(len(feat_bchw), -1, *feat_bchw.shape[2:])
-    return over_norm(dot_bkhw, feat_bchw)
-
-
-def map_bytes(term: Term, tap: str, batch: int) -> tuple[int, int, int, int]:
-    """Memory, where both networks' maps are compared, of the student's and of one number a class and pixel.
-
-    Then of the up-sampled copies that this takes of the student's and of the teacher's map: 0 for the finer one.
-    """
-    pixels = matched_pixels(tap, term.shapes_s, term.shapes_t)
-    size = FLOAT * batch * pixels
-    raised_s, raised_t = (
-        size * channels if height * width < pixels else 0
-        for channels, height, width in (term.shapes_s[tap], term.shapes_t[tap])
-    )
-    return size * term.shapes_s[tap][0], size * term.info.num_classes, raised_s, raised_t

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from typing import Literal, Self
+from typing import TypeAlias
 
 import torch
-from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 from torch import Tensor
 
+from kdsearch.config.terms.frkd import FRKDRefineConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.ops.features import channel_adapter, match_size, resized, unit
 from kdsearch.distill.ops.labels import labels_at, masked_mean
+from kdsearch.distill.ops.logits import check_logits, entropy, foreground
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, matched_pixels
-from kdsearch.distill.terms.kd import check_logits
 from kdsearch.models.output import SegOutput
-
-_OF_THE_SPLIT = ("thr", "rho", "bg_ratio")
 
 
 class FRKDRefine(TapTerm):
@@ -38,42 +35,10 @@ class FRKDRefine(TapTerm):
     name = "frkd_refine"
     reconstructed = True
 
-    class Config(TapTerm.Config):
-        thr: Literal["mean", "quantile"] = Field(
-            "mean", description="foreground: entropy up to an image's mean, or up to its quantile rho; ours: mean"
-        )
-        rho: float = Field(
-            0.7, gt=0, lt=1, description="thr quantile: share of foreground; ours 0.7; range 0.3 to 0.95"
-        )
-        soft: bool = Field(False, description="weigh pixels by their entropy instead of splitting them")
-        t_e: PositiveFloat = Field(
-            0.2, description="soft: how fast the weight falls with the entropy (0 to 1); ours 0.2; range 0.05 to 1"
-        )
-        filter_wrong: bool = Field(
-            False, description="a pixel that the teacher gets wrong is no foreground; with soft it has weight 0"
-        )
-        norm: Literal["none", "std", "l2"] = Field(
-            "std",
-            description="what is done to the features of both networks first. std: each channel of an image has mean "
-            "0 and variance 1 over its valid pixels; l2: each pixel has norm 1; ours: std",
-        )
-        bg_ratio: NonNegativeFloat = Field(
-            0.5, description="weight of the background, as a share of the foreground's; 0.5 as in FGD; range 0 to 1"
-        )
+    Config: TypeAlias = FRKDRefineConfig
+    config: FRKDRefineConfig
 
-        @model_validator(mode="after")
-        def _check(self) -> Self:
-            without_effect = list(_OF_THE_SPLIT) if self.soft else ["t_e"]
-            if self.thr != "quantile" and not self.soft:
-                without_effect.append("rho")
-            self.refuse_changed(
-                without_effect, f"with soft {str(self.soft).lower()} and thr '{self.thr}'; leave it out"
-            )
-            return self
-
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: FRKDRefineConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
         self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
@@ -108,26 +73,6 @@ class FRKDRefine(TapTerm):
         map_t, prediction = pixels * self.shapes_t[tap][0], pixels * self.info.num_classes
         parameters = FLOAT * sum(parameter.numel() for parameter in self.adapter.parameters())
         return max((5 if self.config.norm == "none" else 6) * map_t, 2 * map_t + 3 * prediction) + parameters
-
-
-def entropy(logits_bkhw: Tensor) -> Tensor:
-    """Entropy of each pixel's prediction, `[B, h, w]`: from 0, certain, to 1, all classes alike."""
-    entropy_bkhw: Tensor = torch.special.entr(logits_bkhw.softmax(1))
-    return entropy_bkhw.sum(1) / math.log(logits_bkhw.shape[1])
-
-
-def foreground(entropy_bhw: Tensor, valid_bhw: Tensor, rho: float | None) -> Tensor:
-    """Valid pixels whose entropy is at most the mean, or with `rho` that quantile, of their image's valid pixels."""
-    entropy_bn, valid_bn = entropy_bhw.flatten(1), valid_bhw.flatten(1)
-    count_b1 = valid_bn.sum(1, keepdim=True)
-    if rho is None:
-        limit_b1 = torch.where(valid_bn, entropy_bn, 0.0).sum(1, keepdim=True) / count_b1.clamp_min(1)
-    else:
-        ranked_bn = torch.where(valid_bn, entropy_bn, 2.0).sort(1).values  # no entropy is above 1
-        place_b1 = (count_b1 - 1).clamp_min(0) * rho
-        low_b1, high_b1 = (ranked_bn.gather(1, place.long()) for place in (place_b1.floor(), place_b1.ceil()))
-        limit_b1 = torch.lerp(low_b1, high_b1, place_b1.frac().to(low_b1.dtype))
-    return (entropy_bn <= limit_b1).view_as(valid_bhw) & valid_bhw
 
 
 def standardised(feat_bchw: Tensor, valid_bhw: Tensor, eps: float = 1e-5) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import TypeAlias
+
 from torch import Tensor
 
+from kdsearch.config.terms.ifvd import IFVDConfig
 from kdsearch.distill.base import FramePair
-from kdsearch.distill.ops.features import match_size, over_norm, unit
-from kdsearch.distill.ops.labels import class_sums, labels_at, masked_mean
+from kdsearch.distill.ops.centres import centre_cosines, image_centres
+from kdsearch.distill.ops.features import match_size
+from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.output import SegOutput
@@ -26,14 +29,8 @@ class IFVD(TapTerm):
 
     name = "ifvd"
 
-    class Config(TapTerm.Config):
-        count_ignored: bool = Field(
-            False,
-            description="true: divide by all pixels, as the IFVD code does, although ignored ones add nothing; "
-            "false: by the valid ones",
-        )
-
-    config: Config
+    Config: TypeAlias = IFVDConfig
+    config: IFVDConfig
 
     def estimate_bytes(self, batch: int) -> int:
         shapes, classes = (self.config.tap, self.shapes_s, self.shapes_t), self.info.num_classes
@@ -49,19 +46,3 @@ class IFVD(TapTerm):
         )
         value = masked_mean((cosine_s - cosine_t).square(), valid_bhw)
         return value * valid_bhw.to(value.dtype).mean() if self.config.count_ignored else value
-
-
-def image_centres(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> Tensor:
-    """Mean feature of each class in each image, `[B, K, C]`; 0 where the class is absent."""
-    sums_bkc, count_bk = class_sums(feat_bchw, label_bhw, valid_bhw, num_classes)
-    return sums_bkc / count_bk.clamp_min(1)[..., None]
-
-
-def centre_cosines(feat_bchw: Tensor, centre: Tensor, label_bhw: Tensor) -> Tensor:
-    """Cosine of each pixel to the centre of its class, `[B, h, w]`; 0, without a gradient, where either vanishes.
-
-    `centre` is `[B, K, C]`, one an image, or `[K, C]` for the whole batch.
-    """
-    dot_bkn = unit(centre) @ feat_bchw.flatten(2)
-    dot_b1n = dot_bkn.gather(1, label_bhw.flatten(1)[:, None])
-    return over_norm(dot_b1n.view(label_bhw[:, None].shape), feat_bchw)[:, 0]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.generator import GeneratorConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
-from kdsearch.distill.ops.generators import GeneratorConfig, MaskedGenerator, generator_bytes
+from kdsearch.distill.ops.generators import MaskedGenerator, generator_bytes
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.models.output import SegOutput
 
@@ -25,12 +28,10 @@ class MGD(TapTerm):
 
     name = "mgd"
 
-    class Config(GeneratorConfig):
-        pass
+    Config: TypeAlias = GeneratorConfig
+    config: GeneratorConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: GeneratorConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         self.masked_generator = MaskedGenerator(config, student[config.tap][0], teacher[config.tap][0])
 

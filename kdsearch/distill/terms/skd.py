@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TypeAlias
 
-from pydantic import Field
 from torch import Tensor
 
+from kdsearch.config.terms.skd import SKDPairConfig
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.models.output import SegOutput
-
-Node = Literal["none", "stride2", "stride4", "grid2", "grid3", "grid8"]
 
 
 class SKDPair(TapTerm):
@@ -27,15 +25,8 @@ class SKDPair(TapTerm):
 
     name = "skd_pair"
 
-    class Config(TapTerm.Config):
-        tap: Literal["head", "c4"] = Field("head", description="map to compare; published head; c4: last encoder stage")
-        node: Node = Field(
-            "stride2",
-            description="max-pooling into nodes; stride2: windows of 2x2 pixels (CIRKD); grid3: 3x3 windows over the "
-            "whole map (SKD code on 512x512 crops); none: every pixel",
-        )
-
-    config: Config
+    Config: TypeAlias = SKDPairConfig
+    config: SKDPairConfig
 
     def estimate_bytes(self, batch: int) -> int:
         tap, node = self.config.tap, self.config.node

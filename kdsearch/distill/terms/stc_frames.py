@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from kdsearch.config.terms.stc import StcFramesConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size, unit
 from kdsearch.distill.ops.similarity import is_direct, pool_nodes
 from kdsearch.distill.taps import require_tap
-from kdsearch.distill.terms.skd import Node
 from kdsearch.models.output import SegOutput
 
 
@@ -32,21 +32,15 @@ class StcFrames(Term):
     name = "stc_frames"
     reconstructed = True
 
-    class Config(Term.Config):
-        node: Node = Field(
-            "none",
-            description="places compared: none (every pixel, ETC), stride{s} (max over s x s windows, cheaper) or "
-            "grid{g} (g x g windows over the map)",
-        )
+    Config: TypeAlias = StcFramesConfig
+    config: StcFramesConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: StcFramesConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         require_tap(self.name, "head", student, teacher)
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return Requirements(taps=("head",), video=True)
 
     def estimate_bytes(self, batch: int) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.stc import StcMotionConfig
 from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import masked_mean
@@ -29,26 +29,11 @@ class StcMotion(Term):
     name = "stc_motion"
     reconstructed = True
 
-    class Config(Term.Config):
-        space: Literal["prob", "logit"] = Field(
-            "prob", description="what is compared: prob, whatever the logits' scale (ours), or logit (ETC)"
-        )
-        stop_gradient: bool = Field(
-            False, description="hold the later frame fixed (ours); false: both frames learn, as in ETC"
-        )
-        resolution: Literal["low", "full"] = Field(
-            "low",
-            description="low: at the logits' own grid (ours); full: up-sampled to the input's, as for the task (ETC)",
-        )
-        mask_out_of_frame: bool = Field(
-            True,
-            description="leave out pixels whose flow leaves the frame (ours); false: they meet the border's (ETC)",
-        )
-
-    config: Config
+    Config: TypeAlias = StcMotionConfig
+    config: StcMotionConfig
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return Requirements(video=True)
 
     def estimate_bytes(self, batch: int) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TypeAlias
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
+from kdsearch.config.terms.stc import StcPairConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
 from kdsearch.distill.taps import require_tap
-from kdsearch.distill.terms.skd import Node
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
@@ -31,20 +30,10 @@ class StcPair(Term):
     name = "stc_pair"
     reconstructed = True
 
-    class Config(Term.Config):
-        beta_c: Annotated[float, Field(ge=0, le=1)] = Field(
-            0.5, description="weight of the CNN branch; the transformer's is 1 - beta_c; range 0 to 1; 0.5 is ours"
-        )
-        node: Node = Field(
-            "stride2",
-            description="places compared: stride{s} (max over s x s windows; stride2 in CIRKD), grid{g} (g x g windows "
-            "over the map; SKD's is grid3 on its crops) or none (every pixel)",
-        )
-        tap: Literal["head", "c4"] = Field("head", description="features of the student and of each branch")
+    Config: TypeAlias = StcPairConfig
+    config: StcPairConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: StcPairConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         betas = {"cnn": config.beta_c, "transformer": 1 - config.beta_c}
         self.beta_of_tap = {f"{branch}.{config.tap}": beta for branch, beta in betas.items() if beta > 0}
@@ -57,7 +46,7 @@ class StcPair(Term):
         require_tap(self.name, config.tap, student, teacher)
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return Requirements(taps=(self.config.tap,), teacher_taps=tuple(self.beta_of_tap))
 
     def estimate_bytes(self, batch: int) -> int:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveFloat
+from typing import TypeAlias
+
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.config.terms.stc import StcTemporalKDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import labels_at, masked_mean
-from kdsearch.distill.terms.kd import check_logits
+from kdsearch.distill.ops.logits import check_logits
 from kdsearch.models.output import SegOutput
 
 
@@ -30,19 +32,15 @@ class StcTemporalKD(Term):
     name = "stc_temporal_kd"
     reconstructed = True
 
-    class Config(Term.Config):
-        temperature: PositiveFloat = Field(
-            1.0, description="softmax temperature T of both networks; 1 as in SKD's and CIRKD's KD; usual range 1 to 4"
-        )
+    Config: TypeAlias = StcTemporalKDConfig
+    config: StcTemporalKDConfig
 
-    config: Config
-
-    def __init__(self, config: Config, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
+    def __init__(self, config: StcTemporalKDConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
         super().__init__(config, student, teacher, info)
         check_logits(student, teacher, info)
 
     @property
-    def needs(self) -> Requirements:
+    def requirements(self) -> Requirements:
         return Requirements(video=True)
 
     def estimate_bytes(self, batch: int) -> int:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.trial import CLNetConfig
+from kdsearch.config.networks import CLNetConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdsearch.compat import ensure_torchvision
-from kdsearch.config.trial import SmpConfig
+from kdsearch.config.networks import SmpConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError, did_you_mean
 from kdsearch.models.network import Network

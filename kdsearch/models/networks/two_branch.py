@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kdsearch.config.trial import TwoBranchConfig
+from kdsearch.config.networks import TwoBranchConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.models.network import Network
 from kdsearch.models.networks.smp import SmpNetwork

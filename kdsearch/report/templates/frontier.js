@@ -8,7 +8,7 @@
   const words = { COMPLETE: "complete", PRUNED: "stopped early", FAIL: "failed", INFEASIBLE: "infeasible", RUNNING: "running" };
   let kept = null;
 
-  // ---- small tools. All text goes in as text, never as HTML: names and reasons come from users and libraries.
+  // ---- small tools. All text is set as text, never as HTML: names and reasons come from users and libraries.
   const $ = (id) => document.getElementById(id);
   function make(parent, name, attributes, text) {
     const svg = parent.namespaceURI === "http://www.w3.org/2000/svg" || name === "svg";
@@ -65,7 +65,7 @@
     make(svg, "text", { x: box.left - 40, y: box.top - 9 }, yTitle);
   }
 
-  // ---- what is said of a trial
+  // ---- facts of a trial
   function address(trial) {
     if (!trial.run) return "";
     // Inside MLflow's artifact viewer the page is a blob of the server that shows it.
@@ -75,7 +75,7 @@
   }
   function facts(trial) {
     const rows = [["student", trial.student], ["state", words[trial.state] + ", epoch " + trial.epoch + " of " + trial.epochs]];
-    if (trial.reason) rows.push(["why", trial.reason]);
+    if (trial.reason) rows.push(["reason", trial.reason]);
     rows.push(["mIoU", miou(trial.miou)], ["GFLOPs", short(trial.gflops)], ["parameters", short(trial.params_m) + " M"]);
     if (trial.latency_ms !== null) rows.push(["latency", short(trial.latency_ms) + " ms"]);
     const point = points.get(trial.id);
@@ -111,7 +111,7 @@
     kept = trial;
     about(trial); mark(trial);
     const url = address(trial);
-    // A sandbox, such as MLflow's viewer, opens no windows: there the panel shows the address, and the row the rest.
+    // A sandbox, such as MLflow's viewer, opens no windows: there the panel shows the address.
     const opened = url && window.open(url, "_blank");
     if (opened) opened.opener = null;
     else if (event.type === "click" && !event.currentTarget.matches("tr")) {
@@ -149,7 +149,7 @@
     }
     if (data.teacher !== null) heights.push(data.teacher);
     const x = scale(costs, box.left, box.right, 0.05, isLog(costs)), y = scale(heights, box.bottom, box.top, 0.05, false);
-    frame(svg, x, y, box, data.axes[cost], "mIoU on val");
+    frame(svg, x, y, box, data.axes[cost], data.miou_axis);
     if (data.teacher !== null) {
       make(svg, "line", { x1: box.left, x2: box.right, y1: y(data.teacher), y2: y(data.teacher), stroke: "var(--teacher)", "stroke-dasharray": "2 4" });
       make(svg, "text", { x: box.right, y: y(data.teacher) - 5, "text-anchor": "end" }, "teacher " + miou(data.teacher));
@@ -157,7 +157,7 @@
     const members = [...points.keys()].map((id) => byId.get(id)).filter((t) => t && t[cost] !== null).sort((a, b) => a[cost] - b[cost]);
     if (cost === data.cost && members.length) {
       let path = "M" + x(members[0][cost]) + " " + y(members[0].miou), best = members[0].miou;
-      // With a third objective, some members are not the best that this cost buys.
+      // With a third objective, some members are not the best at their cost.
       for (const t of members.slice(1)) if (t.miou > best) { best = t.miou; path += "H" + x(t[cost]) + "V" + y(best); }
       make(svg, "path", { d: path + "H" + box.right, fill: "none", stroke: "var(--front)", "stroke-width": 1.5, "stroke-opacity": 0.7 });
     }
@@ -236,7 +236,7 @@
   function parallel() {
     const place = $("parallel"), names = ranked().slice(0, 6);
     if (complete.length < 2 || !names.length) { make(place, "p", { class: "soft" }, "This needs two complete trials with different settings."); return; }
-    const axes = [...names.map((name) => ({ name, of: (t) => t.settings[name] })), { name: { gflops: "GFLOPs", params_m: "parameters (M)", latency_ms: "latency (ms)" }[data.cost], of: (t) => t[data.cost] }, { name: "mIoU", of: (t) => t.miou }];
+    const axes = [...names.map((name) => ({ name, of: (t) => t.settings[name] })), { name: data.columns[data.cost], of: (t) => t[data.cost] }, { name: "mIoU", of: (t) => t.miou }];
     const svg = make(place, "svg", { viewBox: "0 0 1100 300", width: "100%" });
     const top = 44, bottom = 256, at = (i) => 70 + (i * 960) / (axes.length - 1);
     axes.forEach((axis, i) => {
@@ -271,7 +271,7 @@
       }
     });
     make(place, "p", { class: "note" }, 
-      (Object.keys(data.importance).length ? "The settings that matter most for mIoU and the frontier" : "The first settings that differ")
+      (Object.keys(data.importance).length ? "The settings of the highest importance for mIoU and the frontier" : "The first settings that differ")
       + " (six at most), then cost and mIoU; orange: the frontier.");
   }
 

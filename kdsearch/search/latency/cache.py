@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from kdsearch import __version__
+from kdsearch.config.networks import AnyNetwork
 from kdsearch.config.target import Target
-from kdsearch.config.trial import AnyNetwork
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_json

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kdsearch.config.networks import AnyNetwork, without_weights
 from kdsearch.config.space.ranges import Choice, Int, IntLog, Range
 from kdsearch.config.space.search_space import Sample, SearchSpace
-from kdsearch.config.trial import AnyNetwork, without_weights
 from kdsearch.errors import UserError
 
 MOST = 256

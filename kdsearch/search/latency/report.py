@@ -1,4 +1,4 @@
-"""What a study says of latency: the `latency` of its summary, in words and numbers for people."""
+"""The latencies that a study measured before training, in words and numbers: `latency` of its summary."""
 
 from __future__ import annotations
 
@@ -8,18 +8,10 @@ from typing import Any
 
 from kdsearch.errors import UserError
 
-AXIS = {
-    "gflops": "GFLOPs an image (2 x MAC)",
-    "params_m": "million parameters",
-    "latency_ms": "latency of an image, ms",
-}
-"""Titles of the axes that costs are drawn on."""
-UNIT = {"gflops": "GFLOPs", "params_m": "M parameters", "latency_ms": "ms"}
-
 
 @dataclass(frozen=True)
-class Measured:
-    """A student of the space; `spread`: how far its rounds lay apart, as a share of the quickest."""
+class StudentLatency:
+    """One student of the space. `spread` is the range of its rounds, as a share of the quickest."""
 
     student: str
     gflops: float
@@ -30,7 +22,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class LatencyReport:
-    """Students by latency, and its rank correlation with FLOPs over them: None where that is not defined."""
+    """Students in order of latency, and the rank correlation with FLOPs over them, None where it is not defined."""
 
     target: str
     device: str
@@ -38,23 +30,23 @@ class LatencyReport:
     size: tuple[int, int]
     spearman: float | None
     kendall: float | None
-    students: tuple[Measured, ...]
+    students: tuple[StudentLatency, ...]
 
     @property
     def threads(self) -> str:
-        """On how much of the device, in words."""
+        """The number of CPU threads, in words that follow the device."""
         threads = self.target.partition(":")[2]
         return "" if self.target == "cuda" else f", {threads or 'one'} thread{'s' * bool(threads)}"
 
     @property
     def spread(self) -> float:
-        """The largest of any student."""
+        """The largest spread of any student."""
         return max((each.spread for each in self.students), default=0.0)
 
     def line(self) -> str:
         """One line for a terminal."""
         if not self.students:
-            return f"latency on {self.device}: no student of the space runs there"
+            return f"latency on {self.device}: no student of the space runs on it"
         text = f"latency on {self.device}{self.threads}: {self.students[0].latency_ms:.3g}"
         if len(self.students) > 1:
             text += f" to {self.students[-1].latency_ms:.3g}"
@@ -64,39 +56,41 @@ class LatencyReport:
         return text
 
     def sentences(self) -> str:
-        """What the numbers are, and what they say of FLOPs as a stand-in for them."""
+        """How the latencies were measured, and how well FLOPs predict their order."""
         height, width = self.size
         text = (
             f"Each student was measured before training, on {self.device}{self.threads}: one image of "
             f"{height}x{width}, fp32, torch {self.torch}, the median of the quickest of three rounds. Rounds of one "
-            f"student lay apart by up to {self.spread:.0%}."
+            f"student differ by up to {self.spread:.0%}."
         )
         if self.spearman is None or self.kendall is None:
-            return text + " A rank correlation with FLOPs wants three students that differ."
+            return text + " A rank correlation with FLOPs needs three students that differ."
         return text + (
             f" Over these {len(self.students)} students, the rank correlation between latency and FLOPs is "
             f"{self.spearman:.2f} (Spearman) and {self.kendall:.2f} (Kendall): {_verdict(self.spearman)}."
         )
 
 
-def latency_report(summary: Mapping[str, Any]) -> LatencyReport | None:
-    """What a summary says of latency; None where it says nothing. Raises `UserError` for what no study writes."""
-    about = summary.get("latency")
+def latency_report(about: Mapping[str, Any] | None) -> LatencyReport | None:
+    """The report of `StudySummary.latency`, None for None. Raises `UserError` for values of another program."""
     if about is None:
         return None
     try:
         height, width = about["size"]
         students = tuple(
-            Measured(str(row["student"]), *(float(row[name]) for name in list(Measured.__annotations__)[1:]))
+            StudentLatency(
+                str(row["student"]), *(float(row[name]) for name in list(StudentLatency.__annotations__)[1:])
+            )
             for row in about["students"]
-        )
+        )  # fmt: skip
         return LatencyReport(
             str(about["target"]), str(about["device"]), str(about["torch"]), (int(height), int(width)),
             _number(about["spearman"]), _number(about["kendall"]), students,
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"summary.json says of latency what no study writes ({type(error).__name__}: {error})."
+            f"`latency` in summary.json holds values that no study writes ({type(error).__name__}: {error}); "
+            "`--resume` the study to write it again."
         ) from error
 
 
@@ -106,7 +100,7 @@ def _number(value: Any) -> float | None:
 
 def _verdict(spearman: float) -> str:
     if spearman > 0.9:
-        return "FLOPs order these students nearly as this device does"
+        return "FLOPs are a good proxy for latency on this device"
     if spearman > 0.5:
-        return "FLOPs are a rough stand-in for this device's time"
-    return "FLOPs say little of this device's time"
+        return "FLOPs are a rough proxy for latency on this device"
+    return "FLOPs are a poor proxy for latency on this device"

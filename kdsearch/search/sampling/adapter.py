@@ -7,7 +7,7 @@ from typing import Any
 import optuna
 from optuna.trial import TrialState, create_trial
 
-from kdsearch.config.search import STATIC
+from kdsearch.config.metrics import COSTS
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.search import constraints
 from kdsearch.search.evolution.space_mapping import SpaceMapping
@@ -27,7 +27,7 @@ class SamplerAdapter:
     def complete(self, trial: optuna.Trial, record: TrialRecord) -> None:
         """A trial that the sampler asked for has come to what `record` says, its own or that of an equal one."""
         for name, violation in self._violations(record).items():
-            if name not in STATIC:  # the others are known since it was asked for
+            if name not in COSTS:  # the others are known since it was asked for
                 trial.set_constraint(name, violation)
         self._search.tell(trial, self._values(record))
 

@@ -1,4 +1,4 @@
-"""Students fetched from MLflow: of a study's run, a trial's run, or a version in the model registry."""
+"""Students downloaded from MLflow: of a study's run, of a trial's run, or of a version in the model registry."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import UserError
-from kdsearch.export.source import FILES, Source, read_summary
-from kdsearch.search.choice import Best, Point, choose
+from kdsearch.search.choice import STUDENT_FILES, Best, ChosenStudent, choose
+from kdsearch.search.summary import StudySummary
 from kdsearch.tracking.mlflow.client import connect, find
 
 if TYPE_CHECKING:
@@ -20,18 +20,20 @@ if TYPE_CHECKING:
 PATTERN = re.compile(r"(?:runs:/(?P<run>[\w-]+)|models:/(?P<name>[^/:@]+)(?:@(?P<alias>[\w-]+)|/(?P<version>\d+)))/?")
 
 
-def from_mlflow(uri: str, tracking_uri: str | None, best: Best | None, budget: str | None, folder: Path) -> Source:
-    """The student that `uri` names, downloaded to `folder`.
+def from_mlflow(
+    uri: str, tracking_uri: str | None, best: Best | None, budget: str | None, folder: Path
+) -> ChosenStudent:
+    """The student of `uri`, downloaded to `folder`.
 
     `uri` is `runs:/ID` of a study (then `best` and `budget` choose, as in a run folder) or of a trial,
-    `models:/NAME@ALIAS` or `models:/NAME/VERSION`. Only files of known names are asked for, so that a server cannot
-    choose where anything is written. Raises `UserError` for what is not there, and for `best` or `budget` where the
-    URI names one student.
+    `models:/NAME@ALIAS` or `models:/NAME/VERSION`. Only files of known names are requested, so a server cannot choose
+    a path on this machine. Raises `UserError` for a missing run or file, and for `best` or `budget` where the URI
+    names one student.
     """
     match = PATTERN.fullmatch(uri)
     if match is None:
         raise UserError(f"{uri}: expected runs:/RUN_ID, models:/NAME@ALIAS or models:/NAME/VERSION.")
-    with _said_plainly(uri):
+    with _plain_errors(uri):
         client = connect(find(tracking_uri))
         run = client.get_run(match["run"] or _version_run(client, match["name"], match["alias"], match["version"]))
         tags = run.data.tags
@@ -41,18 +43,20 @@ def from_mlflow(uri: str, tracking_uri: str | None, best: Best | None, budget: s
         if trial and (best or budget):
             raise UserError(f"{uri} names one student; leave --best and --budget out, or name the study's run.")
         parent = run if not trial else client.get_run(tags["mlflow.parentRunId"])
-        summary = read_summary(_download(client, parent, "summary.json", folder, "wait for the end of the study"))
+        summary = StudySummary.read(_download(client, parent, "summary.json", folder, "wait for the end of its study"))
         if trial:
-            point, chosen = _point(summary["frontier"], trial), uri if match["name"] else "named by its run"
+            point, chosen = summary.point(trial), uri if match["name"] else "named by its run"
+            if point is None:
+                raise UserError(f"The trial {trial} is not on the frontier of its study, so its weights were not kept.")
         else:
-            point, how = choose(summary["frontier"], best or "miou", budget, summary["cost"])
+            point, how = choose(summary.frontier, best or "miou", budget, summary.main_cost)
             chosen = f"best {best or 'miou'}, by {how}"
-            run = _child(client, parent, point["trial"])
-        for name in FILES:
+            run = _child(client, parent, point.trial)
+        for name in STUDENT_FILES:
             _download(client, run, f"student/{name}", folder, "its student was not kept")
-    return Source(
-        folder / "student", point, tags.get("kdsearch.study", ""), str(summary["space"]), str(summary["kdsearch"]),
-        chosen, f"MLflow run {run.info.run_id}",
+    return ChosenStudent(
+        folder / "student", point, tags.get("kdsearch.study", ""), summary.space, summary.kdsearch, chosen,
+        f"MLflow run {run.info.run_id}",
     )  # fmt: skip
 
 
@@ -61,13 +65,6 @@ def _version_run(client: MlflowClient, name: str, alias: str | None, version: st
     if not found.run_id:
         raise UserError(f"models:/{name} version {found.version} was registered without a run; name one of kdsearch.")
     return str(found.run_id)
-
-
-def _point(frontier: list[Point], trial: str) -> Point:
-    for point in frontier:
-        if point["trial"] == trial:
-            return point
-    raise UserError(f"The trial {trial} is not on the frontier of its study, so its weights were not kept.")
 
 
 def _child(client: MlflowClient, parent: Run, trial: str) -> Run:
@@ -95,8 +92,8 @@ def _download(client: MlflowClient, run: Run, path: str, folder: Path, otherwise
 
 
 @contextmanager
-def _said_plainly(uri: str) -> Iterator[None]:
-    """Turn what MLflow raises into one sentence."""
+def _plain_errors(uri: str) -> Iterator[None]:
+    """Turn exceptions of MLflow into one sentence."""
     from mlflow.exceptions import MlflowException
     from requests import RequestException
 

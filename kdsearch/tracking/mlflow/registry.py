@@ -7,7 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kdsearch.search.choice import Point, choose
+from kdsearch.search.choice import choose
+from kdsearch.search.summary import FrontierPoint
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,7 +19,7 @@ def model_name(study: str) -> str:
     return re.sub(r"[^\w. -]", "_", study)
 
 
-def aliases(frontier: Sequence[Point], cost: str = "gflops") -> dict[str, str]:
+def aliases(frontier: Sequence[FrontierPoint], cost: str = "gflops") -> dict[str, str]:
     """Alias to trial: `best-miou`, `knee`, and `mflops-le-620` for the most accurate one within 620 MFLOPs.
 
     The budgets are the members' own costs, rounded up to two digits. A study that measured latency has aliases such as
@@ -26,14 +27,14 @@ def aliases(frontier: Sequence[Point], cost: str = "gflops") -> dict[str, str]:
     """
     if not frontier:
         return {}
-    named = {best: choose(frontier, best, cost=cost)[0]["trial"] for best in ("miou", "knee")}
+    named = {best: choose(frontier, best, cost=cost)[0].trial for best in ("miou", "knee")}
     found = {"best-miou": named["miou"], "knee": named["knee"]}
     for point in frontier:
-        mflops = round_up(1000 * point["gflops"])
-        found[f"mflops-le-{mflops}"] = choose(frontier, "miou", f"gflops<={mflops / 1000:.6f}")[0]["trial"]
-        if "latency_ms" in point:
-            us = round_up(1000 * point["latency_ms"])
-            found[f"us-le-{us}"] = choose(frontier, "miou", f"latency_ms<={us / 1000:.6f}")[0]["trial"]
+        mflops = round_up(1000 * point.gflops)
+        found[f"mflops-le-{mflops}"] = choose(frontier, "miou", f"gflops<={mflops / 1000:.6f}")[0].trial
+        if point.latency_ms is not None:
+            us = round_up(1000 * point.latency_ms)
+            found[f"us-le-{us}"] = choose(frontier, "miou", f"latency_ms<={us / 1000:.6f}")[0].trial
     return found
 
 
@@ -44,7 +45,7 @@ def round_up(number: float) -> int:
 
 
 def register(
-    client: MlflowClient, study: str, frontier: Sequence[Point], runs: Mapping[str, str], cost: str = "gflops"
+    client: MlflowClient, study: str, frontier: Sequence[FrontierPoint], runs: Mapping[str, str], cost: str = "gflops"
 ) -> None:
     """One version for each member of the frontier, its source the artifacts `student` of the trial's run, and aliases.
 
@@ -54,7 +55,7 @@ def register(
     from mlflow.exceptions import MlflowException
 
     name = model_name(study)
-    members = [point for point in frontier if point["trial"] in runs]
+    members = [point for point in frontier if point.trial in runs]
     if not members:
         return
     try:
@@ -65,9 +66,9 @@ def register(
         known = client.create_registered_model(name, description=f"Students on the frontier of the study {study}.")
     versions = {version.run_id: version.version for version in client.search_model_versions(f"name = '{name}'")}
     for point in members:
-        run_id = runs[point["trial"]]
+        run_id = runs[point.trial]
         if run_id not in versions:
-            tags = {"kdsearch.trial": point["trial"], "kdsearch.study": study}
+            tags = {"kdsearch.trial": point.trial, "kdsearch.study": study}
             made = client.create_model_version(name, f"runs:/{run_id}/student", run_id, tags=tags)
             versions[run_id] = made.version
     wanted = {alias: versions[runs[trial]] for alias, trial in aliases(members, cost).items()}

@@ -8,9 +8,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from kdsearch.export.source import read_summary
 from kdsearch.io.atomic import write_json
-from kdsearch.report.results import TRACKING
+from kdsearch.search.summary import StudySummary
 from kdsearch.tracking.mlflow.client import connect, without_password
 from kdsearch.tracking.mlflow.messages import FrontierUpdate, Message, RunUpdate, StudyFinished, StudyHeader
 from kdsearch.tracking.mlflow.outbox import Outbox
@@ -114,7 +113,7 @@ class MLflowWriter:
 
         self.outbox.put(call)
         if self.run.summary.exists():
-            frontier = read_summary(self.run.summary)["frontier"]
+            frontier = StudySummary.read(self.run.summary).frontier
             self.outbox.put(lambda client: register(client, path.name, frontier, self._runs, self.header.cost))
 
     # ---- calls, made by the thread -------------------------------------------------------------------------------
@@ -207,7 +206,7 @@ class MLflowWriter:
             return
         server = without_password(self.header.uri) if self.header.uri.startswith(("http://", "https://")) else ""
         record = {"server": server, "experiment": self._experiment_id, "runs": self._runs}
-        write_json(self.run.path / TRACKING, record)
+        write_json(self.run.tracking, record)
         self._record_due = time.monotonic() + 50 * (time.monotonic() - began)
 
 

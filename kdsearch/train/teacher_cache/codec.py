@@ -1,4 +1,4 @@
-"""How one map of a teacher is kept on disk: fp16, uint8, or the largest logits of each pixel; and what that loses."""
+"""Codecs of teacher maps on disk: fp16, uint8, or the largest logits of each pixel; and their error."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from torch.nn import functional as F
 
 Kind = Literal["fp16", "uint8", "top_k"]
 LARGEST = 65504.0
-"""The largest number of fp16; larger ones are cut to it, and the stated error shows it."""
+"""The largest number of fp16; larger values are clamped to it, which the stated error includes."""
 
 
 @dataclass(frozen=True)
 class MapCodec:
-    """The form of a map of `shape` `(C, h, w)` at its native stride.
+    """The encoding of a map of `shape` `(C, h, w)` at its native stride.
 
     - `fp16`: every value, rounded; relative error at most 2^-11, and 2^-25 below 6e-5.
     - `uint8`: 256 levels between the least and the greatest value of each channel of each image.
-    - `top_k`: the `k` largest channels of each pixel in fp16, their indices, and one value that all other channels
-      get: that with which the softmax of the pixel keeps the others' probability as a whole.
+    - `top_k`: the `k` largest channels of each pixel in fp16, their indices, and one value for all other channels,
+      chosen so that the softmax of the pixel keeps the sum of their probabilities.
     """
 
     shape: tuple[int, int, int]
@@ -32,7 +32,7 @@ class MapCodec:
 
     @property
     def columns(self) -> dict[str, tuple[type, tuple[int, ...]]]:
-        """Type and shape of an image's value in each column of the store, by what follows the map's name."""
+        """Type and shape of an image's value in each column, by the column's suffix to the name of the map."""
         channels, *size = self.shape
         if self.kind == "fp16":
             return {"": (np.float16, self.shape)}
@@ -43,7 +43,7 @@ class MapCodec:
 
     @property
     def nbytes(self) -> int:
-        """Bytes an image."""
+        """Bytes per image."""
         return sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in self.columns.values())
 
     def encode(self, map_bchw: Tensor) -> dict[str, Tensor]:
@@ -63,7 +63,7 @@ class MapCodec:
         return {"": _half(torch.cat([top.values, rest], 1)), ".index": index}
 
     def decode(self, columns: dict[str, Tensor]) -> Tensor:
-        """The fp32 maps `[B, C, h, w]` that `encode` gave these columns for, up to what the form loses."""
+        """The fp32 maps `[B, C, h, w]` that were encoded as these columns, up to the error of the codec."""
         values = columns[""].float()
         if self.kind == "fp16":
             return values
@@ -88,7 +88,7 @@ def _half(values: Tensor) -> Tensor:
 
 @dataclass
 class MapError:
-    """How far kept maps are from the teacher's. Sums, so that shards add up; `stated` gives what one reads."""
+    """Distance of decoded maps from the teacher's. Holds sums, so that shards add up; `stated` returns means."""
 
     squares: float = 0.0
     values: float = 0.0
@@ -118,8 +118,8 @@ class MapError:
     def stated(self) -> dict[str, float]:
         """`rms_error` and `max_error` in the map's own unit, `relative_error` (of root mean squares).
 
-        For logits also `kl` (nats a pixel, of the teacher's probabilities from the kept ones) and `classes_changed`,
-        the share of pixels whose largest class is another one.
+        For logits also `kl` (nats per pixel, KL(teacher || decoded)) and `classes_changed`,
+        the share of pixels whose most probable class differs.
         """
         numbers = max(self.numbers, 1)
         facts = {

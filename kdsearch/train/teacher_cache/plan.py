@@ -1,4 +1,4 @@
-"""Which maps of the teacher a study caches: what its terms read, in which form, if the disk has room for it."""
+"""Plan of the teacher cache: the maps that the terms of a study read, their codecs, and whether they fit the disk."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
 from kdsearch.distill.base import Requirements
 from kdsearch.errors import UserError
+from kdsearch.models.cost import tap_shapes
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.requirements import requirements_of
 from kdsearch.train.teacher_cache.codec import MapCodec
@@ -23,12 +23,12 @@ from kdsearch.train.teacher_cache.reader import CacheSpec, TeacherCache
 from kdsearch.train.teacher_cache.writer import building_folder, images_written
 
 AUTO_SHARE = 0.25
-"""The share of the free disk that `teacher.cache: auto` may take."""
+"""Share of the free disk that `teacher.cache: auto` may use."""
 
 
 @dataclass(frozen=True)
 class CachePlan:
-    """The maps, by name, that lie in caches under `root`, and whether those of next frames do too."""
+    """The maps, by name, in caches under `root`; with `next_frames` also those of the next frames."""
 
     root: Path
     maps: tuple[str, ...]
@@ -38,15 +38,15 @@ class CachePlan:
         return set(needed) <= set(self.maps) and self.next_frames >= next_frames
 
     def spec(self, config: TrialConfig, store: Store, weights: Path) -> CacheSpec:
-        """The cache of this trial's teacher with these weights."""
+        """The specification of the cache of this trial's teacher with these weights."""
         return self._spec(config, store, weights_digest(weights))
 
     def nbytes(self, config: TrialConfig, store: Store) -> int:
-        """Bytes on disk, of a teacher that need not be trained yet."""
+        """Bytes on disk; the teacher need not be trained yet."""
         return self._spec(config, store, "").nbytes
 
     def progress(self, config: TrialConfig, store: Store, weights: Path) -> tuple[int, int] | None:
-        """Images in the cache of this trial's teacher, and of how many; None unless it is being written just now."""
+        """Images written to the cache of this trial's teacher, and their total; None unless it is being written."""
         if not weights.exists():
             return None
         spec = self.spec(config, store, weights)
@@ -58,13 +58,13 @@ class CachePlan:
     def _spec(self, config: TrialConfig, store: Store, digest: str) -> CacheSpec:
         assert config.teacher is not None
         network = config.teacher.network()
-        shapes = models.tap_shapes(network, store.info, store.size)
+        shapes = tap_shapes(network, store.info, store.size)
         return CacheSpec(
             network=network,
             weights=digest,
             data=store.fingerprint,
             size=store.size,
-            forms={name: _form(name, shapes[name], config) for name in self.maps},
+            codecs={name: _codec(name, shapes[name], config) for name in self.maps},
             images=len(store.split("train")),
             next_frames=self.next_frames,
         )
@@ -79,17 +79,17 @@ class CachePlan:
 
 @dataclass(frozen=True)
 class Planned:
-    """A plan, or None where the teacher is asked live; `why` says it in a line, empty where no cache was wanted."""
+    """A plan, or None where the teacher runs live; `why` explains it in a line, empty where no cache is configured."""
 
     plan: CachePlan | None
     why: str = ""
 
 
 def plan_cache(trials: Iterable[TrialConfig], store: Store, root: Path, weights: Path | None = None) -> Planned:
-    """What to cache for trials that share a teacher (though not its fusion): those that stand for a search space.
+    """The cache for trials that share a teacher (though not its fusion): those that represent a search space.
 
-    `weights` are the teacher's where they exist already: a cache that has been begun is gone on with, whatever room is
-    left. Raises `UserError` when a cache that was asked for serves no trial or does not fit, and for a damaged one.
+    `weights` are the teacher's where they exist already: a partly written cache is completed, whatever space is left.
+    `UserError` when a configured cache serves no trial or does not fit, and for a damaged one.
     """
     wanted = [config for config in trials if config.teacher is not None and config.distill]
     if not wanted or wanted[0].teacher is None or (mode := wanted[0].teacher.cache) == "off":
@@ -101,8 +101,8 @@ def plan_cache(trials: Iterable[TrialConfig], store: Store, root: Path, weights:
     whole = CachePlan(root, tuple(sorted({name for each in names for name in each})), any(video))
     of_logits = [later for each, later in zip(names, video, strict=True) if each == ("logits",)]
     logits = CachePlan(root, ("logits",), any(of_logits)) if of_logits else None
-    # Teachers that differ in their fusion alone have caches of their own.
-    teachers = list({json.dumps(models_key(config)): config for config in wanted}.values())
+    # Teachers that differ only in their fusion have separate caches.
+    teachers = list({_teacher_key(config): config for config in wanted}.values())
     if mode == "logits" and logits is None:
         raise UserError(
             "teacher.cache is logits, and every trial of this space reads taps of the teacher too "
@@ -113,10 +113,10 @@ def plan_cache(trials: Iterable[TrialConfig], store: Store, root: Path, weights:
     for plan in choices:
         if plan is None:
             continue
-        begun = weights is not None and weights.exists() and _begun(plan, teachers, store, weights)
+        begun = weights is not None and weights.exists() and _is_begun(plan, teachers, store, weights)
         needed = sum(plan.nbytes(config, store) for config in teachers)
         if begun or needed <= (AUTO_SHARE if mode == "auto" else 1) * free:
-            return Planned(plan, _chosen(plan, wanted[0], store, mode, needed, served=_served(plan, names, video)))
+            return Planned(plan, _description(plan, wanted[0], store, mode, needed, served=_served(plan, names, video)))
         if mode != "auto":
             raise UserError(
                 f"teacher.cache is {mode}: the teacher's maps need {needed / 1e9:.1f} GB, {root} has {free / 1e9:.1f} "
@@ -124,13 +124,13 @@ def plan_cache(trials: Iterable[TrialConfig], store: Store, root: Path, weights:
             )
     return Planned(
         None,
-        f"teacher cache (auto): none, the teacher is asked live; {needed / 1e9:.1f} GB of maps are more than "
+        f"teacher cache (auto): none, the teacher runs live; {needed / 1e9:.1f} GB of maps are more than "
         f"{AUTO_SHARE:.0%} of the {free / 1e9:.1f} GB free in {root}",
     )
 
 
 def needed_maps(needs: Requirements) -> tuple[str, ...]:
-    """The maps of the teacher that terms read, the logits always: details are taps by name."""
+    """The maps of the teacher that terms read, the logits first. Detail heads are named as taps."""
     return tuple(dict.fromkeys(("logits", *needs.taps, *needs.teacher_taps)))
 
 
@@ -141,25 +141,25 @@ def _digest_of(path: str, modified: int, size: int) -> str:
 
 
 def weights_digest(path: Path) -> str:
-    """SHA-256 of a file of weights; computed once for as long as the file does not change."""
+    """SHA-256 of a file of weights, cached until the file changes."""
     facts = path.stat()
     return _digest_of(str(path), facts.st_mtime_ns, facts.st_size)
 
 
-def models_key(config: TrialConfig) -> Any:
+def _teacher_key(config: TrialConfig) -> str:
     assert config.teacher is not None
-    return config.teacher.network().model_dump(mode="json")
+    return json.dumps(config.teacher.network().model_dump(mode="json"))
 
 
-def _form(name: str, shape: tuple[int, int, int], config: TrialConfig) -> MapCodec:
+def _codec(name: str, shape: tuple[int, int, int], config: TrialConfig) -> MapCodec:
     assert config.teacher is not None
     if name == "logits" and 0 < config.teacher.cache_top_k < shape[0] - 1:
         return MapCodec(shape, "top_k", config.teacher.cache_top_k)
     return MapCodec(shape, config.teacher.cache_format)
 
 
-def _begun(plan: CachePlan, teachers: list[TrialConfig], store: Store, weights: Path) -> bool:
-    """Whether any of the caches is there, or on its way. A damaged one is an error."""
+def _is_begun(plan: CachePlan, teachers: list[TrialConfig], store: Store, weights: Path) -> bool:
+    """Whether any of the caches exists, complete or not. A damaged one is an error."""
     begun = False
     for config in teachers:
         spec = plan.spec(config, store, weights)
@@ -171,11 +171,11 @@ def _begun(plan: CachePlan, teachers: list[TrialConfig], store: Store, weights: 
 
 
 def _served(plan: CachePlan, names: list[tuple[str, ...]], video: list[bool]) -> bool:
-    """Whether no trial has to ask live."""
+    """Whether no trial needs its teacher live."""
     return all(plan.holds(each, later) for each, later in zip(names, video, strict=True))
 
 
-def _chosen(plan: CachePlan, config: TrialConfig, store: Store, mode: str, needed: int, served: bool) -> str:
+def _description(plan: CachePlan, config: TrialConfig, store: Store, mode: str, needed: int, served: bool) -> str:
     assert config.teacher is not None
     frames = " and their next frames" if plan.next_frames else ""
     text = (
@@ -183,8 +183,8 @@ def _chosen(plan: CachePlan, config: TrialConfig, store: Store, mode: str, neede
         f"{config.teacher.cache_format}, {needed / 1e6:,.1f} MB"
     )
     if config.teacher.cache_top_k and "logits" in plan.maps:
-        text += f", {config.teacher.cache_top_k} largest logits a pixel"
-    return text if served else f"{text}; trials whose terms read more ask the teacher live"
+        text += f", {config.teacher.cache_top_k} largest logits per pixel"
+    return text if served else f"{text}; trials whose terms read more run the teacher live"
 
 
 def _free(root: Path) -> int:

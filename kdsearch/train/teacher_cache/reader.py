@@ -1,9 +1,8 @@
-"""Cached maps of a teacher: its logits and taps on whole training images, memory-mapped, warped as the images are.
+"""Reader of the teacher cache: logits and taps of whole training images, memory-mapped and warped like the images.
 
-A cache is a folder of Arrow files, each with the maps of a run of images, and a `meta.json` that is there only when all
-of them are. What a student reads so differs from asking the teacher at each step in two ways that no format mends: the
-teacher saw images without photometric jitter, and it saw each whole image at its own scale where it would have seen a
-zoomed crop.
+A cache is a folder of Arrow files, each with the maps of consecutive images, and a `meta.json` that exists only when
+the cache is complete. Cached maps differ from those of a live teacher in two ways that no format can mend: the teacher
+has seen images without photometric jitter, and each whole image at its own scale instead of a zoomed crop.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdsearch.config.trial import AnyNetwork, without_weights
+from kdsearch.config.networks import AnyNetwork, without_weights
 from kdsearch.data.loader import Batch
-from kdsearch.data.store.store import column_view, damaged, map_batch
+from kdsearch.data.store.file import column_view, damaged, map_batch
 from kdsearch.data.views import warp_maps
 from kdsearch.distill.base import Shapes
 from kdsearch.models.output import SegOutput
@@ -29,15 +28,15 @@ from kdsearch.train.teacher_cache.codec import MapCodec
 
 VERSION = 1
 SHARD_BYTES = 64 * 2**20
-"""Size of one file of maps, about: what a killed builder loses at most."""
+"""Approximate size of a file of maps: the work that a killed writer loses at most."""
 
 
 @dataclass(frozen=True)
 class CacheSpec:
-    """What a cache holds, and all that its content depends on.
+    """The content of a cache, and everything that it depends on.
 
     `weights` is the digest of the teacher's weights, `data` the fingerprint of the data set, `size` that of the whole
-    images, `forms` the maps by name. `rows` counts images: those of the split, then with `next_frames` the next frame
+    images, `codecs` the maps by name. `rows` counts images: those of the split, then with `next_frames` the next frame
     of each.
     """
 
@@ -45,7 +44,7 @@ class CacheSpec:
     weights: str
     data: str
     size: tuple[int, int]
-    forms: dict[str, MapCodec]
+    codecs: dict[str, MapCodec]
     images: int
     next_frames: bool = False
 
@@ -55,7 +54,7 @@ class CacheSpec:
 
     @property
     def shard_rows(self) -> int:
-        """Images a file."""
+        """Images per file."""
         return max(1, min(256, SHARD_BYTES // self.row_bytes))
 
     @property
@@ -64,7 +63,7 @@ class CacheSpec:
 
     @property
     def row_bytes(self) -> int:
-        return sum(form.nbytes for form in self.forms.values())
+        return sum(codec.nbytes for codec in self.codecs.values())
 
     @property
     def nbytes(self) -> int:
@@ -75,43 +74,43 @@ class CacheSpec:
         return range(shard * self.shard_rows, min((shard + 1) * self.shard_rows, self.rows))
 
     def folder(self, root: Path) -> Path:
-        """Where the cache lies: another folder for another teacher, data set, size or format."""
+        """The folder of the cache, which depends on the teacher, the data set, the size and the codecs."""
         network = without_weights(self.network)
         source = [VERSION, network.model_dump(mode="json"), self.weights, self.data, self.size]
-        forms = {name: form.to_json() for name, form in self.forms.items()}
-        content = [forms, self.next_frames, self.shard_rows]
+        codecs = {name: codec.to_json() for name, codec in self.codecs.items()}
+        content = [codecs, self.next_frames, self.shard_rows]
         return root / f"{network.arch}-{network.encoder}-{_digest(source)}-{_digest(content)}"
 
     def found(self, root: Path) -> Path | None:
-        """A finished cache that holds these maps in these forms, and perhaps more; None when there is none yet."""
+        """A finished cache with these maps in these codecs, and perhaps more; None when there is none yet."""
         folder = self.folder(root)
         source = folder.name.rpartition("-")[0]
         for path in (folder, *sorted(root.glob(f"{source}-*"))):
             if path.exists():
                 held = TeacherCache.read_meta(path)
-                same = all(held["maps"].get(name) == form.to_json() for name, form in self.forms.items())
+                same = all(held["maps"].get(name) == codec.to_json() for name, codec in self.codecs.items())
                 if same and held["next_frames"] >= self.next_frames:
                     return path
         return None
 
 
 class TeacherCache:
-    """An open cache. `forms` are its maps by name, `errors` what each loses, `nbytes` its size on disk.
+    """An open cache. `codecs` are its maps by name, `errors` the error of each, `nbytes` its size on disk.
 
-    Raises `UserError` that names the file which is missing, truncated or of another version.
+    `UserError` names a file that is missing, truncated or of another version.
     """
 
     def __init__(self, path: Path) -> None:
         meta = self.read_meta(path)
         self.path = path
-        self.forms = {name: MapCodec.from_json(facts) for name, facts in meta["maps"].items()}
+        self.codecs = {name: MapCodec.from_json(facts) for name, facts in meta["maps"].items()}
         self.errors: dict[str, dict[str, float]] = meta["errors"]
         self.images: int = meta["images"]
         self.next_frames: bool = meta["next_frames"]
         self.shard_rows: int = meta["shard_rows"]
         self.nbytes = sum(facts["bytes"] for facts in meta["shards"])
         self._columns = [
-            read_shard(path / shard_name(number), facts, self.forms) for number, facts in enumerate(meta["shards"])
+            read_shard(path / shard_name(number), facts, self.codecs) for number, facts in enumerate(meta["shards"])
         ]
 
     @staticmethod
@@ -129,33 +128,33 @@ class TeacherCache:
 
     def whole(self, name: str, rows: NDArray[np.int64], device: torch.device | str = "cpu") -> Tensor:
         """The map `name` of whole images, fp32 `[B, C, h, w]`. Next frames have the rows from `images` on."""
-        form = self.forms[name]
+        codec = self.codecs[name]
         parts = {}
-        for suffix, (dtype, shape) in form.columns.items():
+        for suffix, (dtype, shape) in codec.columns.items():
             taken: NDArray[Any] = np.empty((len(rows), *shape), dtype)
             for place, row in enumerate(rows):
                 shard, offset = divmod(int(row), self.shard_rows)
                 taken[place] = self._columns[shard][name + suffix][offset]
             parts[suffix] = torch.from_numpy(taken).to(device)  # converted there: half the bytes travel
-        return form.decode(parts)
+        return codec.decode(parts)
 
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """Answers for the teacher from its maps. `shapes` are those of its maps of a training view, of all that is read."""
+    """Stands in for the teacher during training. `shapes` are those of the maps to read, at the size of a view."""
 
-    maps: TeacherCache
+    cache: TeacherCache
     shapes: Shapes
     device: torch.device
 
     def __call__(self, batch: Batch) -> SegOutput:
-        """What the batch's views show of the maps; with a later frame, both frames' one after the other."""
+        """The maps in the views of the batch; with a later frame, those of both frames in sequence."""
         rows, theta_b23 = batch.index.numpy(), batch.theta_b23
         found = {name: [self._view(name, rows, theta_b23)] for name in self.shapes}
         if batch.next_image_bchw is not None:
             later = batch.next_theta_b23
             if later is None:  # the next image of a video, through the same view
-                rows, later = rows + self.maps.images, theta_b23
+                rows, later = rows + self.cache.images, theta_b23
             for name, views in found.items():
                 views.append(self._view(name, rows, later))
         output = {name: views[0] if len(views) == 1 else torch.cat(views) for name, views in found.items()}
@@ -165,20 +164,20 @@ class CachedTeacher:
         # fp32 even where the step runs in bf16: positions in half precision would be off by pixels.
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             _, height, width = self.shapes[name]
-            return warp_maps(self.maps.whole(name, rows, self.device), theta_b23, (height, width))
+            return warp_maps(self.cache.whole(name, rows, self.device), theta_b23, (height, width))
 
 
 def shard_name(shard: int) -> str:
     return f"maps-{shard:05d}.arrow"
 
 
-def read_shard(file: Path, facts: dict[str, Any], forms: dict[str, MapCodec]) -> dict[str, NDArray[Any]]:
+def read_shard(file: Path, facts: dict[str, Any], codecs: dict[str, MapCodec]) -> dict[str, NDArray[Any]]:
     """The columns of a shard, over the mapped file. `facts` are its `count` and `bytes`."""
     batch = map_batch(file, facts)
     return {
         name + suffix: column_view(batch, name + suffix, dtype, (facts["count"], *shape))
-        for name, form in forms.items()
-        for suffix, (dtype, shape) in form.columns.items()
+        for name, codec in codecs.items()
+        for suffix, (dtype, shape) in codec.columns.items()
     }
 
 

@@ -1,14 +1,13 @@
-"""Writes a cache of teacher maps: by any number of processes at once, each shard once, and on after a kill.
+"""Writer of the teacher cache: any number of processes share the work, and a killed process costs one shard.
 
-The shards lie in a hidden sibling folder, each written under another name, synced and renamed; whoever finds the last
-one there adds `meta.json` and renames the folder. A process claims a shard by a lock on a file beside it. The system
-drops the lock when the process ends, however it ends, so the shard of a dead process is free again.
+The shards lie in a hidden sibling of the cache's folder, each written under a temporary name, synced and renamed. The
+process that finds all of them there adds `meta.json` and renames the folder. A process claims a shard by a lock on a
+file beside it; the system releases the lock when the process ends, so the shard of a dead process is free again.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
@@ -25,39 +24,40 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kdsearch.data.store.file import sync_path
 from kdsearch.data.store.temporary import BUILDING
 from kdsearch.errors import UserError
-from kdsearch.io.atomic import write_json
+from kdsearch.io.atomic import sync_path, write_json
+from kdsearch.io.locks import acquire
 from kdsearch.models.output import SegOutput
 from kdsearch.train.teacher_cache.codec import MapError
 from kdsearch.train.teacher_cache.reader import VERSION, CacheSpec, shard_name
 
 BATCH = 8
-"""Images that the teacher is asked about at once."""
+"""Images per forward pass of the teacher."""
 WAIT_S = 0.2
 
-Ask = Callable[[NDArray[np.int64]], SegOutput]
-"""The teacher's output on the whole images of these rows, in fp32."""
+TeacherForward = Callable[[NDArray[np.int64]], SegOutput]
+"""The teacher's output for the whole images of these rows, in fp32."""
 
 
 def building_folder(folder: Path) -> Path:
-    """Where the cache `folder` is while it is not finished."""
+    """The folder in which the unfinished cache `folder` is written."""
     return folder.with_name(f".{folder.name}{BUILDING}")
 
 
 def images_written(folder: Path, spec: CacheSpec) -> int:
-    """Images of the cache `folder` that are done, whoever is at it."""
+    """Images in the cache `folder`, by all of its writers."""
     building = building_folder(folder)
     there = [len(spec.shard_range(shard)) for shard in range(spec.shards) if (building / shard_name(shard)).exists()]
-    return spec.rows if folder.exists() else sum(there)  # asked in this order: it moves with what is in it
+    return spec.rows if folder.exists() else sum(there)  # tested last: the shards move with it
 
 
-def write_cache(folder: Path, spec: CacheSpec, ask: Ask, progress: Callable[[int, int], None] | None = None) -> None:
-    """Write the cache `folder`, together with whoever else is at it; returns when it is there.
+def write_cache(
+    folder: Path, spec: CacheSpec, forward: TeacherForward, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Write the cache `folder`, together with other processes that do so; returns when it is complete.
 
-    `progress(images, of)` counts images that are done, by all processes. Raises `UserError` for a disk that is too
-    small.
+    `progress(images, of)` counts the images of all processes. `UserError` for a disk that is too small.
     """
     building = building_folder(folder)
     try:
@@ -66,52 +66,52 @@ def write_cache(folder: Path, spec: CacheSpec, ask: Ask, progress: Callable[[int
         raise UserError(f"cannot create {building} ({error.strerror}); give another --storage") from None
     _check_space(building, spec)
     while not folder.exists():
-        free = _build_free_shards(building, folder, spec, ask, progress)
-        if not free and not folder.exists():
-            time.sleep(WAIT_S)  # the rest is in other hands
-    shutil.rmtree(building, ignore_errors=True)  # where this process came after the end, and made it anew
+        written = _write_free_shards(building, folder, spec, forward, progress)
+        if not written and not folder.exists():
+            time.sleep(WAIT_S)  # other processes hold the remaining shards
+    shutil.rmtree(building, ignore_errors=True)  # exists again if this process started after the cache was complete
 
 
-def _build_free_shards(
-    building: Path, folder: Path, spec: CacheSpec, ask: Ask, progress: Callable[[int, int], None] | None
+def _write_free_shards(
+    building: Path, folder: Path, spec: CacheSpec, forward: TeacherForward, progress: Callable[[int, int], None] | None
 ) -> bool:
-    """Build every shard that nobody has claimed, and finish when all are there. False when none was to be had."""
-    built = False
+    """Write every unclaimed shard, and finish the cache when all are there. False if every shard was claimed."""
+    written = False
     for shard in range(spec.shards):
         target = building / shard_name(shard)
         if target.exists():
             continue
         with _claimed(building, f"shard-{shard:05d}") as mine:
-            # Asked in this order: the whole folder moves with the finished shards in it.
+            # Tested in this order: renaming the folder moves the finished shards.
             if not mine or target.exists() or folder.exists():
                 continue
-            _write_shard(target, spec, shard, ask)
-            built = True
+            _write_shard(target, spec, shard, forward)
+            written = True
         if progress is not None:
             progress(images_written(folder, spec), spec.rows)
     if all((building / shard_name(shard)).exists() for shard in range(spec.shards)):
         with _claimed(building, "finish") as mine:
             if mine and not folder.exists():
                 _finish(building, folder, spec)
-    return built
+    return written
 
 
-def _write_shard(target: Path, spec: CacheSpec, shard: int, ask: Ask) -> None:
-    """Ask for the maps of a shard's rows and put them on disk, with what their form loses."""
+def _write_shard(target: Path, spec: CacheSpec, shard: int, forward: TeacherForward) -> None:
+    """Compute the maps of a shard's rows and write them with the error of their codec."""
     rows = np.array(spec.shard_range(shard))
     columns: dict[str, NDArray[Any]] = {
         name + suffix: np.empty((len(rows), *shape), dtype)
-        for name, form in spec.forms.items()
-        for suffix, (dtype, shape) in form.columns.items()
+        for name, codec in spec.codecs.items()
+        for suffix, (dtype, shape) in codec.columns.items()
     }
-    errors = {name: MapError() for name in spec.forms}
+    errors = {name: MapError() for name in spec.codecs}
     for start in range(0, len(rows), BATCH):
         place = slice(start, start + BATCH)
-        output = _ask_or_one_by_one(ask, rows[place])
-        for name, form in spec.forms.items():
+        output = _forward_or_one_by_one(forward, rows[place])
+        for name, codec in spec.codecs.items():
             map_bchw = (output.logits if name == "logits" else output.taps[name]).float()
-            parts = form.encode(map_bchw)
-            errors[name].add(map_bchw, form.decode(parts), logits=name == "logits")
+            parts = codec.encode(map_bchw)
+            errors[name].add(map_bchw, codec.decode(parts), logits=name == "logits")
             for suffix, values in parts.items():
                 columns[name + suffix][place] = values.cpu().numpy()
     metadata = {b"errors": json.dumps({name: asdict(error) for name, error in errors.items()}).encode()}
@@ -130,12 +130,12 @@ def _write_shard(target: Path, spec: CacheSpec, shard: int, ask: Ask) -> None:
     sync_path(target.parent)
 
 
-def _ask_or_one_by_one(ask: Ask, rows: NDArray[np.int64]) -> SegOutput:
+def _forward_or_one_by_one(forward: TeacherForward, rows: NDArray[np.int64]) -> SegOutput:
     try:
-        return ask(rows)
+        return forward(rows)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-    outputs = [ask(rows[index : index + 1]) for index in range(len(rows))]
+    outputs = [forward(rows[index : index + 1]) for index in range(len(rows))]
 
     def joined(read: Callable[[SegOutput], Tensor]) -> Tensor:
         return torch.cat([read(output) for output in outputs])
@@ -145,8 +145,8 @@ def _ask_or_one_by_one(ask: Ask, rows: NDArray[np.int64]) -> SegOutput:
 
 
 def _finish(building: Path, folder: Path, spec: CacheSpec) -> None:
-    """Add up what the shards say, write `meta.json` and give the folder its name."""
-    total = {name: MapError() for name in spec.forms}
+    """Add up the errors of the shards, write `meta.json` and rename the folder."""
+    total = {name: MapError() for name in spec.codecs}
     shards: list[dict[str, Any]] = []
     for shard in range(spec.shards):
         file = building / shard_name(shard)
@@ -164,7 +164,7 @@ def _finish(building: Path, folder: Path, spec: CacheSpec) -> None:
         "images": spec.images,
         "next_frames": spec.next_frames,
         "shard_rows": spec.shard_rows,
-        "maps": {name: form.to_json() for name, form in spec.forms.items()},
+        "maps": {name: codec.to_json() for name, codec in spec.codecs.items()},
         "errors": {name: error.stated() for name, error in total.items()},
         "shards": shards,
     }
@@ -176,25 +176,20 @@ def _finish(building: Path, folder: Path, spec: CacheSpec) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
     sync_path(folder.parent)
-    for claim in folder.glob("*.claim"):  # not before: a claim that is made anew holds nobody off
+    for claim in folder.glob("*.claim"):  # not earlier: a new claim file would not exclude the holder of the old one
         claim.unlink(missing_ok=True)
 
 
 @contextmanager
 def _claimed(building: Path, name: str) -> Iterator[bool]:
-    """Whether this process has the claim `name` to itself; held to the end of the block."""
+    """Whether this process got the claim `name`, which it holds to the end of the block."""
     try:
         lock = os.open(building / f"{name}.claim", os.O_RDWR | os.O_CREAT, 0o666)
     except FileNotFoundError:  # the folder has been finished and moved
         yield False
         return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        mine = True
-    except BlockingIOError:
-        mine = False
-    try:
-        yield mine
+        yield acquire(lock)
     finally:
         os.close(lock)
 

@@ -10,7 +10,7 @@ import pytest
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.evolution.space_versions import keep_old_spaces, space_to_go_on_with
+from kdsearch.search.evolution.space_versions import keep_old_spaces, space_of_resumed_study
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
@@ -183,7 +183,7 @@ def test_what_would_make_results_incomparable_is_refused(
     run = RunFolder(tmp_path)
     run.space.write_text(space.to_yaml())
     with pytest.raises(UserError, match=message):
-        space_to_go_on_with(run, None, [override])
+        space_of_resumed_study(run, None, [override])
 
 
 def test_the_journal_refuses_them_too_and_is_left_as_it_was(
@@ -201,7 +201,7 @@ def test_an_edited_space_and_overrides_go_on_from_the_runs_own(tmp_path: Path, s
     run = RunFolder(tmp_path)
     run.space.write_text(space.to_yaml())
     (tmp_path / "edited.yaml").write_text(SPACE.replace("1.0e-2]", "1.0e-1]"))
-    edited = space_to_go_on_with(run, str(tmp_path / "edited.yaml"), ["search.trials=50"])
+    edited = space_of_resumed_study(run, str(tmp_path / "edited.yaml"), ["search.trials=50"])
     assert edited.search.trials == 50
     assert edited.parameters()["train.lr"].high == 0.1  # type: ignore[union-attr]
     keep_old_spaces(run, [space.to_yaml()])

@@ -10,7 +10,7 @@ import pytest
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.evolution.warm_start import lines, read_earlier, warm_start
+from kdsearch.search.evolution.warm_start import describe_warm_start, read_earlier, warm_start
 from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
@@ -63,7 +63,7 @@ def test_settings_of_another_data_set_are_trained_first_after_the_published_poin
     kept = json.loads((run.path / "warm_start.json").read_text())["carried"]
     assert [(line["trial"], line["how"]) for line in kept] == [(line.trial, line.how) for line in carried]
     assert len(carried) == len(study.ranked)
-    text = "\n".join(lines(carried))
+    text = "\n".join(describe_warm_start(carried))
     assert "3 settings are trained first" in text
     assert "raise --trials for more" in text
     record.close()

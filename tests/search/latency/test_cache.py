@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from kdsearch.config.networks import AnyNetwork
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.target import Target
-from kdsearch.config.trial import AnyNetwork, TrialConfig
+from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder

@@ -47,9 +47,9 @@ def test_a_journal_in_use_is_read_whole_and_left_alone(record: StudyStorage, jou
     repeat = record.add("confirm", running.config, {"of": "t0000"})
     before = journal.read_bytes()
     history = read_history(journal, OBJECTIVES)
-    assert history.records == record.all()
-    assert history.records[-1] == repeat
-    assert {r.id for r in history.records if r.state == "COMPLETE"} <= set(history.ended)
+    assert history.trials == record.all()
+    assert history.trials[-1] == repeat
+    assert {r.id for r in history.trials if r.state == "COMPLETE"} <= set(history.ended)
     assert running.id not in history.ended
     assert journal.read_bytes() == before
 

@@ -1,4 +1,4 @@
-"""Bundles of run folders made by hand: what they hold, what they say, and that each format computes the same."""
+"""Bundles of run folders made by hand: their files, their card, and the agreement of each format with PyTorch."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import pytest
 from PIL import Image
 
 import kdsearch.export.formats as formats_module
-from kdsearch.cli.commands.export import main as export
+from kdsearch.cli.main import main
 from kdsearch.config.space.trial_file import load_trial
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.models.student import load_student
-from tests.bundle_cases import POINT, run_folder
 from tests.conftest import config, distilled
+from tests.export.cases import POINT, run_folder
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CONFIRMED = {
     "seeds": 2, "miou_mean": 0.45, "miou_std": 0.0707, "control_miou_mean": 0.375, "gain": 0.075, "gain_std": 0.0354,
     "gain_low": -0.2427, "gain_high": 0.3927, "p_frontier": 1.0,
@@ -32,6 +32,10 @@ CONFIRMED = {
 @pytest.fixture(autouse=True)
 def _short_measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kdsearch.export.timing.SECONDS", 0.0)
+
+
+def export(arguments: list[str]) -> int:
+    return main(["export", *arguments])
 
 
 def bundle(folder: Path, store: Store, point: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -81,7 +85,7 @@ def test_a_bundle_tells_how_to_use_and_to_train_the_student(
     assert load_trial(tmp_path / "out" / "trial.yaml") == trial
     card = (tmp_path / "out" / "README.md").read_text()
     assert "| road | 0.500 |" in card
-    assert "| teacher | clnet mit_b0 |" in card
+    assert "| teacher | clnet mit_b0 w8 |" in card
     assert "clfd (weight 0.5, " in card
     assert "| latency, PyTorch | " in card
     preprocess = json.loads((tmp_path / "out" / "preprocess.json").read_text())
@@ -99,7 +103,7 @@ def test_what_cannot_be_exported(
     run, out = run_folder(tmp_path, store), str(tmp_path / "out")
     for arguments, message in [
         ([str(tmp_path / "absent")], "is not a run folder"),
-        ([str(run), "--formats", "tflite"], "--formats tflite: this version writes"),
+        ([str(run), "--formats", "tflite"], "--formats tflite: unknown format; this version writes"),
         ([str(run), "--budget", "gflops<=0.01"], "No student is within gflops<=0.01. The cheapest has 0.1 GFLOPs."),
         ([str(run), "--budget", "gflops<=1.2.3"], "expected METRIC<=NUMBER"),
         ([str(run), "--tracking-uri", "sqlite:///x.db"], "--tracking-uri is for runs:/ID"),
@@ -128,7 +132,7 @@ def test_a_format_that_computes_something_else_is_refused(
 
     monkeypatch.setattr(formats_module, "runner", off)
     assert export([str(run), "--out", str(tmp_path / "out")]) == 1
-    assert "does not compute what the student computes" in capsys.readouterr().err
+    assert "differs from the student" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
-from kdsearch import models
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
+from kdsearch.models.registry import build_network
 from kdsearch.models.student import save_student
-from kdsearch.train.trial import Trial
 from tests.conftest import config
 
 POINT: dict[str, Any] = {"trial": "t0000", "miou": 0.5, "gflops": 0.1, "params_m": 1.0}
@@ -24,12 +22,9 @@ def student_folder(folder: Path, store: Store, trial: TrialConfig | None = None)
     trial = trial or config()
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
-    network = models.build(trial.student, store.info)
-    written = SimpleNamespace(
-        module=SimpleNamespace(student=network), config=trial, resources=SimpleNamespace(store=store)
-    )
+    network = build_network(trial.student, store.info)
     metrics = {"val/miou": 0.5, "val/iou/road": 0.5}
-    save_student(folder, cast(Trial, written), metrics)
+    save_student(folder, network, trial, store.info, store.size, metrics)
     return folder
 
 

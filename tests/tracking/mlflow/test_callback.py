@@ -1,4 +1,4 @@
-"""What a run has yet to be told goes out as one, whole, and under the time at which it came about."""
+"""Updates of a run are sent together, whole, and with the times of their points."""
 
 from __future__ import annotations
 
@@ -62,28 +62,26 @@ class Client:
 
 
 def tracker_of(tmp_path: Path) -> tuple[MLflowCallback, MLflowWriter, Any]:
-    """A study's tracker, and what its process would do with the news, here."""
+    """The callback of a study, and the writer of its process, both here."""
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     space = load_space("clfd", profile="demo")
     store = SimpleNamespace(info=SimpleNamespace(name="none"), fingerprint="0", path=tmp_path)
     tracker = MLflowCallback(None, space, run, cast(Any, store), print)
-    runs = MLflowWriter(tracker._opening)
+    runs = MLflowWriter(tracker._header)
     runs._runs, runs._experiment_id = {"": "parent"}, "1"
-    runs.calls._ending.set()  # news wait for no more news
+    runs.outbox._ending.set()  # no update waits for later ones
     return tracker, runs, space.default().trial
 
 
-def hear(tracker: MLflowCallback, runs: MLflowWriter) -> None:
-    """Let the process hear what the driver has said."""
-    while not tracker._news.empty():
-        news = pickle.loads(pickle.dumps(tracker._news.get()))
-        assert isinstance(news, RunUpdate | set | str)
-        runs.hear(news)
+def deliver(tracker: MLflowCallback, runs: MLflowWriter) -> None:
+    """Deliver the messages of the driver to the process."""
+    while not tracker._messages.empty():
+        runs.receive(pickle.loads(pickle.dumps(tracker._messages.get())))
 
 
 def drain(tracker: MLflowCallback, runs: MLflowWriter, client: Client) -> None:
-    hear(tracker, runs)
+    deliver(tracker, runs)
     make_calls(runs, client)
 
 
@@ -91,7 +89,7 @@ def make_calls(runs: MLflowWriter, client: Client) -> None:
     """Make the waiting calls, each until it succeeds, as the process does."""
     while True:
         try:
-            call = runs.calls._waiting.get_nowait()
+            call = runs.outbox._waiting.get_nowait()
         except queue.Empty:
             return
         assert call is not None
@@ -105,7 +103,7 @@ def make_calls(runs: MLflowWriter, client: Client) -> None:
             raise AssertionError
 
 
-def through_a_life(tracker: MLflowCallback, record: TrialRecord, between: Any = lambda: None) -> None:
+def run_through(tracker: MLflowCallback, record: TrialRecord, between: Any = lambda: None) -> None:
     tracker.on_trial_start(record)
     between()
     for epoch in range(1, record.config.train.epochs + 1):
@@ -118,10 +116,10 @@ def through_a_life(tracker: MLflowCallback, record: TrialRecord, between: Any = 
 
 
 @pytest.mark.parametrize("failures", [0, 3])
-def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: int) -> None:
+def test_messages_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: int) -> None:
     tracker, runs, config = tracker_of(tmp_path)
     client = Client(failures)
-    through_a_life(tracker, TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}))
+    run_through(tracker, TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}))
     drain(tracker, runs, client)
     assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
     epochs = config.train.epochs
@@ -133,9 +131,9 @@ def test_news_that_wait_for_each_other_go_in_one_call(tmp_path: Path, failures: 
     assert client.tags["kdsearch.state"] == "COMPLETE"
 
 
-def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path) -> None:
+def test_messages_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path) -> None:
     tracker, runs, config = tracker_of(tmp_path)
-    runs.calls._ending.clear()
+    runs.outbox._ending.clear()
     client = Client()
     over = threading.Event()
 
@@ -144,13 +142,13 @@ def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path
             make_calls(runs, client)
 
     def between() -> None:
-        hear(tracker, runs)
+        deliver(tracker, runs)
         time.sleep(0.01)
 
     thread = threading.Thread(target=work)
     thread.start()
     began = time.monotonic()
-    through_a_life(tracker, TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), between)
+    run_through(tracker, TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4}), between)
     while "FINISHED" not in client.calls and time.monotonic() < began + 20:
         time.sleep(0.01)
     over.set()
@@ -159,16 +157,16 @@ def test_news_of_a_second_go_in_one_call_while_nothing_else_waits(tmp_path: Path
     assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
 
 
-def test_news_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
-    def told(at_once: bool, folder: Path) -> tuple[Any, ...]:
+def test_messages_sent_one_by_one_say_the_same(tmp_path: Path) -> None:
+    def sent(at_once: bool, folder: Path) -> tuple[Any, ...]:
         tracker, runs, config = tracker_of(folder)
         client = Client()
         record = TrialRecord("t0000", "search", "RUNNING", config, {}, {"gflops": 0.4})
-        through_a_life(tracker, record, lambda: None if at_once else drain(tracker, runs, client))
+        run_through(tracker, record, lambda: None if at_once else drain(tracker, runs, client))
         drain(tracker, runs, client)
         return sorted(m[:3] for m in client.metrics), client.params, client.tags
 
-    assert told(True, tmp_path / "a") == told(False, tmp_path / "b")
+    assert sent(True, tmp_path / "a") == sent(False, tmp_path / "b")
 
 
 def test_an_epoch_that_is_reported_again_is_sent_once(tmp_path: Path) -> None:
@@ -187,7 +185,7 @@ def test_an_epoch_that_is_reported_again_is_sent_once(tmp_path: Path) -> None:
     assert client.tags["kdsearch.restarted"] == "a worker died"
 
 
-def test_the_study_is_told_twice_at_the_same_step(tmp_path: Path) -> None:
+def test_the_run_of_the_study_has_two_points_at_one_step(tmp_path: Path) -> None:
     tracker, runs, _ = tracker_of(tmp_path)
     client = Client()
     for volume in (0.1, 0.2):
@@ -211,7 +209,7 @@ def test_a_long_update_is_sent_in_parts_and_keeps_its_times(monkeypatch: pytest.
     assert client.tags == {"x": "y"}
 
 
-def test_mlflow_itself_takes_a_point_that_is_sent_again_as_one(tmp_path: Path) -> None:
+def test_mlflow_counts_a_point_that_is_sent_again_once(tmp_path: Path) -> None:
     client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path / 'm.db'}")
     run = client.create_run(client.create_experiment("x")).info.run_id
     update = RunUpdate("t0000", params={"a": "1"})
@@ -227,7 +225,7 @@ def test_every_student_and_teacher_has_a_name_and_is_logged(tmp_path: Path, name
     config = load_space(name, profile="demo").default().trial
     for trial_id, each in {"t0000": config, "teacher": teacher_trial(config)}.items():
         client = Client()
-        through_a_life(tracker, TrialRecord(trial_id, "search", "RUNNING", each, {}, {"gflops": 0.4}))
+        run_through(tracker, TrialRecord(trial_id, "search", "RUNNING", each, {}, {"gflops": 0.4}))
         drain(tracker, runs, client)
         assert [call for call in client.calls if call != "RUNNING"] == ["create", "log", "FINISHED"]
         assert client.name.startswith(f"{trial_id} {each.student.arch} ")

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.callbacks import StudyEnd, StudyInfo
 from kdsearch.search.confirm import Confirmation
 from kdsearch.search.storage.study_storage import State, TrialRecord
 from kdsearch.tracking.console import ConsoleCallback
@@ -34,34 +35,24 @@ def record(space: SearchSpace, number: int, state: State, epoch: int, miou: floa
     return trial
 
 
-def test_noise_goes_to_the_log_and_words_to_the_terminal(
-    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with ConsoleCallback(space, run) as view:
-        os.write(1, b"noise of a library\n")
-        os.write(2, b"and its errors\n")
-        view.say("a word")
-    print("after")
-    out, err = capfd.readouterr()
-    assert "a word" in out
-    assert "after" in out
-    assert str(run.log) in out
-    assert "noise of a library" not in out + err
-    assert run.log.read_text() == "noise of a library\nand its errors\n"
+@pytest.fixture
+def view(space: SearchSpace, run: RunFolder) -> ConsoleCallback:
+    view = ConsoleCallback(Console(highlight=False))
+    view.on_study_start(StudyInfo("study", run.path, space))
+    return view
 
 
 def test_plain_lines_where_there_is_no_terminal(
-    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+    space: SearchSpace, view: ConsoleCallback, capfd: pytest.CaptureFixture[str]
 ) -> None:
     trial = record(space, 0, "RUNNING", 9, 0.31)
-    with ConsoleCallback(space, run) as view:
-        view.begin(slots=2)
-        view.on_trial_start(trial)
-        view.on_trial_result(trial)
-        trial.state = "COMPLETE"
-        view.on_frontier([trial], 0.1)
-        view.on_trial_end(trial)
-        view.finish("done", "", [trial], {}, 0.1, ["mlflow ui --backend-store-uri sqlite:///x"])
+    view.on_slots(2)
+    view.on_trial_start(trial)
+    view.on_trial_result(trial)
+    trial.state = "COMPLETE"
+    view.on_frontier([trial], 0.1)
+    view.on_trial_end(trial)
+    view.on_study_end(StudyEnd("done", "", [trial], {}, 0.1, ["mlflow ui --backend-store-uri sqlite:///x"]))
     out = capfd.readouterr().out
     assert "\x1b" not in out
     assert "t0000 starts: pspnet resnet18, 0.40 GFLOPs" in out
@@ -74,17 +65,16 @@ def test_plain_lines_where_there_is_no_terminal(
 
 
 def test_the_result_says_what_other_seeds_gave(
-    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+    space: SearchSpace, view: ConsoleCallback, capfd: pytest.CaptureFixture[str]
 ) -> None:
     members = [record(space, number, "COMPLETE", 9, 0.3 + number / 100) for number in range(3)]
     repeat = record(space, 7, "RUNNING", 0, float("nan"))
     repeat.id, repeat.stage, repeat.params = "conf0000", "confirm", {"of": "t0001"}
     three = Confirmation(3, 0.301, 0.004, 0.28, 0.021, 0.01, 0.016, 0.026, 0.931)
     one = Confirmation(seeds=1, miou_mean=0.31, control_miou_mean=0.32, gain=-0.01)
-    with ConsoleCallback(space, run) as view:
-        view.begin(slots=2)
-        view.on_trial_start(repeat)
-        view.finish("done", "", members, {"t0000": three, "t0001": one, "t0002": Confirmation()}, 0.1, [])
+    view.on_slots(2)
+    view.on_trial_start(repeat)
+    view.on_study_end(StudyEnd("done", "", members, {"t0000": three, "t0001": one, "t0002": Confirmation()}, 0.1))
     lines = [line.strip() for line in capfd.readouterr().out.splitlines()]
     assert "conf0000 starts: pspnet resnet18, 0.40 GFLOPs; t0001 again with seed 0" in lines
     assert [line.split(maxsplit=1) for line in lines[lines.index("Trained again with other seeds") + 2 :][:3]] == [
@@ -95,18 +85,19 @@ def test_the_result_says_what_other_seeds_gave(
 
 
 def test_a_study_that_goes_on_counts_what_it_has(
-    space: SearchSpace, run: RunFolder, capfd: pytest.CaptureFixture[str]
+    space: SearchSpace, view: ConsoleCallback, capfd: pytest.CaptureFixture[str]
 ) -> None:
     had = [record(space, i, state, 9, 0.3) for i, state in enumerate(("COMPLETE", "PRUNED", "INFEASIBLE", "RUNNING"))]
     had[0].origin = "another study"
-    with ConsoleCallback(space, run) as view:
-        view.begin(2, had)
-        view.on_trial_end(had[1])
+    view.on_trials_restored(had)
+    view.on_slots(2)
+    view.on_trial_end(had[1])
     assert "(1/14 trials" in capfd.readouterr().out
 
 
-def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: SearchSpace, run: RunFolder) -> None:
-    view = ConsoleCallback(space, run)
+def test_the_table_fits_the_screen_and_keeps_running_trials_and_the_frontier(
+    space: SearchSpace, view: ConsoleCallback
+) -> None:
     view.console = Console(width=100, height=20, force_terminal=True, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
     members = [record(space, 0, "COMPLETE", 9, 0.4)]
     for trial in [*members, *(record(space, i, "PRUNED", 3, 0.2) for i in range(1, 60))]:
@@ -114,7 +105,7 @@ def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: S
     running = record(space, 60, "RUNNING", 4, 0.3)
     view.on_trial_start(running)
     view.on_frontier(members, 0.1)
-    view.maps = lambda: (120, 367)
+    view._progress = "teacher cache, images: 120 of 367"
     view.console.export_text()
     view.console.print(view._render())
     lines = view.console.export_text().splitlines()
@@ -124,4 +115,4 @@ def test_the_table_fits_the_screen_and_keeps_what_runs_and_the_frontier(space: S
     assert any(line.startswith("t0059") for line in lines)
     assert not any(line.startswith("t0001") for line in lines)
     assert "60/14 trials" in lines[0]
-    assert lines[0].endswith("teacher's maps: 120 of 367 images")
+    assert lines[0].endswith("teacher cache, images: 120 of 367")

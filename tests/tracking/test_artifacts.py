@@ -11,7 +11,7 @@ import pytest
 from kdsearch.config.space.search_space import load_space
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
-from kdsearch.search.stopping.rungs import Rungs
+from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.listing import list_runs
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
@@ -40,19 +40,6 @@ def complete(record: StudyStorage, trial: TrialRecord | None, miou: float, **iou
     return trial
 
 
-def test_what_a_worker_is_writing_of_a_running_trial_is_left_alone(run: RunFolder, record: StudyStorage) -> None:
-    running = record.ask()
-    assert running is not None
-    kept = {running.id, f".{running.id}.77.partial"}
-    for name in (*kept, "t0042", ".t0042.78.partial"):
-        (run.students / name).mkdir()
-    for name in (running.id, "t0042", "teacher"):
-        run.checkpoint(name).write_text("")
-    ArtifactsCallback(record.space, run, record, dict, Rungs((), {}, "none", 3)).frontier([], 0.0)
-    assert {path.name for path in run.students.iterdir()} == kept
-    assert {path.stem for path in run.checkpoints.iterdir()} == {running.id, "teacher"}
-
-
 CONFIRMED = {
     "seeds": 2, "miou_mean": 0.45, "miou_std": 0.05 * 2**0.5, "control_miou_mean": 0.375, "gain": 0.075,
     "gain_std": 0.025 * 2**0.5, "gain_low": 0.075 - 12.7062 * 0.025, "gain_high": 0.075 + 12.7062 * 0.025,
@@ -60,7 +47,7 @@ CONFIRMED = {
 
 
 def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunFolder, record: StudyStorage) -> None:
-    tables = ArtifactsCallback(record.space, run, record, dict, Rungs((), {}, "none", 3))
+    tables = ArtifactsCallback(record.space, run, record, dict, RungState((), {}, "none", 3))
     tables.on_frontier([], 0.0)
     empty = pd.read_parquet(run.path / "frontier.parquet")
     assert len(empty) == 0
@@ -71,7 +58,6 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
     assert {*CONFIRMED, "p_frontier"} <= set(before.columns) & set(empty.columns)
     assert list(before.seeds) == [0, 0]
     assert before[[name for name in CONFIRMED if name != "seeds"] + ["p_frontier"]].isna().all(axis=None)
-    picture = (run.path / "frontier.png").read_bytes()
 
     results = [(0.5, 0.4), (0.4, 0.35)]
     for (repeat, control), (first, second) in zip(
@@ -84,7 +70,6 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
     assert dict(after.loc[0, list(CONFIRMED)]) == pytest.approx(CONFIRMED, rel=1e-5)
     assert after.loc[1, "seeds"] == 0
     assert after.drop(columns=[*CONFIRMED, "p_frontier"]).equals(before.drop(columns=[*CONFIRMED, "p_frontier"]))
-    assert (run.path / "frontier.png").read_bytes() != picture
 
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is no JSON")
@@ -103,15 +88,15 @@ def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monk
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     record = StudyStorage(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
-    tables = ArtifactsCallback(record.space, run, record, dict, Rungs((), {}, "none", 3))
+    tables = ArtifactsCallback(record.space, run, record, dict, RungState((), {}, "none", 3))
     now, writes = [0.0], [0]
     monkeypatch.setattr("kdsearch.tracking.artifacts.time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    def slow(path: Path, value: object) -> None:
+    def slow(summary: object, path: Path) -> None:
         now[0] += 3.0
         writes[0] += 1
 
-    monkeypatch.setattr("kdsearch.tracking.artifacts.write_json", slow)
+    monkeypatch.setattr("kdsearch.tracking.artifacts.StudySummary.write", slow)
     for _ in range(1000):
         now[0] += 1.0
         tables.on_frontier([], 0.0)

@@ -1,4 +1,4 @@
-"""The end of a study sends what waits for as long as the server answers, and no longer."""
+"""The end of a study sends all queued calls for as long as the server answers, and no longer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def test_the_end_waits_for_a_server_that_answers_slowly() -> None:
     for i in range(15):
         calls.put(lambda client, i=i: call(i))  # type: ignore[misc]
     calls.begin()
-    waiting = list(calls.end())
+    waiting = list(calls.close())
     assert made == list(range(15)), "more than drain_s in all"
     assert calls.unsent == 0
     assert waiting == sorted(waiting, reverse=True)
@@ -35,7 +35,7 @@ def test_the_end_does_not_wait_for_a_server_that_is_away(capfd: Any) -> None:
         calls.put(away)
     calls.begin()
     began = time.monotonic()
-    list(calls.end())
+    list(calls.close())
     assert time.monotonic() - began < 6
     assert calls.unsent == 5
     assert "ConnectionError" in capfd.readouterr().err

@@ -1,11 +1,10 @@
-"""report.html and frontier.html: complete, harmless, and made from the run folder in any state of the study."""
+"""report.html and frontier.html: complete, harmless, and written from the run folder in any state of the study."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,22 +16,23 @@ from kdsearch.config.space.trial_file import load_trial
 from kdsearch.data.store.store import Store
 from kdsearch.io.atomic import write_json
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.report import sentences as report_words
-from kdsearch.report.pages import write_pages
+from kdsearch.report import sentences
+from kdsearch.report.pages import frontier_page, report_page, write_pages
 from kdsearch.report.results import read_results
+from kdsearch.tracking.retention import RetentionCallback
+from tests.export.cases import POINT
 from tests.tracking.made_up import HOSTILE, MadeUp
 
 LIMIT = 3_000_000
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Iterator[MadeUp]:
-    study = MadeUp(tmp_path)
-    study.search()
-    study.confirm()
-    study.tables.write("running")
-    yield study
-    study.close()
+LATENCY: dict[str, Any] = {
+    "target": "cpu:4", "device": f"a processor {HOSTILE}", "torch": "9.9", "size": [32, 64], "spearman": 0.4,
+    "kendall": 0.3,
+    "students": [
+        {"student": HOSTILE, "gflops": 0.9, "params_m": 1.0, "latency_ms": 3.25, "spread": 0.02},
+        {"student": "b", "gflops": 0.1, "params_m": 2.0, "latency_ms": 7.5, "spread": 0.12},
+        {"student": "c", "gflops": 0.5, "params_m": 2.0, "latency_ms": 9.5, "spread": 0.01},
+    ],
+}  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -83,7 +83,7 @@ def test_a_running_studys_report_has_its_numbers(study: MadeUp, capsys: pytest.C
         "1 stopped early", "1 failed", "kd.weight", "0.1 to 10 (log scale)", "torch 9.9",
     ):  # fmt: skip
         assert text in report.text, text
-    assert "the interval includes zero" in report_words.gain(read_results(study.run).points[0])
+    assert "the interval includes zero" in sentences.gain(read_results(study.run).points[0])
     assert not {"NaN", "nan", "None"} & set(re.findall(r"\w+", report.text))
 
 
@@ -108,13 +108,11 @@ def test_pages_stand_alone_and_are_small(study: MadeUp) -> None:
         assert not [attributes for tag, attributes in page.tags if tag in ("link", "iframe", "object", "base")]
         for _, attributes in page.tags:
             for name in ("src", "href"):
-                assert (attributes.get(name) or "data:").startswith("data:")
+                assert (attributes.get(name) or "data:").startswith(("data:", "#"))
 
 
 def test_a_large_studys_report_stays_small(study: MadeUp) -> None:
     from dataclasses import replace
-
-    from kdsearch.report.pages import report_page
 
     results = read_results(study.run)
     curve = {epoch: epoch / 500 for epoch in range(1, 301)}
@@ -162,7 +160,7 @@ def test_pictures_of_the_best_compromise_beside_its_control(tmp_path: Path, stor
     import torch
     from safetensors.torch import save_file
 
-    from kdsearch import models
+    from kdsearch.models.registry import build_network
     from kdsearch.models.student import FORMAT
 
     study = MadeUp(tmp_path, store.path.name)
@@ -177,13 +175,15 @@ def test_pictures_of_the_best_compromise_beside_its_control(tmp_path: Path, stor
         folder = study.run.student(record.id)
         folder.mkdir()
         torch.manual_seed(0)
-        save_file(models.build(record.config.student, store.info).state_dict(), folder / "model.safetensors")
+        save_file(build_network(record.config.student, store.info).state_dict(), folder / "model.safetensors")
         config = {
             "format": FORMAT, "network": record.config.student.model_dump(mode="json"), "size": list(store.size),
             "dataset": dataclasses.asdict(store.info), "trial": record.config.model_dump(mode="json"),
         }  # fmt: skip
         write_json(folder / "config.json", config)
-    study.tables.on_trial_end(controls[-1])
+    retention = RetentionCallback(study.space, study.run, study.record)
+    retention.on_frontier(study.members, 0.7)
+    retention.on_trial_end(controls[-1])
     study.close()
     kept = {path.name for path in study.run.students.iterdir()}
     assert kept == {study.members[0].id, controls[0].id}, "one control's weights are kept, for the pictures"
@@ -211,39 +211,34 @@ def test_a_wrong_request_is_one_sentence(
 def test_a_damaged_run_folder_is_refused(study: MadeUp, capsys: pytest.CaptureFixture[str]) -> None:
     study.run.summary.write_text('{"frontier": [7]}')
     assert main(["report", str(study.run.path)]) == 2
-    assert "is not a study's summary" in capsys.readouterr().err
-    study.run.summary.write_text(
-        json.dumps({"status": "done", "frontier": [{"trial": "../../etc"}], "teacher_miou": None})
-    )
+    assert "is no summary of a study (space: it is missing)" in capsys.readouterr().err
+    summary = {"space": "toy", "status": "done", "frontier": [POINT | {"trial": "../../etc"}]}
+    study.run.summary.write_text(json.dumps(summary))
+    assert main(["report", str(study.run.path)]) == 2
+    assert "is no trial's name" in capsys.readouterr().err
+    study.run.summary.write_text(json.dumps(summary | {"frontier": [POINT | {"trial": "t0099"}]}))
     assert main(["report", str(study.run.path)]) == 0, "a trial that is not on record is nobody's point"
     assert "No trial is complete yet" in (study.run.path / "report.html").read_text()
 
 
-@pytest.mark.slow
-def test_a_tracking_server_gives_the_same_report(study: MadeUp, store: Store, tmp_path: Path) -> None:
-    from kdsearch.report.server import results_of_server
-    from kdsearch.tracking.mlflow.callback import MLflowCallback
-
-    with MLflowCallback(None, study.space, study.run, store, print) as tracker:
-        for record in study.record.all():
-            tracker.on_trial_start(record)
-            tracker.on_trial_result(record)
-            tracker.on_trial_end(record)
-        tracker.on_frontier(study.members, 0.7)
-        study.tables.write("done")
-        tracker.finish("done")
-        uri = tracker.uri
-    run_id = json.loads((study.run.path / "tracking.json").read_text())["runs"][""]
-    there, here = results_of_server(f"runs:/{run_id}", uri), read_results(study.run)
-    assert (there.name, there.status, there.teacher_miou) == (here.name, "done", here.teacher_miou)
-    assert {t.id: (t.state, t.miou, t.gflops, t.of) for t in there.trials if t.state != "FAIL"} == {
-        t.id: (t.state, t.miou, t.gflops, t.of) for t in here.trials if t.state != "FAIL"
-    }
-    assert [(p.trial.id, p.known("gain"), p.gain_of_class) for p in there.points] == [
-        (p.trial.id, p.known("gain"), p.gain_of_class) for p in here.points
-    ]
-    out = tmp_path / "from-server.html"
-    assert main(["report", f"runs:/{run_id}", "--tracking-uri", uri, "--out", str(out)]) == 0
-    assert "+0.060" in Page(out).text
-    child = next(t for t in there.trials).run.rpartition("/")[2]
-    assert main(["report", f"runs:/{child}", "--tracking-uri", uri, "--out", str(out)]) == 2
+def test_the_pages_have_it_and_escape_it(tmp_path: Path) -> None:
+    made = MadeUp(tmp_path)
+    made.search("done")
+    made.record.close()
+    results = read_results(made.run)
+    assert "Latency and FLOPs" not in report_page(results, None, "")
+    assert "latency_ms" not in frontier_page(results).partition("<script>")[0].partition('id="data"')[0]
+    trials = {t.id: dataclasses.replace(t, latency_ms=10.0 + i) for i, t in enumerate(results.trials)}
+    timed = dataclasses.replace(
+        results,
+        objectives={"miou": "max", "latency_ms": "min"},
+        summary=dataclasses.replace(results.summary, latency=LATENCY),
+        trials=list(trials.values()),
+        points=[dataclasses.replace(point, trial=trials[point.trial.id]) for point in results.points],
+    )
+    report, page = report_page(timed, None, ""), frontier_page(timed)
+    assert "Latency and FLOPs" in report
+    assert "latency per image (ms)" in report
+    assert '<option value="latency_ms" selected>' in page
+    for text in (report, page):
+        assert HOSTILE not in text

@@ -8,30 +8,41 @@ from typing import Any
 
 import pytest
 
-from kdsearch.cli.commands.export import main as export
+from kdsearch.cli.main import main
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.student import load_student, read_trial
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.callbacks import StudyEnd
+from kdsearch.search.summary import FrontierPoint
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.registry import aliases, register, round_up
-from tests.bundle_cases import POINT, run_folder, summary
 from tests.conftest import config
-from tests.tracking.test_mlflow import end_server, lost, serve
+from tests.export.cases import POINT, run_folder, summary
+from tests.tracking.mlflow.test_writer import end_server, lost, serve
 
 SMALL: dict[str, Any] = POINT | {"trial": "t0003", "miou": 0.4, "gflops": 0.0612}
 MIDDLE: dict[str, Any] = POINT | {"trial": "t0001", "miou": 0.58, "gflops": 0.2}
 LARGE: dict[str, Any] = POINT | {"trial": "t0002", "miou": 0.6, "gflops": 1.234}
 
 
+def points(*members: dict[str, Any]) -> list[FrontierPoint]:
+    return [FrontierPoint(**member) for member in members]
+
+
+def export(arguments: list[str]) -> int:
+    return main(["export", *arguments])
+
+
 def test_an_alias_for_the_best_the_knee_and_each_budget() -> None:
-    assert aliases([SMALL, MIDDLE, LARGE]) == {
+    assert aliases(points(SMALL, MIDDLE, LARGE)) == {
         "best-miou": "t0002", "knee": "t0001", "mflops-le-62": "t0003", "mflops-le-200": "t0001",
         "mflops-le-1300": "t0002",
     }  # fmt: skip
     # With every member confirmed, the mean over seeds decides; a dearer member may then be no better.
-    confirmed = [point | {"miou_mean": mean} for point, mean in ((SMALL, 0.3), (MIDDLE, 0.55), (LARGE, 0.5))]
+    means = ((SMALL, 0.3), (MIDDLE, 0.55), (LARGE, 0.5))
+    confirmed = points(*(point | {"miou_mean": mean} for point, mean in means))
     found = aliases(confirmed)
     assert found["best-miou"] == found["mflops-le-1300"] == "t0001"
     assert aliases([]) == {}
@@ -50,22 +61,22 @@ def test_export_takes_a_study_a_trial_and_a_registered_model(
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
-    points = [SMALL, LARGE]
-    run = run_folder(tmp_path, store, *points, trial=config(train={"epochs": 3, "seed": 7}))
+    frontier = points(SMALL, LARGE)
+    run = run_folder(tmp_path, store, SMALL, LARGE, trial=config(train={"epochs": 3, "seed": 7}))
     experiment = client.create_experiment("kdsearch/tiny", artifact_location=(tmp_path / "artifacts").as_uri())
     parent = client.create_run(experiment, tags={"kdsearch.study": "run", "kdsearch.trial": ""}).info.run_id
     client.log_artifact(parent, str(run / "summary.json"))
     runs = {}
-    for point in points:
-        tags = {"kdsearch.study": "run", "kdsearch.trial": point["trial"], "mlflow.parentRunId": parent}
-        runs[point["trial"]] = client.create_run(experiment, tags=tags).info.run_id
-        client.log_artifacts(runs[point["trial"]], str(run / "students" / point["trial"]), "student")
+    for point in frontier:
+        tags = {"kdsearch.study": "run", "kdsearch.trial": point.trial, "mlflow.parentRunId": parent}
+        runs[point.trial] = client.create_run(experiment, tags=tags).info.run_id
+        client.log_artifacts(runs[point.trial], str(run / "students" / point.trial), "student")
     for _ in range(2):  # a resumed study registers again
-        register(client, "run", points, runs)
+        register(client, "run", frontier, runs)
     assert len(client.search_model_versions("name = 'run'")) == 2
-    register(client, "run", points[:1], runs)
+    register(client, "run", frontier[:1], runs)
     assert set(client.get_registered_model("run").aliases) == {"best-miou", "knee", "mflops-le-62"}
-    register(client, "run", points, runs)
+    register(client, "run", frontier, runs)
 
     def exported(name: str, *arguments: str) -> str:
         out = tmp_path / "out" / name.replace("/", "_")
@@ -120,7 +131,7 @@ def test_a_finished_study_is_registered_on_its_server(
         with MLflowCallback(uri, load_space("clfd", profile="demo"), run, store, said.append) as tracker:
             tracker.on_trial_start(trial)
             tracker.on_trial_end(trial)
-            tracker.finish("done")
+            tracker.on_study_end(StudyEnd("done"))
         assert not lost(said)
         for alias in ("best-miou", "knee", "mflops-le-100"):
             out = tmp_path / alias
@@ -128,3 +139,18 @@ def test_a_finished_study_is_registered_on_its_server(
             load_student(out)
     finally:
         end_server(server)
+
+
+def test_a_study_that_measured_latency_has_an_alias_for_each_latency() -> None:
+    found = aliases(
+        points(
+            POINT | {"trial": "t0", "miou": 0.4, "gflops": 5.0, "latency_ms": 2.0},
+            POINT | {"trial": "t1", "miou": 0.6, "gflops": 4.0, "latency_ms": 3.0},
+            POINT | {"trial": "t2", "miou": 0.7, "gflops": 1.0, "latency_ms": 20.0},
+        ),
+        "latency_ms",
+    )
+    assert found["knee"] == "t1"
+    assert {name: trial for name, trial in found.items() if name.startswith("us-")} == {
+        "us-le-2000": "t0", "us-le-3000": "t1", "us-le-20000": "t2",
+    }  # fmt: skip

@@ -19,10 +19,10 @@ import requests
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.callbacks import StudyEnd
 from kdsearch.search.storage.study_storage import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback, _versions
 from kdsearch.tracking.mlflow.client import check_server
-from kdsearch.tracking.mlflow.messages import RunUpdate
 from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 
@@ -47,8 +47,8 @@ def serve(port: int, folder: Path) -> subprocess.Popen[bytes]:
 
 
 def lost(said: list[str]) -> list[str]:
-    """What a tracker said of news that were not sent; it may also say what the end waits for."""
-    return [line for line in said if "--resume sends what is missing" in line]
+    """The notes on messages that were not sent; others are about the wait at the end."""
+    return [line for line in said if "--resume sends the missing ones" in line]
 
 
 def end_server(server: subprocess.Popen[bytes]) -> None:
@@ -92,7 +92,7 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
             trial.state, trial.epoch, trial.metrics = "COMPLETE", 3, {"val/miou": 0.3}
             tracker.on_trial_result(trial)
             tracker.on_trial_end(trial)
-            tracker.finish("done")
+            tracker.on_study_end(StudyEnd("done"))
         assert not lost(said)
         from mlflow import MlflowClient
 
@@ -114,7 +114,7 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
     run.create()
     space = load_space("clfd", profile="demo")
     tracker = MLflowCallback(None, space, run, store, print)
-    runs = MLflowWriter(tracker._opening)
+    runs = MLflowWriter(tracker._header)
     runs._runs = {"": "parent"} | {f"t{i:04d}": f"run-{i}" for i in (*range(200), 10_000)}
     tags: list[tuple[str, str]] = []
     client = SimpleNamespace(
@@ -125,12 +125,10 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
         members = [TrialRecord(f"t{i:04d}", "search", "COMPLETE", space.default().trial, {}, {}) for i in numbers]
         tracker.on_frontier(members, 0.5)
         tags.clear()
-        while not tracker._news.empty():
-            news = tracker._news.get()
-            assert isinstance(news, RunUpdate | set)
-            runs.hear(news)
-        while not runs.calls._waiting.empty():
-            call = runs.calls._waiting.get()
+        while not tracker._messages.empty():
+            runs.receive(tracker._messages.get())
+        while not runs.outbox._waiting.empty():
+            call = runs.outbox._waiting.get()
             assert call is not None
             call(client)  # type: ignore[arg-type]
         return sorted(tags)
@@ -177,7 +175,7 @@ def test_what_a_killed_driver_had_not_sent_is_made_up_for(tmp_path: Path, store:
             tracker.on_trial_result(running)
         running.state = "COMPLETE"
         tracker.on_trial_end(running)
-        tracker.finish("done")
+        tracker.on_study_end(StudyEnd("done"))
 
     client = MlflowClient(tracking_uri=tracker.uri)
     experiment = client.get_experiment_by_name("kdsearch/clfd")
@@ -215,7 +213,7 @@ def test_a_run_that_was_cut_off_while_it_was_made_is_completed(tmp_path: Path, s
         client.create_run(experiment, tags={"kdsearch.study": "study", "kdsearch.trial": name})
     trial = TrialRecord("t0000", "search", "FAIL", space.default().trial, {}, {"gflops": 0.4}, reason="no luck")
     with MLflowCallback(None, space, run, store, print, [trial]) as tracker:
-        tracker.finish("failed")
+        tracker.on_study_end(StudyEnd("failed"))
     parent, child = sorted(client.search_runs([experiment]), key=lambda r: r.data.tags["kdsearch.trial"])
     assert parent.data.params["search.trials"] == str(space.search.trials)
     assert parent.info.status == "FAILED"
@@ -246,17 +244,17 @@ from pathlib import Path
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.storage.study_storage import Record
-from kdsearch.tracking.mlflow.callback import Tracker
+from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.tracking.mlflow.callback import MLflowCallback
 
 space, run = load_space("clfd", profile="demo"), RunFolder(Path(sys.argv[1]))
-with Tracker(None, space, run, Store.open(sys.argv[2]), print) as tracker:
-    trial = Record("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
+with MLflowCallback(None, space, run, Store.open(sys.argv[2]), print) as tracker:
+    trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     tracker.on_trial_start(trial)
     for epoch in range(1, trial.config.train.epochs):
         trial.epoch, trial.metrics = epoch, {"val/miou": epoch / 10}
         tracker.on_trial_result(trial)
-    while not tracker._news.empty():
+    while not tracker._messages.empty():
         time.sleep(0.01)
     time.sleep(0.1)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -274,7 +272,7 @@ def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp
         tracker.on_trial_start(trial)
         trial.epoch, trial.metrics, trial.state = epochs, {"val/miou": 1.0}, "COMPLETE"
         tracker.on_trial_end(trial)
-        tracker.finish("done")
+        tracker.on_study_end(StudyEnd("done"))
     assert epochs_of(tracker.uri, "t0000") == list(range(1, epochs + 1)), "one run, with every epoch once"
 
 
@@ -291,9 +289,9 @@ def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_
             [sys.executable, "-m", "kdsearch.tracking.mlflow.process", str(theirs.fileno())], pass_fds=[theirs.fileno()]
         )
     with ours:
-        ours.send(tracker._opening)
-        while not tracker._news.empty():
-            ours.send(tracker._news.get())
+        ours.send(tracker._header)
+        while not tracker._messages.empty():
+            ours.send(tracker._messages.get())
         os.write(ours.fileno(), struct.pack("!i", 1000) + b"half a message")
     assert process.wait(60) == 0
     assert epochs_of(tracker.uri, "t0000") == [1]
@@ -304,21 +302,23 @@ def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_
 def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, hangs: bool
 ) -> None:
-    monkeypatch.setattr("kdsearch.tracking.mlflow.callback.ANSWER_S", 3.0)
+    monkeypatch.setattr("kdsearch.tracking.mlflow.callback.REPLY_S", 3.0)
     space, run = study_of(tmp_path)
     trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     said: list[str] = []
     with MLflowCallback(None, space, run, store, said.append, drain_s=0.0) as tracker:
-        tracker._process.send_signal(signal.SIGSTOP if hangs else signal.SIGKILL)
+        process = tracker._process
+        assert process is not None
+        process.send_signal(signal.SIGSTOP if hangs else signal.SIGKILL)
         for epoch in range(2000):
             trial.epoch, trial.metrics = 1, {f"loss/{i}": float(epoch) for i in range(50)}
             began = time.monotonic()
             tracker.on_trial_result(trial)
             assert time.monotonic() - began < 1.0
     assert len(lost(said)) == 1
-    assert tracker._process.returncode == -signal.SIGKILL
+    assert process.returncode == -signal.SIGKILL
     trial.state = "COMPLETE"
     with MLflowCallback(None, space, run, store, said.append, [trial]) as tracker:
-        tracker.finish("done")
+        tracker.on_study_end(StudyEnd("done"))
     assert epochs_of(tracker.uri, "t0000") == []
     assert len(lost(said)) == 1
