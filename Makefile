@@ -20,6 +20,7 @@ test-slow: setup
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 # Renews the pictures of pages in docs/images, with headless Chromium where there is one.

@@ -11,7 +11,7 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from kdsearch.version import __version__
 
 _HOMES = {
     "search": "kdsearch.api.search",
@@ -35,6 +35,7 @@ _HOMES = {
 """The stable names, each with the module that defines it."""
 
 __all__ = [
+    "__version__",
     "Space", "Study", "StudyCallback", "StudyFailedError", "Trial", "UserError", "choice", "int_log", "integer",
     "load_student", "load_study", "log", "one_of", "plan", "search", "train", "uniform",
 ]  # fmt: skip

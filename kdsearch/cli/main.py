@@ -9,7 +9,7 @@ import select
 import sys
 from collections.abc import Sequence
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
 from kdsearch.cli.output import CommandOutput, only_the_value, print_json
 from kdsearch.cli.parser import Parser

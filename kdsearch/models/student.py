@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 from kdsearch.config.networks import NetworkConfig, without_weights
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.images import resize_image

@@ -171,10 +171,10 @@ class CallbackList(StudyCallback):
                 self._report(callback, event, error)
 
     def _report(self, callback: StudyCallback, event: str, error: Exception) -> None:
-        """Tell the others once per callback and event; the traceback goes to the log each time."""
-        traceback.print_exception(error)
+        """Report it to the other callbacks, and its traceback to standard error, once per callback and event."""
         if (id(callback), event) in self._reported:
             return
+        traceback.print_exception(error)
         self._reported.add((id(callback), event))
         text = f"callback {type(callback).__name__}.{event} failed ({type(error).__name__}: {error}); the study goes on"
         for other in self.callbacks:

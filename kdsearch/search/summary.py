@@ -190,7 +190,8 @@ def versions() -> dict[str, str]:
     import platform
     from importlib import metadata
 
-    from kdsearch import __version__, plugins
+    from kdsearch import plugins
+    from kdsearch.version import __version__
 
     known = {"kdsearch": __version__, "python": platform.python_version()}
     known |= {name: metadata.version(name) for name in PACKAGES}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.io.atomic import write_atomically
 from kdsearch.io.run_folder import RunFolder
@@ -96,8 +96,8 @@ class ArtifactsCallback(StudyCallback):
         )
 
     def _point(self, member: TrialRecord, confirmation: Confirmation) -> FrontierPoint:
-        known = {name: value for name, value in confirmation.numbers().items() if not math.isnan(value)}
+        known: dict[str, Any] = {name: value for name, value in confirmation.numbers().items() if not math.isnan(value)}
         return FrontierPoint(
-            trial=member.id, miou=member.miou, **member.cost, **known, gain_of_class=dict(confirmation.gain_of_class),
+            trial=member.id, miou=member.miou, **{**member.cost, **known}, gain_of_class=dict(confirmation.gain_of_class),
             student=str(self.run.student(member.id)), params=member.params,
         )  # fmt: skip

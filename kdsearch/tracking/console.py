@@ -77,7 +77,7 @@ class ConsoleCallback(StudyCallback):
             return
         if self._bar is not None and self._bar[2] != label:
             self._stop_bar()
-        if self._bar is None and done < total:
+        if self._bar is None and done < total and self.console.is_terminal:
             columns = [TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
             progress = Progress(*columns, console=self.console, transient=True)
             progress.start()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 from kdsearch.cli.main import _parser, main
 from kdsearch.cli.parser import Parser
 

@@ -17,18 +17,16 @@ import pytest
 
 import kdsearch
 from kdsearch import plugins
-from kdsearch.cli.commands import run as run_module
-from kdsearch.cli.main import main as cli
-from kdsearch.cli.space_options import parse_data, requested_space
+from kdsearch.api.space import Space
+from kdsearch.cli import main as cli
 from kdsearch.config.space.overrides import overlay
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.space.shipped import shipped_spaces
 from kdsearch.config.space.yaml_tree import Tree, dump_yaml, parse_yaml
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
-from kdsearch.export.bundle import bundle as export_module
-from tests.export.cases import run_folder, student_folder
 from tests.docs.blocks import PAGES, REPOSITORY, Block, blocks, commands, prose
+from tests.export.cases import run_folder, student_folder
 
 BASE = """
 name: base
@@ -42,7 +40,8 @@ OTHERS = {
     "source",
 }  # fmt: skip
 """Programs whose commands are not checked here."""
-MODULES = {"kdsearch.run": run_module, "kdsearch.export": export_module}
+MODULES = {"kdsearch.run": "run", "kdsearch.export": "export"}
+"""Modules that `python -m` runs, each with the command that it is."""
 
 
 class ParsedError(Exception):
@@ -63,8 +62,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     plugins.modules.cache_clear()
 
 
-def parsed(arguments: list[str], main: Any, monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
-    """What `main` makes of its arguments, without doing it; fails with the parser's words when it refuses them."""
+def parsed(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> argparse.Namespace:
+    """The options that a command line of kdsearch parses to; nothing is executed. Fails if the parser refuses it."""
 
     def stop(options: argparse.Namespace) -> None:
         raise ParsedError(options)
@@ -72,7 +71,7 @@ def parsed(arguments: list[str], main: Any, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(cli, "_carry_out", stop)
         with pytest.raises((ParsedError, SystemExit)) as raised:
-            main(arguments)
+            cli.main(arguments)
     assert isinstance(raised.value, ParsedError) or raised.value.code == 0, f"refused: {shlex.join(arguments)}"
     return getattr(raised.value, "options", argparse.Namespace())
 
@@ -95,9 +94,9 @@ def check_command(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
                 if study[0] != "kdsearch-study":
                     check_command(shlex.join(study), patch)
             case ["kdsearch", *arguments]:
-                check_options(parsed(arguments, cli.main, patch))
+                check_options(parsed(arguments, patch))
             case ["python", "-m", module, *arguments] if module in MODULES:
-                check_options(parsed(arguments, MODULES[module].main, patch))
+                check_options(parsed([MODULES[module], *arguments], patch))
             case ["python", "-m", "mlflow" | "pytest", *_] | []:
                 pass
             case ["python", file, *_]:
@@ -112,8 +111,8 @@ def check_options(options: argparse.Namespace) -> None:
     if source is None or getattr(options, "resume", False):
         return
     if source in shipped_spaces() or source.endswith(".yaml"):
-        data = parse_data(getattr(options, "data", None))
-        requested_space(source, options.profile, getattr(options, "overrides", []), data, say=lambda line: None)
+        space = Space(source, profile=options.profile, data=getattr(options, "data", None))
+        space.with_overrides(getattr(options, "overrides", []))
 
 
 def load_block(text: str, where: str) -> SearchSpace:

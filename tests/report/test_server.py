@@ -9,10 +9,12 @@ import pytest
 
 from kdsearch.cli.main import main
 from kdsearch.data.store.store import Store
+from kdsearch.errors import UserError
 from kdsearch.report.results import read_results
 from kdsearch.report.server import results_of_server
 from kdsearch.search.callbacks import StudyEnd
 from kdsearch.tracking.mlflow.callback import MLflowCallback
+from kdsearch.tracking.mlflow.reader import run_folder_of
 from tests.report.test_pages import Page
 from tests.tracking.made_up import MadeUp
 
@@ -20,6 +22,9 @@ from tests.tracking.made_up import MadeUp
 @pytest.mark.slow
 def test_a_tracking_server_gives_the_same_report(store: Store, tmp_path: Path) -> None:
     study = MadeUp(tmp_path, store.path.name)
+    study.run.stores.rmdir()
+    study.run.stores.symlink_to(store.path.parent)
+    store = Store.open(study.run.stores / store.path.name)
     study.search()
     study.confirm()
     with MLflowCallback(None, study.space, study.run, store, print) as tracker:

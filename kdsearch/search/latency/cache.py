@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 from kdsearch.config.networks import AnyNetwork
 from kdsearch.config.target import Target
 from kdsearch.data.info import DatasetInfo

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from types import TracebackType
 
-from kdsearch import __version__
+from kdsearch.version import __version__
 from kdsearch.config.metrics import main_cost
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
