@@ -14,7 +14,7 @@ from kdsearch.io.run_folder import RunFolder
 if TYPE_CHECKING:
     from kdsearch.api.study import Study
     from kdsearch.models.student import Student
-    from kdsearch.planning.summary import Plan
+    from kdsearch.planning.result import Plan
 
 Log = Callable[[str], None]
 

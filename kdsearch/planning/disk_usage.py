@@ -1,4 +1,4 @@
-"""What a study leaves on disk."""
+"""The disk usage of a study."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kdsearch.train.teacher_cache.plan import AUTO_SHARE, plan_cache
 FLOAT = 4
 
 
-def usage(
+def disk_usage(
     space: SearchSpace, store: Store, images: dict[str, int], storage: Path, slots: int, frontier: int
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Bytes by what takes them, and a remark on some. `store` has the shape of the data set and `images` its counts."""
+    """Bytes per kind of file, and remarks on some. `store` has the shape of the data set, `images` its counts."""
     config = space.default().trial
     found = {"data store": float(sum(images.values()) * sample_bytes(column_layout(store.info, store.size)))}
     notes: dict[str, str] = {}
@@ -29,7 +29,7 @@ def usage(
     if config.teacher is not None:
         found["teacher"] = network_cost(config.teacher.network(), store.info, store.size).params_m * 1e6 * FLOAT
     found["checkpoints"] = slots * largest * (1 + slots_of_optimizer)
-    notes["checkpoints"] = f"{slots} of trials that run, the largest student; without what terms train"
+    notes["checkpoints"] = f"{slots} of running trials, the largest student; without parameters of terms"
     found["students"] = frontier * largest
     notes["students"] = f"weights of {frontier} points of the frontier, the largest student"
     if config.teacher is not None:
@@ -43,7 +43,7 @@ def usage(
 
 
 def _maps(space: SearchSpace, store: Store, train: int, storage: Path, mode: str) -> float | None:
-    """Bytes of a cache of the teacher's maps; None where no trial would read it."""
+    """Bytes of a teacher cache of this mode; None where no trial would read it."""
     trials = []
     for trial in _runnable(space, store):
         if trial.teacher is not None:
@@ -87,7 +87,7 @@ def _runnable(space: SearchSpace, store: Store) -> list[TrialConfig]:
 
 
 def free_disk(folder: Path) -> int:
-    """Free bytes of the disk that `folder` lies, or will lie, on."""
+    """Free bytes of the disk of `folder`, which need not exist yet."""
     folder = folder.expanduser().resolve()
     while not folder.exists():
         folder = folder.parent

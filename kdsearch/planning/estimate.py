@@ -1,4 +1,4 @@
-"""From a few measured trials to the cost of a study."""
+"""The cost of a study, from a few measured trials."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ import numpy as np
 
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
-from kdsearch.planning.measure import Measured, student_key
+from kdsearch.planning.measure import Measurement
+from kdsearch.search.latency.enumerate import network_key
 from kdsearch.search.stopping.rules import LEAST_COMPLETE
 
 TURNAROUND_S = 0.3
-"""From one trial of a worker group to its next; see benchmarks/results/trial_turnaround.md."""
+"""Seconds between two trials of a worker group; see benchmarks/results/trial_turnaround.md."""
 FRONTIER = 5
-"""Points that the frontier is taken to have, to say what confirming them costs."""
+"""Assumed number of frontier points, for the cost of their repeats and controls."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What holds for all trials: images a split, ranks a trial, trials at a time, the share of a GPU a rank has."""
+class StudySetup:
+    """Values that all trials share: images per split, ranks per trial, concurrent trials, GPUs per rank."""
 
     train: int
     val: int
@@ -31,22 +32,22 @@ class Setting:
 
     @property
     def sharing(self) -> float:
-        """How much slower a step is where trials share a GPU, which then has that much more to do."""
+        """The factor by which a step is slower where trials share a GPU."""
         return 1 / self.gpus if 0 < self.gpus < 1 else 1.0
 
 
 @dataclass
-class Model:
-    """Seconds of any trial, from those measured: exact for a student that was, interpolated over GFLOPs for others."""
+class TimeModel:
+    """Seconds of any trial: as measured for a measured student, interpolated over GFLOPs for others."""
 
-    setting: Setting
+    setup: StudySetup
     students: dict[str, tuple[float, float, float]] = field(default_factory=dict)
     teacher: list[float] = field(default_factory=list)
     terms: dict[str, list[float]] = field(default_factory=dict)
     rest: dict[frozenset[str], float] = field(default_factory=dict)
 
-    def add(self, config: TrialConfig, gflops: float, measured: Measured) -> None:
-        self.students[student_key(config)] = (gflops, measured.alone, measured.val)
+    def add(self, config: TrialConfig, gflops: float, measured: Measurement) -> None:
+        self.students[network_key(config.student)] = (gflops, measured.alone, measured.val)
         if config.distill:
             self.teacher.append(measured.teacher)
             self.rest[frozenset(config.distill)] = measured.rest
@@ -54,25 +55,25 @@ class Model:
             self.terms.setdefault(name, []).append(seconds)
 
     def image(self, config: TrialConfig, gflops: float, cached: bool = False) -> dict[str, float]:
-        """Seconds an image of training, by part; of validation under `val`."""
+        """Seconds per training image by part; `val` is per validation image."""
         alone, val = self._student(config, gflops)
         parts = {"student": alone, "val": val, "teacher": 0.0, "terms": 0.0}
         if config.distill and self.teacher:
             parts["teacher"] = 0.0 if cached else statistics.mean(self.teacher)
             parts["terms"] = sum(statistics.mean(self.terms[name]) for name in config.distill if name in self.terms)
             parts["terms"] += self.rest.get(frozenset(config.distill), 0.0)
-        return {name: seconds * self.setting.sharing for name, seconds in parts.items()}
+        return {name: seconds * self.setup.sharing for name, seconds in parts.items()}
 
     def epoch(self, config: TrialConfig, gflops: float, cached: bool = False) -> float:
-        """Seconds of an epoch of training and its validation."""
+        """Seconds per epoch, validation included."""
         image = self.image(config, gflops, cached)
-        steps = max(1, self.setting.train // config.train.batch_size)
+        steps = max(1, self.setup.train // config.train.batch_size)
         images = steps * config.train.batch_size
         trained = images * (image["student"] + image["teacher"] + image["terms"])
-        return (trained + self.setting.val * image["val"]) / self.setting.ranks
+        return (trained + self.setup.val * image["val"]) / self.setup.ranks
 
     def _student(self, config: TrialConfig, gflops: float) -> tuple[float, float]:
-        known = self.students.get(student_key(config))
+        known = self.students.get(network_key(config.student))
         if known is not None:
             return known[1], known[2]
         points = sorted(self.students.values())
@@ -82,7 +83,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Stage:
-    """Trainings of one kind: slot-seconds and seconds of wall time, both between the least and the most."""
+    """Trainings of one kind: slot-seconds and seconds of wall time, each as least and most."""
 
     name: str
     trainings: int
@@ -91,10 +92,10 @@ class Stage:
 
 
 def stages(
-    space: SearchSpace, model: Model, drawn: Sequence[tuple[Sample, float]], teacher_s: float | None, confirm: bool
+    space: SearchSpace, model: TimeModel, drawn: Sequence[tuple[Sample, float]], teacher_s: float | None, confirm: bool
 ) -> list[Stage]:
-    """What a study consists of. `drawn` are samples of the space with their GFLOPs, `teacher_s` trains the teacher."""
-    slots = model.setting.slots
+    """The stages of a study. `drawn` are samples of the space with their GFLOPs; `teacher_s` trains the teacher."""
+    slots = model.setup.slots
     cached = any(sample.trial.teacher is not None and sample.trial.teacher.cache != "off" for sample, _ in drawn)
     found = []
     if teacher_s is not None:
@@ -114,34 +115,34 @@ def stages(
 
 
 def search_stage(
-    space: SearchSpace, model: Model, drawn: Sequence[tuple[Sample, float]], cached: bool, name: str = "search"
+    space: SearchSpace, model: TimeModel, drawn: Sequence[tuple[Sample, float]], cached: bool, name: str = "search"
 ) -> Stage:
-    """All trials of the search: at least with every rung stopping all that it may, at most with none stopped."""
+    """All trials of the search: at least with as many stopped at every rung as allowed, at most with none stopped."""
     trials = space.search.trials
     most = trials * statistics.mean(full_seconds(model, sample.trial, gflops, cached) for sample, gflops in drawn)
     shares = [least_share(space, sample.trial.train.epochs) for sample, _ in drawn]
     least = most * statistics.mean(shares)
-    slots = model.setting.slots
+    slots = model.setup.slots
     return Stage(name, trials, (least, most), (_wall(least, trials, slots), _wall(most, trials, slots)))
 
 
-def full_seconds(model: Model, config: TrialConfig, gflops: float, cached: bool = False) -> float:
-    """Seconds of a training to its end."""
+def full_seconds(model: TimeModel, config: TrialConfig, gflops: float, cached: bool = False) -> float:
+    """Seconds of one full training."""
     return config.train.epochs * model.epoch(config, gflops, cached) + TURNAROUND_S
 
 
-def seconds_alone(setting: Setting, config: TrialConfig, measured: Measured) -> float:
-    """Seconds of the training of one network that no other says anything of: the teacher's."""
-    model = Model(setting)
+def seconds_alone(setup: StudySetup, config: TrialConfig, measured: Measurement) -> float:
+    """Seconds of one full training from its own measurement alone: the teacher's."""
+    model = TimeModel(setup)
     model.add(config, 0.0, measured)
     return full_seconds(model, config, 0.0)
 
 
 def least_share(space: SearchSpace, epochs: int) -> float:
-    """The share of all epochs that is trained when every rung stops all that it may.
+    """The share of all epochs that is trained if every rung stops as many trials as allowed.
 
-    A forecast needs some complete trials, until which it stops as `pareto` does; then it may stop all others at their
-    first rung.
+    `forecast` stops as `pareto` does until it has enough complete trials; then it may stop all others at their first
+    rung.
     """
     search = space.search
     rungs = [] if search.stop == "none" else [rung for rung in search.rungs if rung < epochs]
@@ -157,5 +158,5 @@ def least_share(space: SearchSpace, epochs: int) -> float:
 
 
 def _wall(slot_s: float, trainings: int, slots: int) -> float:
-    """Slots that are never idle, apart from the last trainings when there are fewer of them than slots."""
+    """Slots are never idle, except at the last trainings if they are fewer than the slots."""
     return slot_s / min(slots, trainings)

@@ -1,8 +1,7 @@
-"""A few steps of a trial, timed part by part, on drawn images of the right shape: a step does not depend on pixels."""
+"""A few steps of a trial, timed part by part on random images: their time does not depend on pixels."""
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -29,16 +28,16 @@ from kdsearch.train.trial import Trial
 
 REPEATS = 5
 ENOUGH_S = 2.0
-"""A part is timed again until so much time has gone; one that takes longer is timed once."""
+"""A part is timed at most `REPEATS` times, within `ENOUGH_S` seconds; a longer one is timed once."""
 
 
 @dataclass
-class Measured:
-    """Seconds an image, of one rank, and bytes at `batch` images a step. `images` were in the steps that were timed.
+class Measurement:
+    """Seconds per image on one rank, and bytes for `batch` images per step; the timed steps had `images`.
 
-    `alone` is a step without distillation: data, student, optimiser. `whole` is one with it; `rest` what is in neither
-    `alone`, nor in the teacher, nor in the terms (the student's second frames, discriminators).
-    `waiting` is how many times as long it all took as the machine computed on it.
+    `alone` is a step without distillation: data, student, optimiser. `whole` is a step with it; `rest` its part beside
+    `alone`, the teacher and the terms (the student's second frames, discriminators). `waiting` is the ratio of wall
+    time to computing time of the measurement.
     """
 
     images: int
@@ -55,8 +54,8 @@ class Measured:
         return max(0.0, self.whole - self.alone - self.teacher - sum(self.terms.values()))
 
 
-class Drawn:
-    """A data set of the shape of another: noise, with labels in blocks that show all classes."""
+class RandomReader:
+    """A data set of noise in the shape of another one, with labels in blocks that cover all classes."""
 
     BLOCK = 32
 
@@ -80,15 +79,15 @@ class Drawn:
         return "drawn"
 
 
-def drawn_store(folder: Path, info: DatasetInfo, size: tuple[int, int], count: int) -> Store:
-    """A store of `count` drawn images in either split."""
-    reader = Drawn(info, size, count)
+def random_store(folder: Path, info: DatasetInfo, size: tuple[int, int], count: int) -> Store:
+    """A store of `count` random images per split."""
+    reader = RandomReader(info, size, count)
     write_store(folder, reader, reader.fingerprint(), size, None, None)
     return Store.open(folder)
 
 
 def measurable(config: TrialConfig, images: int) -> TrialConfig:
-    """The trial with random weights everywhere, asking its teacher live, with `images` a step."""
+    """The trial with random weights, without a teacher cache, and with `images` per step."""
     changes: dict[str, object] = {
         "student": without_weights(config.student),
         "train": config.train.model_copy(update={"batch_size": images}),
@@ -109,10 +108,10 @@ def measure(
     batch: int,
     device: torch.device,
     say: Callable[[str], None],
-) -> Measured:
-    """Time the parts of a step of `images`, and say what a step of `batch` takes in memory.
+) -> Measurement:
+    """The time of each part of a step of `images`, and the memory of a step of `batch`.
 
-    `say` is told which part comes next. A random teacher's weights are written to `scratch`.
+    `say` receives the name of each part before it is timed. Weights of a random teacher are written to `scratch`.
     """
     began, computed = time.perf_counter(), time.process_time()
     config = measurable(config, images)
@@ -123,7 +122,7 @@ def measure(
     first = next(steps)
     data = _seconds(lambda: next(trial.train_batches.train(0)), device)
     step = _seconds(lambda: trial._step(first, None), device)
-    measured = Measured(images, alone=(data + step) / images, val=0.0, whole=(data + step) / images)
+    measured = Measurement(images, alone=(data + step) / images, val=0.0, whole=(data + step) / images)
     say("validation")
     measured.val = _seconds(trial.validate, device) / len(trial.val_batches.split)
     say("the student's memory")
@@ -139,8 +138,8 @@ def measure(
 
 
 def _measure_distilled(
-    measured: Measured, config: TrialConfig, store: Path, scratch: Path, data: float, device: torch.device, batch: int,
-    say: Callable[[str], None],
+    measured: Measurement, config: TrialConfig, store: Path, scratch: Path, data: float, device: torch.device,
+    batch: int, say: Callable[[str], None],
 ) -> None:  # fmt: skip
     images = measured.images
     trial = Trial(config, Resources(store, _random_teacher(config, Store.open(store).info, scratch), device))
@@ -193,7 +192,7 @@ def _leaves(output: SegOutput) -> SegOutput:
 
 
 def _saved_bytes(trial: Trial, batch: object) -> int:
-    """Bytes that a forward pass of the student keeps for the backward pass, parameters aside."""
+    """Bytes that a forward pass of the student saves for the backward pass, without parameters."""
     own = {p.untyped_storage().data_ptr() for p in trial.module.parameters()}
     saved: dict[int, int] = {}
 
@@ -213,7 +212,7 @@ def _saved_bytes(trial: Trial, batch: object) -> int:
 
 
 def _seconds(run: Callable[[], object], device: torch.device) -> float:
-    """The median of a few runs after one to warm up; of the first alone where that is long. On a CPU, its time."""
+    """Median seconds of a few runs after one of warm-up, or of a single long run. On a CPU, computing time."""
 
     def once() -> float:
         if device.type == "cuda":
@@ -221,7 +220,7 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
             run()
             torch.cuda.synchronize()
             return time.perf_counter() - started
-        # Of this process alone: another's load on the machine would not be there in the study.
+        # Computing time of this process: the load of others would not be there in the study.
         started = time.process_time()
         run()
         return time.process_time() - started
@@ -230,8 +229,3 @@ def _seconds(run: Callable[[], object], device: torch.device) -> float:
     while time.perf_counter() < end and len(seconds) <= REPEATS:
         seconds.append(once())
     return statistics.median(seconds[1:] or seconds)
-
-
-def student_key(config: TrialConfig) -> str:
-    """One text for trials whose students cost the same."""
-    return json.dumps(without_weights(config.student).model_dump(mode="json"), sort_keys=True)

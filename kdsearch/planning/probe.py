@@ -1,4 +1,4 @@
-"""Measurements in a process of their own, which is ended when one takes too long or runs out of memory."""
+"""Measurements in a separate process, which is killed when one takes too long and replaced when it dies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from kdsearch.config.trial import TrialConfig
-from kdsearch.planning.measure import Measured
+from kdsearch.planning.measure import Measurement
 
 
 @dataclass(frozen=True)
-class TrialJob:
-    """One trial to measure: with `images` a step where the study has `batch`, on one CPU thread."""
+class MeasurementJob:
+    """One trial to measure with `images` per step, where the study has `batch`, on one CPU thread."""
 
     name: str
     config: str
@@ -24,11 +24,11 @@ class TrialJob:
 
 
 def run_jobs(
-    jobs: list[TrialJob], store: Path, scratch: Path, limit_s: float, total_s: float, say: Callable[[str], None]
-) -> Iterator[tuple[TrialJob, Measured | str]]:
-    """Each job with what was measured, or with the reason why it could not be.
+    jobs: list[MeasurementJob], store: Path, scratch: Path, limit_s: float, total_s: float, say: Callable[[str], None]
+) -> Iterator[tuple[MeasurementJob, Measurement | str]]:
+    """Each job with its measurement, or with the reason why there is none.
 
-    A job may take `limit_s`; after `total_s` no further one begins.
+    A job may take `limit_s`; after `total_s` no further one starts. `say` receives the name of each.
     """
     context = multiprocessing.get_context("spawn")
     process, pipe = None, None
@@ -36,7 +36,7 @@ def run_jobs(
     try:
         for job in jobs:
             if time.monotonic() > end:
-                yield job, "not measured: the time for measuring is over"
+                yield job, "not measured: the time limit of all measurements is over"
                 continue
             if process is None or not process.is_alive():
                 pipe, theirs = context.Pipe()
@@ -58,14 +58,14 @@ def run_jobs(
             process.join()
 
 
-def _result(pipe: Connection, job: TrialJob, limit_s: float) -> Measured | str:
+def _result(pipe: Connection, job: MeasurementJob, limit_s: float) -> Measurement | str:
     part, started = "its start", time.monotonic()
     while pipe.poll(max(0.0, started + limit_s - time.monotonic())):
         try:
             message = pipe.recv()
         except EOFError:
-            return f"{part} ended the process, probably for want of memory"
-        if isinstance(message, Measured):
+            return f"{part} ended the process, probably by lack of memory"
+        if isinstance(message, Measurement):
             return message
         kind, text = message
         if kind == "failed":
@@ -75,7 +75,7 @@ def _result(pipe: Connection, job: TrialJob, limit_s: float) -> Measured | str:
 
 
 def _serve(pipe: Connection, store: Path, scratch: Path) -> None:
-    """Measure what comes until killed. Every answer is a `Measured`, or ("failed", why)."""
+    """Measure each job from the pipe until killed. A reply is a `Measurement`, or ("failed", reason)."""
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
@@ -89,13 +89,13 @@ def _serve(pipe: Connection, store: Path, scratch: Path) -> None:
     torch.set_num_threads(1)
     pipe.send("ready")
     while True:
-        job: TrialJob = pipe.recv()
+        job: MeasurementJob = pipe.recv()
         try:
             config = TrialConfig.model_validate_json(job.config)
-            answer = measure(
+            reply = measure(
                 config, store, scratch, job.images, job.batch, device, lambda part: pipe.send(("part", part))
             )
         except (UserError, TrialError, RuntimeError, ValueError) as error:
             pipe.send(("failed", f"{type(error).__name__}: {error}"))
         else:
-            pipe.send(answer)
+            pipe.send(reply)

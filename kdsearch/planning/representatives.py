@@ -1,4 +1,4 @@
-"""Which trials of a space to measure, in the order in which they tell most."""
+"""The trials of a space to measure, the most informative first."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Range
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
-from kdsearch.planning.measure import student_key
 from kdsearch.search.constraints import violations
+from kdsearch.search.latency.enumerate import network_key
 
 SAMPLES = 200
-"""Trials drawn at random that stand for those of the search."""
+"""Random trials that represent those of the search."""
 
 
-def draw(space: SearchSpace, gflops: Callable[[TrialConfig], dict[str, float]]) -> list[tuple[Sample, float]]:
-    """The default and random samples of the space with their GFLOPs, those alone that keep its constraints on costs.
+def draw(space: SearchSpace, costs: Callable[[TrialConfig], dict[str, float]]) -> list[tuple[Sample, float]]:
+    """The default and random samples of the space that keep its constraints on costs, with their GFLOPs.
 
-    `gflops` gives a student's static costs. Raises `UserError` when no sample can be built and keeps the constraints.
+    `costs` returns the static costs of a trial's student. Raises `UserError` where no sample can be built and keeps the
+    constraints.
     """
     rng = np.random.default_rng(space.search.seed)
     samples = [space.default(), *(space.sample(lambda _, domain: _any(domain, rng)) for _ in range(SAMPLES))]
@@ -29,11 +30,11 @@ def draw(space: SearchSpace, gflops: Callable[[TrialConfig], dict[str, float]]) 
     unfit = []
     for sample in samples:
         try:
-            cost = gflops(sample.trial)
+            cost = costs(sample.trial)
         except UserError as error:
-            unfit.append(str(error))  # told to the sampler, never trained
+            unfit.append(str(error))  # a study reports it to the sampler and trains nothing
             continue
-        # Of bounds on what only training, or the target device, tells, nothing is known here.
+        # Bounds on metrics of training and of the target device cannot be checked here.
         if all(violation <= 0 for violation in violations(bounds, cost).values()):
             found.append((sample, cost["gflops"]))
     if len(unfit) == len(samples):
@@ -47,7 +48,7 @@ def draw(space: SearchSpace, gflops: Callable[[TrialConfig], dict[str, float]]) 
 
 
 def representatives(drawn: list[tuple[Sample, float]]) -> list[tuple[str, Sample, float]]:
-    """The first, the dearest and the cheapest of `drawn`, one for each further set of terms, one for each student."""
+    """The first, the most and the least expensive of `drawn`, one per further set of terms, one per further student."""
     by_cost = sorted(drawn[1:] or drawn, key=lambda each: each[1])
     named = [("default", *drawn[0]), ("dearest", *by_cost[-1]), ("cheapest", *by_cost[0])]
     found: list[tuple[str, Sample, float]] = []
@@ -56,7 +57,7 @@ def representatives(drawn: list[tuple[Sample, float]]) -> list[tuple[str, Sample
 
     def take(name: str, sample: Sample, gflops: float) -> None:
         found.append((name, sample, gflops))
-        students.add(student_key(sample.trial))
+        students.add(network_key(sample.trial.student))
         terms.add(frozenset(sample.trial.distill))
 
     for each in named:
@@ -66,13 +67,13 @@ def representatives(drawn: list[tuple[Sample, float]]) -> list[tuple[str, Sample
         if frozenset(sample.trial.distill) not in terms:
             take("+".join(sample.trial.distill) or "no teacher", sample, gflops)
     for sample, gflops in drawn:
-        if student_key(sample.trial) not in students:
+        if network_key(sample.trial.student) not in students:
             take("student", sample, gflops)
     return found
 
 
 def _any(domain: Range, rng: np.random.Generator) -> object:
-    """A value of the range, as the random sampler draws it."""
+    """A random value of the range, as the random sampler draws it."""
     if isinstance(domain, Choice):
         return domain.options[int(rng.integers(len(domain.options)))]
     if isinstance(domain, Int):

@@ -8,13 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kdsearch.planning.summary import Plan, Row
+from kdsearch.planning.estimate import FRONTIER
+from kdsearch.planning.result import Plan, PlanRow
 from kdsearch.planning.units import duration, size, two_digits
 from kdsearch.tracking.console import PLAIN_WIDTH
 
 
 def print_plan(plan: Plan, console: Console | None = None) -> None:
-    """Trials, then stages, then the disk, then what to know about the numbers."""
+    """Print trials, stages, disk usage, warnings and notes."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
@@ -39,7 +40,7 @@ def print_plan(plan: Plan, console: Console | None = None) -> None:
         console.print(f"[dim]{escape(line)}[/]")
 
 
-def _trials(rows: Sequence[Row]) -> Table:
+def _trials(rows: Sequence[PlanRow]) -> Table:
     table = _table("trial")
     table.add_column("student", no_wrap=True)
     for name in ("GFLOPs", "batch", "step", "student", "teacher", "terms", "validation", "full training", "memory"):
@@ -54,19 +55,19 @@ def _trials(rows: Sequence[Row]) -> Table:
             *start, duration(row.step_s), *shares, _percent(row.val_share), duration(row.full_s),
             size(1e9 * sum(row.memory_gb.values())),
         )  # fmt: skip
-    table.caption = "shares of a step; validation: of an epoch; memory: an estimate, of one rank"
+    table.caption = "shares of a step; validation: share of an epoch; memory: an estimate per rank"
     table.caption_justify = "left"
     return table
 
 
 def _stages(plan: Plan) -> Table:
     table = _table("stage")
-    for name in ("trainings", "GPU-hours" if plan.total["gpu_s"] else "hours of slots", "wall time", "remark"):
+    for name in ("trainings", "GPU-hours" if plan.total["gpu_s"] else "slot-hours", "wall time", "remark"):
         table.add_column(name, justify="left" if name == "remark" else "right", no_wrap=name != "remark")
     scale = plan.gpus_per_slot if plan.total["gpu_s"] else 1.0
     remarks = {
-        "search": "from: every rung stops all that it may; to: none is stopped",
-        "confirm": "repeats and controls of a frontier of 5 points",
+        "search": "from: as many stopped at every rung as allowed; to: none stopped",
+        "confirm": f"repeats and controls of a frontier of {FRONTIER} points",
     }
     lines = list(plan.stages)
     for stage in lines:

@@ -50,9 +50,7 @@ def _add_sums(plan: Plan, found: Sequence[Stage], on_gpu: bool) -> None:
     }
 
 
-def _add_teacher_share(
-    plan: Plan, space: SearchSpace, model: TimeModel, drawn: Sequence[tuple[Sample, float]]
-) -> None:
+def _add_teacher_share(plan: Plan, space: SearchSpace, model: TimeModel, drawn: Sequence[tuple[Sample, float]]) -> None:
     """The teacher's share of the steps, and where it has no cache the stage of a search with one."""
     parts = [model.image(sample.trial, gflops) for sample, gflops in drawn if sample.trial.distill]
     if not parts:
