@@ -1,4 +1,4 @@
-"""Headless Chromium, driven over its debugging pipe: pages are opened, looked at and photographed. No packages."""
+"""Headless Chromium over its debugging pipe: opens pages, runs JavaScript and takes pictures. Needs no package."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FLAGS = (
 
 
 def find_chromium() -> str | None:
-    """The program, or None where there is none."""
+    """The path of the program, or None."""
     return next(
         (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
     )
 
 
 class Browser:
-    """One tab of a browser with a profile of its own, as a context manager."""
+    """One tab of a browser with a temporary profile, as a context manager."""
 
     def __init__(self, width: int, height: int, dark: bool = False) -> None:
         self.width, self.height, self.dark = width, height, dark
@@ -46,7 +46,7 @@ class Browser:
         ]  # fmt: skip
 
         def connect() -> None:
-            # Chromium reads commands at 3 and writes answers at 4; the pipe may lie at these numbers itself.
+            # Chromium reads commands at descriptor 3 and writes replies at 4; the pipe may have these numbers itself.
             pipe = [fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write)]
             for number, end in zip((3, 4), pipe, strict=True):
                 os.dup2(end, number)
@@ -59,13 +59,13 @@ class Browser:
         self._buffer, self._number = b"", 0
         self._session: str | None = None
         self.console: list[str] = []
-        tab = next(t for t in self.ask("Target.getTargets")["targetInfos"] if t["type"] == "page")
-        self._session = self.ask("Target.attachToTarget", targetId=tab["targetId"], flatten=True)["sessionId"]
+        tab = next(t for t in self.call("Target.getTargets")["targetInfos"] if t["type"] == "page")
+        self._session = self.call("Target.attachToTarget", targetId=tab["targetId"], flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
-            self.ask(f"{domain}.enable")
+            self.call(f"{domain}.enable")
         self.resize(self.width, self.height)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if self.dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
@@ -75,8 +75,8 @@ class Browser:
         os.close(self._write)
         shutil.rmtree(self._profile, ignore_errors=True)
 
-    def ask(self, method: str, **params: Any) -> Any:
-        """Call a method of the DevTools protocol and wait for its answer."""
+    def call(self, method: str, **params: Any) -> Any:
+        """Call a method of the DevTools protocol and wait for its reply."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         if self._session is not None:
@@ -84,13 +84,13 @@ class Browser:
         os.write(self._write, json.dumps(message).encode() + b"\0")
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            answer = self._next(end)
-            if answer.get("id") == self._number:
-                if "error" in answer:
-                    raise RuntimeError(f"{method}: {answer['error']}")
-                return answer["result"]
-            if answer.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-                self.console.append(json.dumps(answer["params"])[:600])
+            reply = self._next(end)
+            if reply.get("id") == self._number:
+                if "error" in reply:
+                    raise RuntimeError(f"{method}: {reply['error']}")
+                return reply["result"]
+            if reply.get("method") in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+                self.console.append(json.dumps(reply["params"])[:600])
         raise TimeoutError(method)
 
     def _next(self, end: float) -> dict[str, Any]:
@@ -106,36 +106,36 @@ class Browser:
         return found
 
     def open(self, url: str, ready: str = "document.readyState == 'complete'") -> None:
-        """Go to a page and wait until the JavaScript expression `ready` is true in it."""
-        self.ask("Page.navigate", url=url)
+        """Open a page and wait until the JavaScript expression `ready` is true in it."""
+        self.call("Page.navigate", url=url)
         self.wait(ready)
 
     def wait(self, ready: str, seconds: float = 60) -> None:
         end = time.monotonic() + seconds
         while not self.run(f"Boolean({ready})"):
             if time.monotonic() > end:
-                raise TimeoutError(f"{ready} did not come true")
+                raise TimeoutError(f"{ready} did not become true")
             time.sleep(0.3)
 
     def run(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""
-        result = self.ask("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        result = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {json.dumps(result['exceptionDetails'])[:500]}")
         return result["result"].get("value")
 
     def mouse(self, x: float, y: float, click: bool = False) -> None:
-        self.ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
         for kind in ("mousePressed", "mouseReleased") if click else ():
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def resize(self, width: int, height: int) -> None:
-        self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def shoot(self, path: Path) -> None:
-        """Write a picture of what the window shows."""
-        path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot", format="png")["data"]))
+        """Write a picture of the visible part of the page."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def pdf(self, path: Path) -> None:
-        """Write the page as it is printed."""
-        path.write_bytes(base64.b64decode(self.ask("Page.printToPDF", printBackground=False)["data"]))
+        """Write the page as a PDF, in its print style."""
+        path.write_bytes(base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"]))

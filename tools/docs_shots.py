@@ -2,8 +2,8 @@
 
     python tools/docs_shots.py [--run FOLDER]
 
-Takes some minutes, most of them for the short trainings behind the report's pictures; with --run a study that is there
-already is photographed. Without Chromium it does nothing.
+Takes some minutes, most of them for the short trainings behind the report's pictures; --run uses an existing study.
+Without Chromium it does nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ QUIET = "localStorage.setItem('mlflow.assistant.fab.autoOpenedOnFirstLoad_v1', '
 
 @contextmanager
 def served(run: Path) -> Iterator[str]:
-    """MLflow's interface over the database of a run folder: its address."""
+    """MLflow's interface on the database of a run folder; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,7 +58,7 @@ def served(run: Path) -> Iterator[str]:
 
 
 def shoot(browser: Browser, name: str) -> None:
-    """A picture of the window."""
+    """Save a picture of the window in docs/images."""
     buffer = Path(tempfile.mkdtemp()) / "shot.png"
     browser.shoot(buffer)
     picture = Image.open(io.BytesIO(buffer.read_bytes())).convert("RGB")
@@ -71,7 +71,7 @@ def shoot(browser: Browser, name: str) -> None:
 
 
 def interface(run: Path) -> None:
-    """The runs of the study, nested, and the frontier's page among its artifacts."""
+    """Pictures of the nested runs of the study, and of the frontier's page among its artifacts."""
     noted = json.loads((run / "tracking.json").read_text())
     experiment, parent = noted["experiment"], noted["runs"][""]
     with served(run) as address, Browser(1400, 820) as browser:
@@ -81,7 +81,7 @@ def interface(run: Path) -> None:
             "[...document.querySelectorAll('button, label')].find(b => b.innerText == 'Model training')?.click()"
         )
         browser.open(f"{address}/#/experiments/{experiment}/runs?viewStateShareKey=kdsearch")
-        browser.ask("Page.reload")
+        browser.call("Page.reload")
         browser.wait("document.querySelector('[data-testid=\"expander\"], .ag-row button')")
         time.sleep(3)
         browser.run("(document.querySelector('.ag-row [aria-label*=xpand], .ag-row button')).click()")
@@ -96,10 +96,10 @@ def interface(run: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="run folder of a study that is there already")
+    parser.add_argument("--run", type=Path, help="run folder of an existing study")
     options = parser.parse_args()
     if find_chromium() is None:
-        print("Chromium is not installed: the pictures in docs/images stay as they are.")
+        print("Chromium is not installed: the pictures in docs/images are unchanged.")
         return 0
     with tempfile.TemporaryDirectory() as folder:
         run = options.run

@@ -33,24 +33,8 @@ def card(
     `trial`, `config` and `metrics` are the student's; `agreements` holds each written format except safetensors,
     `latency_ms` the time per runtime.
     """
-    point, size = source.point, f"{config['size'][0]}x{config['size'][1]}"
-    rows = [
-        ("mIoU on val, in the search", f"{point.miou:.4f}"),
-        *_confirmed(point),
-        (f"GFLOPs per image at {size} (2 x MAC)", f"{point.gflops:.3f}"),
-        ("parameters", f"{point.params_m:.3f} M"),
-        *((f"latency, {name}", f"{value:.1f} ms") for name, value in latency_ms.items()),
-        ("teacher", network_name(trial.teacher.network()) if trial.teacher else "none"),
-        (
-            "distillation",
-            "; ".join(_term(name, values) for name, values in config["trial"]["distill"].items()) or "none",
-        ),
-        ("epochs", str(trial.train.epochs)),
-        ("study", f"`{source.study}` of the space `{source.space}`, kdsearch {source.version}"),
-        ("trial", f"{point.trial}, from {source.origin}"),
-        ("chosen", source.chosen),
-        ("licence", "not stated; add your own. Data and initial weights may have their own terms."),
-    ]
+    size = f"{config['size'][0]}x{config['size'][1]}"
+    rows = _rows(source, trial, config, size, latency_ms)
     classes = [
         (name, f"{metrics[f'val/iou/{name}']:.3f}")
         for name in config["dataset"]["classes"]
@@ -92,6 +76,28 @@ classes_hw = student.segment(image_hwc)  # one uint8 image of any size, {config[
 kdsearch train trial.yaml --out again
 ```
 """
+
+
+def _rows(
+    source: ChosenStudent, trial: TrialConfig, config: Mapping[str, Any], size: str, latency_ms: Mapping[str, float]
+) -> list[tuple[str, str]]:
+    """Results, costs, training and origin of the student."""
+    point = source.point
+    distillation = "; ".join(_term(name, values) for name, values in config["trial"]["distill"].items())
+    return [
+        ("mIoU on val, in the search", f"{point.miou:.4f}"),
+        *_confirmed(point),
+        (f"GFLOPs per image at {size} (2 x MAC)", f"{point.gflops:.3f}"),
+        ("parameters", f"{point.params_m:.3f} M"),
+        *((f"latency, {name}", f"{value:.1f} ms") for name, value in latency_ms.items()),
+        ("teacher", network_name(trial.teacher.network()) if trial.teacher else "none"),
+        ("distillation", distillation or "none"),
+        ("epochs", str(trial.train.epochs)),
+        ("study", f"`{source.study}` of the space `{source.space}`, kdsearch {source.version}"),
+        ("trial", f"{point.trial}, from {source.origin}"),
+        ("chosen", source.chosen),
+        ("licence", "not stated; add your own. Data and initial weights may have their own terms."),
+    ]
 
 
 def _confirmed(point: FrontierPoint) -> list[tuple[str, str]]:

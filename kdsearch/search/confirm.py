@@ -23,7 +23,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.search.pareto import Costs, costs
 
 if TYPE_CHECKING:
-    from kdsearch.search.storage.study_storage import TrialRecord
+    from kdsearch.search.trial_record import TrialRecord
 
 NAN = float("nan")
 DRAWS = 20_000

@@ -1,4 +1,4 @@
-"""`kdsearch export RUN`, or `python -m kdsearch.export RUN`: write a student as a bundle that stands alone."""
+"""`kdsearch export RUN`, or `python -m kdsearch.export RUN`: write a student as a self-contained bundle."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json
 
 ABOUT = """\
-The student is one of the frontier's: the most accurate, or the best compromise, among those within a budget. Every
-format is loaded again and compared with PyTorch on validation images; where they differ nothing is written.
+The student is the most accurate member of the frontier, or the best compromise, within a budget. Every format is loaded
+again and compared with PyTorch on validation images; where one differs, nothing is written.
 
-'kdsearch.load_student(DIR)' reads the bundle back.
+'kdsearch.load_student(DIR)' loads the bundle.
 
 'python -m kdsearch.export' is the same command.
 """
@@ -29,13 +29,13 @@ def add_to(commands: Commands) -> None:
             "export runs/clfd-1 --budget 'gflops<=5' --formats onnx,pt2 --out s",
             "export models:/clfd-1@knee --tracking-uri http://mlflow:5000 --out s",
         ],
-        failed="a format does not compute what the student computes",
+        failed="a format differs from the student",
     )  # fmt: skip
     add = command.add_argument
     run_help = "run folder of a study; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow"
     complete.by(add("run", metavar="RUN", help=run_help), complete.runs)
     add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
-    add("--best", choices=("miou", "knee"), help="which point of the frontier (default: miou)")
+    add("--best", choices=("miou", "knee"), help="most accurate or best compromise (default: miou)")
     add("--budget", metavar="METRIC<=X", help="only points within it, for example 'gflops<=5'")
     add(
         "--formats", metavar="LIST", default="safetensors",

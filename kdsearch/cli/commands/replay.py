@@ -1,4 +1,4 @@
-"""`kdsearch replay`: a table of learning curves to simulate searches on."""
+"""`kdsearch replay`: a table of learning curves, on which searches can be simulated."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_to(commands: Commands) -> None:
     )  # fmt: skip
     complete.by(command.add_argument("run", metavar="RUN", type=Path, help="run folder of the study"), complete.runs)
     command.add_argument(
-        "--out", metavar="FILE", type=Path, default="table.json", help="where it is written (default: table.json)"
+        "--out", metavar="FILE", type=Path, default="table.json", help="file to write (default: table.json)"
     )
     add_json(command, "table, curves, epochs, left_out, error, spread, rank_correlation")
 

@@ -1,4 +1,4 @@
-"""`kdsearch report`: a study's pages, made again."""
+"""`kdsearch report`: write the pages of a study again."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from kdsearch.errors import UserError
 
 def add_to(commands: Commands) -> None:
     command = add_command(
-        commands, "report", _report, help="make a study's report.html and frontier.html again",
-        about="They are made from the run folder, while the study runs too, or from the runs on a tracking server.",
+        commands, "report", _report, help="write report.html and frontier.html of a study again",
+        about="The source is the run folder, also of a running study, or the runs on a tracking server.",
         examples=[
             "report runs/clfd-1",
             "report runs/clfd-1 --out report.html",
@@ -38,7 +38,7 @@ def _report(options: argparse.Namespace) -> CommandOutput:
     if options.run.startswith("runs:/"):
         out = write_report_of_server(options.run, options.tracking_uri, options.out)
     elif options.tracking_uri:
-        raise UserError("--tracking-uri goes with runs:/ID; a run folder needs none.")
+        raise UserError("--tracking-uri goes with runs:/ID; leave it out for a run folder.")
     else:
         out = write_report(RunFolder(Path(options.run).expanduser().resolve()), options.out)
     return CommandOutput({"report": str(out)}, lambda: print(out))
