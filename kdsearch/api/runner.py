@@ -242,6 +242,7 @@ class StudyRunner:
         search = self.space.search
         timeouts = Timeouts(search.start_timeout, search.epoch_timeout)
         self.started.set()
+        interrupted = False
         try:
             with interruptible():  # again: Ray has set handlers of its own
                 run_trials(
@@ -254,15 +255,19 @@ class StudyRunner:
                     stop=self._poll,
                 )
         except (Interrupted, KeyboardInterrupt, StudyInterrupted):
-            return "interrupted", ""
+            interrupted = True
         except OSError as error:
             # The disk is full, or the folder is gone: everything up to here is in the journal.
             traceback.print_exc()
             return "failed", f"{error}; make room or mend it, then go on"
+        if interrupted:
+            return "interrupted", ""
         if controller.teacher is not None and controller.teacher.state in ("FAIL", "INFEASIBLE"):
             return "failed", f"the teacher could not be trained: {controller.teacher.reason}"
         if not controller.members():
-            return "failed", f"no trial was completed; {_commonest_reason(controller.storage)}"
+            late = self._deadline is not None and time.monotonic() >= self._deadline
+            reason = f"within {self.request.time_limit:g} s" if late else f"; {_commonest_reason(controller.storage)}"
+            return "failed", f"no trial was completed {reason}".replace(" ;", ";")
         return "done", ""
 
     def _job(self, trial: TrialRecord, store: Store, placement: Placement, slots: Slots) -> TrialJob:

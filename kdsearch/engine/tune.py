@@ -57,15 +57,23 @@ class ControllerSearcher(_NotPickled, Searcher):  # type: ignore[misc]
     """Gets trials from the controller and reports their end. `trial_ids` maps Tune's ids to those of the records."""
 
     def __init__(
-        self, controller: StudyController, job_of: JobOf, fixed: dict[str, Any], slots: Callable[[], int]
+        self,
+        controller: StudyController,
+        job_of: JobOf,
+        fixed: dict[str, Any],
+        slots: Callable[[], int],
+        stopped: Callable[[], bool] = lambda: False,
     ) -> None:
         super().__init__()
-        self._controller, self._job_of, self._fixed, self._slots = controller, job_of, fixed, slots
+        self._controller, self._job_of, self._fixed = controller, job_of, fixed
+        self._slots, self._stopped = slots, stopped
         self.trial_ids: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
         self.longest_s = max((r.seconds / r.epoch for r in controller.storage.all() if r.epoch), default=0.0)
 
     def suggest(self, trial_id: str) -> Any:
+        if self._stopped():
+            return Searcher.FINISHED
         with _driver_code():
             if len(self._controller.in_flight) >= self._slots():
                 return None
@@ -79,6 +87,8 @@ class ControllerSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             return self._fixed | {"job": self._job_of(trial), "longest_epoch_s": self.longest_s}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if self._stopped():
+            return  # the trial stays RUNNING in the storage, and goes on when the study is resumed
         with _driver_code():
             if error:
                 self._controller.on_trial_end(self.trial_ids[trial_id], self.reasons[trial_id])
@@ -126,17 +136,28 @@ class ControllerScheduler(_NotPickled, FIFOScheduler):  # type: ignore[misc]
         self._searcher.reasons[trial.trial_id] = lines[-1].split("Error: ", 1)[-1]
 
 
+class RequestedStop(_NotPickled, tune.Stopper):  # type: ignore[misc]
+    """Ends all trials once `stop` returns True; Tune then ends their actors in order."""
+
+    def __init__(self, stop: Callable[[], bool]) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._stop()
+
+
 class WatchdogCallback(_NotPickled, tune.Callback):  # type: ignore[misc]
-    """Reports restarts to the controller, ends the loop when the study is to stop, and notices when Tune hangs.
+    """Reports restarts to the controller, and notices when Tune hangs.
 
     A trial actor applies `Timeouts` to its workers; here the driver applies a longer one to that actor, so that no
     failure of Ray itself is waited for without end.
     """
 
-    def __init__(
-        self, controller: StudyController, searcher: ControllerSearcher, timeouts: Timeouts, stop: Callable[[], bool]
-    ) -> None:
-        self._controller, self._searcher, self._timeouts, self._stop = controller, searcher, timeouts, stop
+    def __init__(self, controller: StudyController, searcher: ControllerSearcher, timeouts: Timeouts) -> None:
+        self._controller, self._searcher, self._timeouts = controller, searcher, timeouts
         self._last_epochs: dict[str, tuple[int, float]] = {}
 
     def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -146,8 +167,6 @@ class WatchdogCallback(_NotPickled, tune.Callback):  # type: ignore[misc]
             self._controller.on_trial_restart(trial_id, self._searcher.reasons[trial.trial_id])
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        if self._stop():
-            raise StudyInterrupted
         now = time.monotonic()
         longest = self._timeouts.of_epoch(self._searcher.longest_s, first=True)
         limit = self._timeouts.group_s + 2 * longest + SPARE_S
@@ -182,7 +201,7 @@ def run_trials(
     # Tune wants a folder for its own state, which is never read: the workers save trials in the run folder.
     scratch = tempfile.mkdtemp(prefix="kdsearch-tune-")
     fixed = {"placement": placement, "scratch": scratch, "timeouts": timeouts}
-    searcher = ControllerSearcher(controller, job_of, fixed, slots)
+    searcher = ControllerSearcher(controller, job_of, fixed, slots, stop)
     try:
         tune.Tuner(
             # The actor itself only waits; it takes no CPU from the workers and lives beside the driver.
@@ -198,10 +217,13 @@ def run_trials(
                 storage_path=scratch,
                 failure_config=tune.FailureConfig(max_failures=max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-                callbacks=[WatchdogCallback(controller, searcher, timeouts, stop)],
+                callbacks=[WatchdogCallback(controller, searcher, timeouts)],
+                stop=RequestedStop(stop),
                 verbose=0,
             ),
         ).fit()
+        if stop():
+            raise StudyInterrupted
     except DriverError as broken:
         raise broken.error from None
     finally:

@@ -97,7 +97,7 @@ class ConsoleCallback(StudyCallback):
 
     def on_slots(self, slots: int) -> None:
         if self.slots:
-            self.print(f"the cluster has changed: {slots} trials at a time")
+            self.print(f"the cluster has changed: {slots} at a time")
         else:
             self.print(f"{self.space.search.trials} trials, {slots} at a time")
             self._start_live()

@@ -121,7 +121,7 @@ def test_the_results_of_a_study(finished: tuple[kdsearch.Study, Recorder], tmp_p
     assert {"miou", "gflops", "params_m", "student.encoder", "train.lr"} <= set(frame.columns)
     members = study.frontier()
     assert [trial.id for trial in study.best_trials] == list(members["trial"])
-    assert study.hypervolume > 0
+    assert study.hypervolume >= 0
     trial = study.trial("t0001")
     assert list(trial.history().index) == [1, 2]
     assert trial.history()["miou"].iloc[-1] == pytest.approx(trial.metrics["val/miou"])
@@ -163,13 +163,15 @@ def test_a_study_in_the_background_is_stopped_and_resumed(own_ray: None, tmp_pat
     while ray.available_resources().get("CPU", 0) < 2:
         assert time.monotonic() < end, "the stopped study holds CPUs"
         time.sleep(0.2)
-    assert kdsearch.search("tiny", resume=True, time_limit=0.0, **options).status in ("done", "interrupted", "failed")
+    with pytest.raises(kdsearch.StudyFailedError, match="no trial was completed within 0 s") as failed:
+        kdsearch.search("tiny", resume=True, time_limit=0.0, **options)
+    assert failed.value.study.status == "failed"
 
 
 def test_requests_that_cannot_be_met_are_errors_of_the_caller(tmp_path: Path) -> None:
     with pytest.raises(kdsearch.UserError, match="unknown search space 'clfdd'"):
         kdsearch.search("clfdd", storage=tmp_path)
-    with pytest.raises(kdsearch.UserError, match="no setting|unknown|lrr"):
+    with pytest.raises(kdsearch.UserError, match="lrr"):
         kdsearch.search(SPACE, set={"train.lrr": 1.0}, storage=tmp_path, progress="none")
     with pytest.raises(kdsearch.UserError, match="There is no study"):
         kdsearch.load_study(tmp_path)

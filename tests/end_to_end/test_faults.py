@@ -176,7 +176,8 @@ PLACES = """
 import os, signal, sys, time
 import ray
 from kdsearch.engine.cluster import connected
-from kdsearch.engine.worker_group import Job, Placement, WorkerGroup, WorkersDiedError, WorkersHungError
+from kdsearch.engine.messages import Placement, TrialFailed, TrialJob
+from kdsearch.engine.worker_group import WorkerGroup, WorkersDiedError, WorkersHungError
 from tests.end_to_end.conftest import descendants
 
 @ray.remote(num_cpus=2)
@@ -187,7 +188,7 @@ with connected(None):
     cpus = ray.cluster_resources()["CPU"]
     other = [Other.options(num_cpus=cpus).remote()]
     ray.get(other[0].here.remote())
-    nothing = Job("t", "{}", sys.argv[1], None, "", "")
+    nothing = TrialJob("t", "{}", sys.argv[1], None, "", "")
     group = WorkerGroup(Placement(), sys.argv[1], 30)
     try:
         group.start(nothing, 5)
@@ -197,12 +198,12 @@ with connected(None):
     ray.kill(other[0])
 
     group = WorkerGroup(Placement(), sys.argv[1], 300)
-    print("up:", "failed" in group.start(nothing, 60))
+    print("up:", isinstance(group.start(nothing, 60), TrialFailed))
     (controller,) = [pid for pid, title in descendants(os.getpid()) if "ray::TrainController" in title]
     os.kill(controller, signal.SIGKILL)
     try:
         while True:  # its rank may live, and answer, for a moment
-            group.epoch(1, 60)
+            group.train_epoch(1, 60)
     except WorkersDiedError as error:
         print("died:", str(error).splitlines()[0])
     group.stop()

@@ -151,7 +151,7 @@ def test_an_interrupted_study_goes_on_where_it_was(
             os.kill(pid, signal.SIGKILL)
     else:
         assert status == 130
-        assert "Go on with:" in process.output
+        assert "Resume it with:" in process.output
         assert f"--resume --name again --storage {run.parent}" in process.output
         assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
     # The tables may lag behind a driver that is killed; the journal does not.

@@ -23,16 +23,18 @@ import pyarrow.parquet  # noqa: F401
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.engine.cluster import connected
-from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.messages import Placement
+from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.callbacks import CallbackList
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
-from tests.search.conftest import cost_of
+from kdsearch.tracking.retention import RetentionCallback
 from tests.engine.pretended import OnNodes, Training
+from tests.search.conftest import cost_of
 
 SLOTS = 3
 LIFE = 3
@@ -48,7 +50,8 @@ def drive(folder: Path, address: str | None) -> None:
     search = space.search
     rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
     tables = ArtifactsCallback(space, run, record, dict, rungs)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=True, callback=tables)
+    retention = RetentionCallback(space, run, record)
+    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, True, CallbackList([tables, retention]))
     if address is None:
         by_hand(controller, run)
     else:

@@ -17,8 +17,8 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import control_to_show
 from kdsearch.search.storage.study_storage import StudyStorage
 from tests.end_to_end.cluster import SETTINGS, Nodes
-from tests.search.conftest import SPACE, cost_of
 from tests.engine.killed_driver import SLOTS
+from tests.search.conftest import SPACE, cost_of
 
 KILLS = 24
 FINISHED = {1, 2, 3}  # Optuna's numbers for COMPLETE, PRUNED and FAIL in a journal

@@ -11,11 +11,11 @@ import pytest
 from ray import tune
 
 from kdsearch.config.space.search_space import load_space
-from kdsearch.search.callbacks import StudyCallback
 from kdsearch.engine.cluster import connected
+from kdsearch.engine.messages import Placement
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.tune import run_trials
-from kdsearch.engine.messages import Placement
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord

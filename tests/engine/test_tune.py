@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from kdsearch.config.space.search_space import SearchSpace
-from kdsearch.search.callbacks import StudyCallback
 from kdsearch.engine import tune
+from kdsearch.engine.messages import NotSaved, Progress, TrialJob
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.tune import ControllerSearcher, RestartCallback, StudyBroken
-from kdsearch.engine.worker_group import TrialJob
+from kdsearch.engine.tune import ControllerSearcher, DriverError, WatchdogCallback
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
@@ -43,23 +43,23 @@ def test_a_cluster_that_grows_is_used(controller: StudyController) -> None:
     assert searcher.suggest("c") is None
 
 
-def test_what_cannot_be_saved_ends_the_study_and_stays_running_on_record(controller: StudyController) -> None:
+def test_a_trial_that_cannot_be_saved_ends_the_study_and_stays_running(controller: StudyController) -> None:
     searcher = ControllerSearcher(controller, job_of, {}, lambda: 1)
     searcher.suggest("a")
-    with pytest.raises(StudyBroken) as caught:
-        searcher.on_trial_complete("a", {"broken": "t0000.pt could not be written to /full"})
+    with pytest.raises(DriverError) as caught:
+        searcher.on_trial_complete("a", NotSaved("t0000.pt could not be written to /full").to_result())
     assert isinstance(caught.value.error, OSError)
     assert "/full" in str(caught.value.error)
     assert [record.id for record in controller.storage.running()] == ["t0000"]
 
 
-def test_a_trial_that_tune_says_nothing_of_is_not_waited_for_without_end(
+def test_a_trial_without_reports_is_not_waited_for_without_end(
     controller: StudyController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(tune.time, "monotonic", lambda: clock[0])
     searcher = ControllerSearcher(controller, job_of, {}, lambda: 1)
-    watch: Any = RestartCallback(controller, searcher, Timeouts(900, 40))
+    watch: Any = WatchdogCallback(controller, searcher, Timeouts(900, 40))
     searcher.suggest("a")
     for clock[0] in (0.0, 500.0, 1500.0):
         watch.on_step_end(0, [])
@@ -67,7 +67,17 @@ def test_a_trial_that_tune_says_nothing_of_is_not_waited_for_without_end(
     for clock[0] in (1600.0, 3000.0):
         watch.on_step_end(0, [])
     clock[0] = 4000.0
-    with pytest.raises(StudyBroken) as caught:
+    with pytest.raises(DriverError) as caught:
         watch.on_step_end(0, [])
     assert isinstance(caught.value.error, TimeoutError)
-    assert "nothing was heard of t0000" in str(caught.value.error)
+    assert "no report of t0000" in str(caught.value.error)
+
+
+def test_a_stopped_study_starts_no_trial_and_ends_none(controller: StudyController) -> None:
+    stopped = False
+    searcher = ControllerSearcher(controller, job_of, {}, lambda: 2, lambda: stopped)
+    searcher.suggest("a")
+    stopped = True
+    assert searcher.suggest("b") == searcher.FINISHED
+    searcher.on_trial_complete("a", Progress(1, {"val/miou": 0.1}).to_result())
+    assert [trial.id for trial in controller.storage.running()] == ["t0000"]

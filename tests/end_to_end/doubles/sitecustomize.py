@@ -28,14 +28,14 @@ class _Patch(importlib.abc.MetaPathFinder):
 
         def exec_and_patch(module: Any) -> None:
             execute(module)
-            _make_faulty(module._Rank)
+            _make_faulty(module._Worker)
 
         spec.loader.exec_module = exec_and_patch  # type: ignore[method-assign]
         return spec
 
 
 def _make_faulty(rank: Any) -> None:
-    epoch = rank.epoch
+    epoch = rank.train_epoch
 
     def faulty_epoch(self: Any) -> Any:
         order = Path(os.environ["KDSEARCH_TEST_FAULTS"]) / f"{self.job.id}-{self.trial.epoch + 1}-{self.rank}"
@@ -46,7 +46,7 @@ def _make_faulty(rank: Any) -> None:
             _go_wrong(kind.removeprefix("always "), self.trial, order)
         return epoch(self)
 
-    rank.epoch = faulty_epoch
+    rank.train_epoch = faulty_epoch
 
 
 def _go_wrong(kind: str, trial: Any, order: Path) -> None:
