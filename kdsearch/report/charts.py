@@ -160,13 +160,13 @@ def _member_labels(ax: Axes, members: Sequence[TrialRow], cost: str) -> None:
         width = 0.6 * LABEL * len(text)
         x, y = ax.transData.transform((trial.cost(cost), trial.miou)) / inch
         at_edge = x - 4 - width < left
-        start = x - 4 if at_edge else x - 4 - width
+        start = x + 5 if at_edge else x - 4 - width
         up = 4.0
         while any(start < end and first < start + width and abs(top - y - up) < height for first, end, top in taken):
             up += height
         taken.append((start, start + width, y + up))
         ax.annotate(
-            text, (trial.cost(cost), trial.miou), xytext=(-4, up), textcoords="offset points",
+            text, (trial.cost(cost), trial.miou), xytext=(5 if at_edge else -4, up), textcoords="offset points",
             ha="left" if at_edge else "right", fontsize=LABEL, color=PALETTE["text"], zorder=7,
         )  # fmt: skip
 
