@@ -90,6 +90,8 @@ class StudyRunner:
         try:
             with interruptible(), ExitStack() as stack:
                 return self._execute(stack)
+        except Interrupted:
+            raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
         except UserError:
             if is_new and not self.started.is_set():
                 shutil.rmtree(self.run.path)

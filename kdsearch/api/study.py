@@ -76,7 +76,7 @@ class Study:
 
     def summary(self) -> StudySummary:
         """The content of `summary.json`."""
-        return StudySummary.read_or_empty(self._run.summary, self.space.name)
+        return StudySummary.read_or_empty(self._run.summary, "" if self._run.summary.exists() else self.space.name)
 
     # ---- trials and the frontier ---------------------------------------------------------------------------------
 

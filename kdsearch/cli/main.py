@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
         return WRONG_REQUEST
-    except KeyboardInterrupt:
-        print("kdsearch: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"kdsearch: {str(interruption) or 'interrupted'}", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         if not _reader_is_gone():

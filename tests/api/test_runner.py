@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import signal
-import threading
 from pathlib import Path
 
 import pytest
 
-from kdsearch.api import runner as study
 from kdsearch.api.interrupt import Interrupted, interruptible
-from kdsearch.api.request import Request
-from kdsearch.api.runner import run_study
+from kdsearch.api.request import StudyRequest
+from kdsearch.api.runner import StudyRunner
+from kdsearch.api.space import Space
 from kdsearch.errors import UserError
-from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.callbacks import StudyEnd
 
 
 @pytest.mark.parametrize("began", [False, True])
@@ -21,20 +20,20 @@ from kdsearch.io.run_folder import RunFolder
 def test_only_a_run_folder_without_work_is_removed(
     began: bool, error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stand_in(request: Request, run: RunFolder, space: object, training: threading.Event) -> int:
-        (run.path / "study.journal").write_text("work")
+    def stand_in(self: StudyRunner, stack: object) -> StudyEnd:
+        (self.run.path / "study.journal").write_text("work")
         if began:
-            training.set()
+            self.started.set()
         raise error
 
-    monkeypatch.setattr(study, "_run_study", stand_in)
-    request = Request("clfd", profile="demo", storage=str(tmp_path), name="x")
+    monkeypatch.setattr(StudyRunner, "_execute", stand_in)
+    request = StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x")
+    with pytest.raises(type(error)) as caught:
+        StudyRunner(request).execute()
     if isinstance(error, UserError):
-        with pytest.raises(UserError):
-            run_study(request)
         assert (tmp_path / "x").exists() is began
     else:
-        assert run_study(request).status == 130
+        assert str(tmp_path / "x") in str(caught.value)
         assert (tmp_path / "x" / "study.journal").exists()
 
 
@@ -54,12 +53,12 @@ def test_an_interruption_that_comes_out_of_compiled_code_as_something_else_is_st
 
 
 def test_a_folder_that_was_there_before_is_never_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stand_in(*arguments: object) -> int:
+    def stand_in(*arguments: object) -> StudyEnd:
         raise UserError("no.")
 
-    monkeypatch.setattr(study, "_run_study", stand_in)
+    monkeypatch.setattr(StudyRunner, "_execute", stand_in)
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "thesis.tex").write_text("years")
     with pytest.raises(UserError):
-        run_study(Request("clfd", profile="demo", storage=str(tmp_path), name="x"))
+        StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x")).execute()
     assert (tmp_path / "x" / "thesis.tex").exists()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.version import __version__
 from kdsearch.cli.main import _parser, main
 from kdsearch.cli.parser import Parser
+from kdsearch.version import __version__
 
 TRIAL = """
 data: {name: scenes, size: [32, 64], options: {train: 8, val: 4, height: 32, width: 64}}
@@ -129,34 +129,41 @@ def test_a_wrong_command_line_is_told_the_nearest_right_one(
     assert out == ""
 
 
-def test_python_m_is_the_same_command(capsys: pytest.CaptureFixture[str]) -> None:
-    from kdsearch.cli.commands import run
-    from kdsearch.export.bundle import bundle as export
-
-    for module, name in ((run, "run"), (export, "export")):
-        with pytest.raises(SystemExit):
-            module.main(["--help"])
-        assert capsys.readouterr().out == PARSERS[f"kdsearch {name}"].format_help()
+@pytest.mark.parametrize("name", ["run", "export"])
+def test_python_m_is_the_same_command(name: str) -> None:
+    command = [sys.executable, "-m", f"kdsearch.{name}", "--help"]
+    environment = os.environ | {"COLUMNS": "80"}
+    out = subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
+    assert out.splitlines()[0].startswith(f"usage: kdsearch {name} ")
 
 
-@pytest.mark.parametrize("status", [0, 1, 130])
+@pytest.mark.parametrize(("word", "status"), [("done", 0), ("failed", 1), ("interrupted", 130)])
 def test_with_json_a_study_prints_its_summary_and_nothing_else(
-    status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    word: str, status: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from kdsearch.api import runner as study
+    from kdsearch.api import search
+    from kdsearch.api.study import Study
+    from kdsearch.errors import StudyFailedError
     from kdsearch.io.run_folder import RunFolder
+    from kdsearch.search.summary import StudySummary
 
-    def stand_in(request: study.Request) -> study.Ended:
+    def stand_in(request: object, callbacks: object) -> Study:
         print("a table")
         os.write(1, b"a library\n")
         subprocess.run(["echo", "a worker"], check=True)
-        (tmp_path / "summary.json").write_text('{"status": "done", "hypervolume": 0.5}')
-        return study.Ended(status, RunFolder(tmp_path))
+        StudySummary.from_dict({"space": "clfd", "status": word, "hypervolume": 0.5, "frontier": []}).write(
+            tmp_path / "summary.json"
+        )
+        study = Study(RunFolder(tmp_path))
+        if word == "failed":
+            raise StudyFailedError("no trial was completed", study)
+        return study
 
-    monkeypatch.setattr(study, "run_study", stand_in)
+    monkeypatch.setattr(search, "run_study", stand_in)
     assert main(["run", "clfd", "--json"]) == status
     out, err = capfd.readouterr()
-    assert json.loads(out) == {"run": str(tmp_path), "status": "done", "hypervolume": 0.5}
+    printed = json.loads(out)
+    assert (printed["run"], printed["status"], printed["hypervolume"]) == (str(tmp_path), word, 0.5)
     assert sorted(err.splitlines()) == ["a library", "a table", "a worker"]
     assert main(["run", "clfd"]) == status
     assert "a table" in capfd.readouterr().out
