@@ -11,11 +11,11 @@ run: setup
 	$(BIN)/python -m kdsearch.run clfd $(RUN_ARGS)
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not ray"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow and not ray"
 
 # Whole studies on local Ray clusters, killed workers, servers that go away.
 test-slow: setup
-	$(BIN)/python -m pytest -m "slow or ray"
+	$(BIN)/python -m pytest -n 2 --dist load -m "slow or ray" --durations=25
 
 lint: setup
 	$(BIN)/ruff check .

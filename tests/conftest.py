@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before torch is imported: threads of two test processes on two cores would wait for each other by spinning.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from pathlib import Path
 from typing import Any
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from kdsearch.search.storage.journal import read_trials
-from kdsearch.search.trial_record import trial_record_of
+from kdsearch.search.trial_record import TrialRecord, trial_record_of
 from tests.end_to_end.conftest import Process, Start
 
 pytestmark = pytest.mark.ray
@@ -70,7 +70,7 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
     kept = {path.name for path in (run / "students").iterdir()}
     assert members < kept <= members | set(controls[controls.seed == 1].trial), "one control is kept for the report"
     assert not list((run / "checkpoints").iterdir())
-    for name in ("space.yaml", "study.journal", "rungs.jsonl", "frontier.png", "mlflow.db", "run.log",
+    for name in ("space.yaml", "study.journal", "rungs.jsonl", "trials.parquet", "mlflow.db", "run.log",
                  "frontier.html", "tracking.json"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert "mlflow ui --backend-store-uri sqlite:///" in process.output
@@ -136,53 +136,56 @@ def test_a_killed_worker_costs_one_epoch_at_most_and_nothing_else(start: Start, 
     assert history(run, "t0001") == list(range(1, 13))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_an_interrupted_study_goes_on_where_it_was(
-    number: signal.Signals, start: Start, space: Path, tmp_path: Path
-) -> None:
-    arguments = (str(space), "--set", "train.epochs=4", "--set", "search.stop=none", "--name", "again")
-    process = start(*arguments)
+def test_a_study_interrupted_in_three_ways_goes_on_where_it_was(start: Start, space: Path, tmp_path: Path) -> None:
+    """One study, four drivers: the first three end by SIGINT, SIGTERM and SIGKILL, each after one more trial."""
+    settings = ("--set", "train.epochs=4", "--set", "search.stop=none", "--set", "search.trials=8")
     run = tmp_path / "runs" / "again"
-    process.wait_for_line("complete at epoch 4/4")
-    process.process.send_signal(number)
-    status = process.finish(60)
-    if number is signal.SIGKILL:
-        for pid in process.descendants(""):
-            os.kill(pid, signal.SIGKILL)
-    else:
-        assert status == 130
-        assert "Resume it with:" in process.output
-        assert f"--resume --name again --storage {run.parent}" in process.output
-        assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
-    # The tables may lag behind a driver that is killed; the journal does not.
-    before = [record for trial in read_trials(run / "study.journal") if (record := trial_record_of(trial)) is not None]
-    finished = {record.id: record for record in before if record.state == "COMPLETE"}
-    assert finished
-
-    resumed = start(str(space), "--resume", "--name", "again")
-    assert resumed.finish() == 0, resumed.output
+    process = start(str(space), *settings, "--name", "again")
+    earlier: list[dict[str, TrialRecord]] = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        process.wait_for_line("complete at epoch 4/4")
+        process.process.send_signal(number)
+        status = process.finish(60)
+        if number is signal.SIGKILL:
+            for pid in process.descendants(""):
+                os.kill(pid, signal.SIGKILL)
+        else:
+            assert status == 130
+            assert "Resume it with:" in process.output
+            assert f"--resume --name again --storage {run.parent}" in process.output
+            assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+        # The tables may lag behind a driver that is killed; the journal does not.
+        records = [trial_record_of(trial) for trial in read_trials(run / "study.journal")]
+        finished = {each.id: each for each in records if each is not None and each.state == "COMPLETE"}
+        assert len(finished) > sum(map(len, earlier[-1:])), "each driver completes a trial of its own"
+        earlier.append(finished)
+        process = start(str(space), "--resume", "--name", "again")
+        process.wait_for_line(" starts: ")
+        assert not finished.keys() & set(started(process))
+        assert "teacher" not in started(process)
+    assert process.finish() == 0, process.output
     after = pd.read_parquet(run / "trials.parquet")
     search = after[after.stage == "search"]
     assert set(search.state) <= TOLD
-    assert len(search[search.state == "COMPLETE"]) == 4
-    assert not finished.keys() & set(started(resumed))
-    assert "teacher" not in started(resumed)
-    for trial, record in finished.items():
-        row = after.set_index("trial").loc[trial]
-        assert (row.miou, row.epoch) == (record.miou, record.epoch)
+    assert len(search[search.state == "COMPLETE"]) == 8
+    for finished in earlier:
+        for trial, record in finished.items():
+            row = after.set_index("trial").loc[trial]
+            assert (row.miou, row.epoch) == (record.miou, record.epoch)
     assert not list((run / "checkpoints").iterdir())
 
 
 def test_a_file_that_cannot_be_written_ends_the_study_and_resuming_mends_it(
     start: Start, space: Path, tmp_path: Path
 ) -> None:
-    obstacle = tmp_path / "runs" / "blocked" / "frontier.png"
+    obstacle = tmp_path / "runs" / "blocked" / "trials.parquet"
     process = start(str(space), "--trials", "2", "--name", "blocked", "--set", "search.stop=none")
     process.wait_for_line("t0000 starts")
+    obstacle.unlink()
     obstacle.mkdir()
     assert process.finish() == 1
     assert "The study failed: " in process.output
-    assert "frontier.png" in process.output
+    assert "trials.parquet" in process.output
     assert "--resume --name blocked" in process.output
     assert "Traceback" not in process.output
     obstacle.rmdir()
