@@ -35,7 +35,7 @@ def compare(trials: int, seeds: int) -> None:
                     f"search.sampler={{name: tpe, history: {history}}}", f"search.seed={seed}", "train.epochs=1"
                 ],
             )  # fmt: skip
-            record = StudyStorage(None, space, cost_of)
+            record = StudyStorage.open(None, space, cost_of)
             spent: deque[float] = deque(maxlen=50)
             for _ in range(trials):
                 begin = time.process_time()

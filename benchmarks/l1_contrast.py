@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.memory import peak_extra_bytes
 from kdsearch.config.terms.afdcd import Layout
 from kdsearch.distill.ops.patch_contrast import dropped, partition, patch_contrast
+from kdsearch.testing.memory import peak_extra_bytes
 
 LAYOUT, TAU = Layout(groups=16, patch=4, exclude_same_group=True), 0.07
 

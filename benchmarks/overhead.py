@@ -41,9 +41,10 @@ from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.controller import StudyController
-from kdsearch.search.sampling.samplers import suggest
+from kdsearch.search.sampling.distributions import suggest
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 
@@ -117,7 +118,7 @@ def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tupl
         run = RunFolder(Path(name) / "run")
         run.create()
         write_text(run.space, space.to_yaml())  # the pages of a study are made from its folder
-        record = StudyStorage(run.journal, space, cost_of)
+        record = StudyStorage.open(run.journal, space, cost_of)
         stack.callback(record.close)
         search = space.search
         rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)

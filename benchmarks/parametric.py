@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from kdsearch.config.space.search_space import load_space, trial_key
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 
 GFLOPS = {
     "deeplabv3plus resnet18 256": 73.3, "deeplabv3plus resnet18 128": 67.1, "deeplabv3plus resnet18 64": 65.2,

@@ -38,7 +38,8 @@ from kdsearch.search.pareto import hypervolume
 from kdsearch.search.simulation.backend import Study, simulate
 from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import Outcome, StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import Outcome, TrialRecord
 
 BUDGETS = (40, 120)
 SLOTS = 8

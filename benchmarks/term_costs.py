@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional as F
 
-from benchmarks.memory import peak_extra_bytes
 from benchmarks.naive_terms import Row
 from benchmarks.term_scenes import CLASSES, Scene, Setting, difference
+from kdsearch.testing.memory import peak_extra_bytes
 
 SECONDS_A_ROW = 10
 """After so long no further repeat of a row is started, once there are three (one of a generator)."""

@@ -24,7 +24,7 @@ from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import TrialConfig
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.messages import Placement, TrialJob
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 
 CONFIG = {
     "data": {"name": "scenes", "size": [64, 96], "options": {"train": 16, "val": 8}},

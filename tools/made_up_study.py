@@ -72,7 +72,7 @@ def make(folder: Path, trials: int, tracking_uri: str | None, weights: bool) -> 
         return {"gflops": cost.gflops, "params_m": cost.params_m}
 
     reference = {"gflops": 4.0, "params_m": 40.0}
-    storage = StudyStorage(run.journal, space, cost_of)
+    storage = StudyStorage.open(run.journal, space, cost_of)
     write_text(run.space, space.to_yaml())
     search = space.search
     rungs = RungState(

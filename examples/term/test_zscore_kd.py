@@ -1,6 +1,6 @@
-"""The tests of the term: the conformance suite of all terms, and the formula once more, written plainly.
+"""Tests of the term: the conformance suite of all terms, and the formula in plain Python.
 
-    KDSEARCH_PLUGINS=examples.term.zscore_kd python -m pytest examples/term
+    python -m pytest examples/term
 
 from the root of the repository.
 """
@@ -12,15 +12,16 @@ import math
 import pytest
 import torch
 
+from examples.term.zscore_kd import ZScoreKD
 from kdsearch.data.info import IGNORE_INDEX
-from tests.distill.conformance import Case, TermConformance
+from kdsearch.testing.terms import TermCase, TermConformance
 
-CASES = [Case("zscore_kd", zero_at_equality=True), Case("zscore_kd", {"temperature": 1.0}, zero_at_equality=True)]
+CASES = [TermCase(ZScoreKD, zero_at_equality=True), TermCase(ZScoreKD, {"temperature": 1.0}, zero_at_equality=True)]
 
 
 class TestConformance(TermConformance):
     @pytest.fixture(params=CASES, ids=str)
-    def case(self, request: pytest.FixtureRequest) -> Case:
+    def case(self, request: pytest.FixtureRequest) -> TermCase:
         return request.param
 
 

@@ -32,9 +32,10 @@ from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, Study
 from kdsearch.search.controller import StudyController
 from kdsearch.search.costs import Costs
 from kdsearch.search.evolution.space_versions import keep_old_spaces
-from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_start, read_earlier, warm_start
+from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_start, warm_start
 from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
+from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.summary import versions
 from kdsearch.search.teacher import StudyTeacher
@@ -129,7 +130,7 @@ class StudyRunner:
             callback=self.callback,
             may_start=lambda: self._deadline is None or time.monotonic() < self._deadline,
         )
-        if restored := storage.all():
+        if restored := storage.trials:
             self.callback.on_trials_restored(restored)
         self.callback.on_slots(slots.now)
         return self._finish(controller, rungs, self._train(controller, store, placement, slots))
@@ -182,8 +183,8 @@ class StudyRunner:
         """The study's journal and rungs, with the results of earlier studies where they are requested."""
         search = self.space.search
         with _values_of_a_study(self.run.journal):
-            storage = StudyStorage(self.run.journal, self.space, self._costs)
-            for each in storage.all():
+            storage = StudyStorage.open(self.run.journal, self.space, self._costs)
+            for each in storage.trials:
                 self.run.checkpoint(each.id)  # an id from a file becomes part of a path
         stack.callback(storage.close)
         with _values_of_a_study(self.run.rungs):
@@ -212,7 +213,7 @@ class StudyRunner:
         self, stack: ExitStack, study: StudyInfo, store: Store, storage: StudyStorage, rungs: RungState
     ) -> None:
         """Files first, so that every other callback finds them current; MLflow last, since its end may take long."""
-        restored = [t for t in [*storage.all(), *self._teacher.trained()] if t.state != "RUNNING"]
+        restored = [t for t in [*storage.trials, *self._teacher.trained()] if t.state != "RUNNING"]
         self._mlflow = MLflowCallback(
             self.request.tracking_uri, self.space, self.run, store, self.callback.on_message, restored
         )
@@ -348,5 +349,5 @@ def _values_of_a_study(file: Path) -> Iterator[None]:
 
 
 def _commonest_reason(storage: StudyStorage) -> str:
-    reasons = Counter(trial.reason for trial in storage.all() if trial.reason)
+    reasons = Counter(trial.reason for trial in storage.trials if trial.reason)
     return f"most often: {reasons.most_common(1)[0][0]}" if reasons else "every trial was stopped early"

@@ -69,7 +69,7 @@ class ControllerSearcher(_NotPickled, Searcher):  # type: ignore[misc]
         self._slots, self._stopped = slots, stopped
         self.trial_ids: dict[str, str] = {}
         self.reasons: dict[str, str] = {}
-        self.longest_s = max((r.seconds / r.epoch for r in controller.storage.all() if r.epoch), default=0.0)
+        self.longest_s = max((r.seconds / r.epoch for r in controller.storage.trials if r.epoch), default=0.0)
 
     def suggest(self, trial_id: str) -> Any:
         if self._stopped():

@@ -90,7 +90,7 @@ class StudyController:
 
     def _unconfirmed(self) -> TrialRecord | None:
         """The next repeat or control of the frontier that is not in the storage yet; it is added there."""
-        known = {trial_key(t.config) for t in self.storage.all() if t.stage in ("confirm", "control")}
+        known = {trial_key(t.config) for t in self.storage.trials if t.stage in ("confirm", "control")}
         for member in self.members():
             for repeat, control in repeats(member.config, self.space.confirm):
                 if trial_key(repeat) not in known:
@@ -150,7 +150,7 @@ class StudyController:
 
     def confirmed(self) -> dict[str, Confirmation]:
         """The results of repeats and controls so far, per frontier member by its id."""
-        return confirmations(self.members(), self.storage.all(), self.space.confirm, self.space.search.objectives)
+        return confirmations(self.members(), self.storage.trials, self.space.confirm, self.space.search.objectives)
 
     def _update_frontier(self) -> None:
         members = self.members()

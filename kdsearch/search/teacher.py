@@ -12,7 +12,7 @@ from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.models.registry import build_network
 from kdsearch.models.weights import load_network
 from kdsearch.search.costs import Costs
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 

@@ -69,8 +69,8 @@ class ArtifactsCallback(StudyCallback):
     def write(self, status: Status) -> None:
         """Write all files."""
         began = time.monotonic()
-        trials = trials_dataframe([trial for trial in self.storage.all() if trial.state != "RUNNING"])
-        confirmed = confirmations(self._members, self.storage.all(), self.space.confirm, self.space.search.objectives)
+        trials = trials_dataframe([trial for trial in self.storage.trials if trial.state != "RUNNING"])
+        confirmed = confirmations(self._members, self.storage.trials, self.space.confirm, self.space.search.objectives)
         frontier = frontier_dataframe(self._members, confirmed)
         write_atomically(self.run.path / "trials.parquet", trials.to_parquet)
         write_atomically(self.run.path / "frontier.parquet", frontier.to_parquet)
@@ -79,7 +79,7 @@ class ArtifactsCallback(StudyCallback):
         self._due = time.monotonic() + max(WRITE_EVERY_S, took / WRITE_SHARE)
 
     def _summary(self, status: Status, confirmed: Mapping[str, Confirmation]) -> StudySummary:
-        trials = self.storage.all()
+        trials = self.storage.trials
         return StudySummary(
             kdsearch=__version__,
             space=self.space.name,

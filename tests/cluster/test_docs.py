@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.run import add_arguments
+from kdsearch.cli.commands.run import add_arguments
 
 from .conftest import CLUSTER, REPOSITORY
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kdsearch.run import add_arguments
+from kdsearch.cli.commands.run import add_arguments
 
 from .conftest import CLUSTER, secrets_in
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from kdsearch.search.storage.journal import read_trials
+from kdsearch.search.storage.reader import read_trials
 from kdsearch.search.trial_record import TrialRecord, trial_record_of
 from tests.end_to_end.conftest import Process, Start
 
@@ -103,15 +103,15 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
         for name in ("miou_mean", "miou_std", "gain", "p_frontier"):
             assert runs[point.trial].data.metrics[f"confirm/{name}"] == pytest.approx(getattr(point, name)), name
 
-    from kdsearch.cli.commands.export import main as export
+    from kdsearch.cli.main import main as kdsearch
     from kdsearch.models.student import load_student
 
-    assert export([str(run), "--best", "knee", "--out", str(tmp_path / "bundle")]) == 0
+    assert kdsearch(["export", str(run), "--best", "knee", "--out", str(tmp_path / "bundle")]) == 0
     exported = json.loads((tmp_path / "bundle" / "metrics.json").read_text())
     assert exported["confirm/gain"] in list(frontier.gain)
     student = load_student(tmp_path / "bundle")
     assert student.info.num_classes == 9
-    assert export([str(run), "--budget", "gflops<=0.000001", "--out", str(tmp_path / "none")]) == 2
+    assert kdsearch(["export", str(run), "--budget", "gflops<=0.000001", "--out", str(tmp_path / "none")]) == 2
     assert "The cheapest has" in capsys.readouterr().err
 
 

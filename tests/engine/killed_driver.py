@@ -30,7 +30,8 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import CallbackList
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
 from kdsearch.tracking.retention import RetentionCallback
 from tests.engine.pretended import OnNodes, Training
@@ -46,7 +47,7 @@ def drive(folder: Path, address: str | None) -> None:
     run = RunFolder.at(str(folder), "run")
     run.create()
     write_text(run.space, space.to_yaml())
-    record = StudyStorage(run.journal, space, cost_of)
+    record = StudyStorage.open(run.journal, space, cost_of)
     search = space.search
     rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
     tables = ArtifactsCallback(space, run, record, dict, rungs)

@@ -58,14 +58,14 @@ def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
 
     space = load_space(tmp_path / "toy.yaml")
     run = RunFolder.at(str(tmp_path), "run")
-    record = StudyStorage(run.journal, space, cost_of)
-    records = {each.id: each for each in record.all()}
+    record = StudyStorage.open(run.journal, space, cost_of)
+    records = {each.id: each for each in record.trials}
     members = {point["trial"] for point in json.loads(run.summary.read_text())["frontier"]}
     assert not list(record.running())
     assert record.searched() == 16
     assert {stage: len(record.complete(stage)) for stage in ("confirm", "control")} == {
         "confirm": 2 * len(members),
-        "control": sum(each.stage == "control" for each in record.all()),
+        "control": sum(each.stage == "control" for each in record.trials),
     }
     record.close()
 

@@ -18,7 +18,8 @@ from kdsearch.engine.tune import run_trials
 from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 SLOTS, TRIALS = 4, 24
@@ -51,7 +52,7 @@ class Together(tune.Trainable):  # type: ignore[misc]
 def test_trials_that_end_together_leave_all_workers_up(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE.replace("trials: 8", f"trials: {TRIALS}"))
     space = load_space(tmp_path / "toy.yaml")
-    record = StudyStorage(None, space, cost_of)
+    record = StudyStorage.open(None, space, cost_of)
     rungs = RungState((), space.search.objectives, "none", 2)
     controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, callback=StudyCallback())
     starts = tmp_path / "starts"

@@ -16,13 +16,14 @@ from kdsearch.engine.tune import ControllerSearcher, DriverError, WatchdogCallba
 from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import cost_of
 
 
 @pytest.fixture
 def controller(tmp_path: Path, space: SearchSpace) -> Iterator[StudyController]:
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     rungs = RungState((), space.search.objectives, "none", 2)
     yield StudyController(space, record, rungs, {"gflops": 10.0}, None, confirm=False, callback=StudyCallback())
     record.close()

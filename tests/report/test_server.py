@@ -28,7 +28,7 @@ def test_a_tracking_server_gives_the_same_report(store: Store, tmp_path: Path) -
     study.search()
     study.confirm()
     with MLflowCallback(None, study.space, study.run, store, print) as tracker:
-        for record in study.record.all():
+        for record in study.record.trials:
             tracker.on_trial_start(record)
             tracker.on_trial_result(record)
             tracker.on_trial_end(record)

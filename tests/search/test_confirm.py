@@ -17,7 +17,8 @@ from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.confirm import Confirmation, confirmations, p_frontier, repeats
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import Outcome, Stage, StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import Outcome, Stage, TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 OBJECTIVES = {"miou": "max", "gflops": "min"}
@@ -222,7 +223,7 @@ def pretend(config: TrialConfig) -> float:
 
 def carry_out(path: Path, space: SearchSpace) -> tuple[StudyController, list[TrialRecord]]:
     """Run a study to its end without Ray; also what was trained, in order."""
-    record = StudyStorage(path, space, cost_of)
+    record = StudyStorage.open(path, space, cost_of)
     rungs = RungState(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
     controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, StudyCallback())
     handed_out = []

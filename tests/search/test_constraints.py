@@ -12,7 +12,8 @@ from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.constraints import check_reported
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -36,7 +37,7 @@ def test_what_is_reported_or_may_be(name: str, tmp_path: Path) -> None:
 )
 def test_what_no_trial_reports_ends_the_study_at_the_first_epoch(name: str, message: str, tmp_path: Path) -> None:
     space = bounded(tmp_path, name)
-    record = StudyStorage(None, space, cost_of)
+    record = StudyStorage.open(None, space, cost_of)
     rungs = RungState((), space.search.objectives, "none", 2)
     controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 1.0}, None, False, StudyCallback())
     trial = controller.next_trial()

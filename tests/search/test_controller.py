@@ -11,7 +11,8 @@ import pytest
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -44,7 +45,7 @@ MakeAgenda = Callable[..., tuple[StudyController, Callback]]
 @pytest.fixture
 def controller(tmp_path: Path, space: SearchSpace) -> MakeAgenda:
     def make(space: SearchSpace = space, teacher: TrialRecord | None = None) -> tuple[StudyController, Callback]:
-        record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+        record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
         rungs = RungState(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
         listener = Callback()
         reference = {"gflops": 10.0, "params_m": 10.0}
@@ -75,7 +76,7 @@ def test_the_teacher_comes_first_and_alone(controller: MakeAgenda, space: Search
     train(study, teacher)
     assert listener.of("ended") == [("teacher", "COMPLETE")]
     assert next_record(study).id == "t0000"
-    assert all(record.id != "teacher" for record in study.record.all())
+    assert all(record.id != "teacher" for record in study.record.trials)
 
 
 def test_a_teacher_that_fails_ends_the_study(controller: MakeAgenda, space: SearchSpace) -> None:
@@ -94,7 +95,7 @@ def test_a_search_stops_at_rungs_and_keeps_the_frontier(controller: MakeAgenda) 
     while (record := study.next_trial()) != "done":
         assert isinstance(record, TrialRecord)
         train(study, record, next(mious))
-    searched = [r for r in study.record.all() if r.state != "INFEASIBLE"]
+    searched = [r for r in study.record.trials if r.state != "INFEASIBLE"]
     assert len(searched) == 8
     for record in searched:
         assert record.epoch == (4 if record.state == "COMPLETE" else 2)
@@ -155,8 +156,8 @@ def test_frontier_members_are_repeated_beside_controls_shared_between_equal_stud
         train(study, record, 0.5)
         record = study.next_trial()
     assert record == "done"
-    repeats = [r for r in study.record.all() if r.stage == "confirm"]
-    controls = [r for r in study.record.all() if r.stage == "control"]
+    repeats = [r for r in study.record.trials if r.stage == "confirm"]
+    controls = [r for r in study.record.trials if r.stage == "control"]
     assert sorted((r.params["of"], r.config.train.seed) for r in repeats) == sorted(
         (member.id, seed) for member in members for seed in (1, 2)
     )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from kdsearch.api.runner import as_a_study_wrote_it
-from kdsearch.cli.commands.export import main as export
+from kdsearch.cli.main import main as kdsearch
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
@@ -30,7 +30,7 @@ def run(tmp_path: Path, space: Path) -> RunFolder:
     run.create()
     loaded = load_space(str(space))
     run.space.write_text(loaded.to_yaml())
-    record = StudyStorage(run.journal, loaded, lambda config: {"gflops": 1.0, "params_m": 1.0})
+    record = StudyStorage.open(run.journal, loaded, lambda config: {"gflops": 1.0, "params_m": 1.0})
     assert record.ask() is not None
     record.close()
     return run
@@ -76,7 +76,7 @@ def test_a_journal_with_odd_entries(entry: str, run: RunFolder) -> None:
     with run.journal.open("a") as file:
         file.write(f"{entry}\n")
     with pytest.raises(UserError, match="holds values that no study writes"), as_a_study_wrote_it(run.journal):
-        StudyStorage(run.journal, load_space(str(run.space)), lambda config: {})
+        StudyStorage.open(run.journal, load_space(str(run.space)), lambda config: {})
 
 
 @pytest.mark.slow
@@ -180,6 +180,6 @@ def test_what_a_run_folder_holds_is_exported_alone(
     secret.write_text('{"token": 5}')
     run = run_folder(tmp_path, store)
     change(run, secret)
-    assert export([str(run), "--out", str(tmp_path / "out")]) == 2
+    assert kdsearch(["export", str(run), "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err.startswith("kdsearch: ")
     assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.cli.commands.export import main as export
+from kdsearch.cli.main import main as kdsearch
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
@@ -46,7 +46,7 @@ def test_neither_in_a_space_nor_at_export(refused: Refused, tmp_path: Path, capf
     assert "holds a password" in message
     assert SECRET not in message
     uri = f"https://me:{SECRET}@mlflow"
-    assert export(["models:/x@knee", "--tracking-uri", uri, "--out", str(tmp_path / "out")]) == 2
+    assert kdsearch(["export", "models:/x@knee", "--tracking-uri", uri, "--out", str(tmp_path / "out")]) == 2
     said = capfd.readouterr()
     assert "MLFLOW_TRACKING_USERNAME" in said.err
     assert SECRET not in said.out + said.err

@@ -11,7 +11,8 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
 from kdsearch.search.pareto import costs, non_dominated
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback, Status
 
 SPACE = """
@@ -47,7 +48,7 @@ class MadeUp:
         (folder / "toy.yaml").write_text(SPACE)
         self.space: SearchSpace = load_space(folder / "toy.yaml")
         write_text(self.run.space, self.space.to_yaml())
-        self.record = StudyStorage(self.run.journal, self.space, cost_of)
+        self.record = StudyStorage.open(self.run.journal, self.space, cost_of)
         facts = {"reference": {"gflops": 2.0}, "store": store, "versions": {"kdsearch": "1.2.3", "torch": "9.9"}}
         self.tables = ArtifactsCallback(self.space, self.run, self.record, lambda: {"val/miou": 0.6}, RUNGS, facts)
         self.members: list[TrialRecord] = []

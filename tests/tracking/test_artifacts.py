@@ -13,7 +13,8 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.confirm import repeats
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.listing import list_runs
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
 
 
@@ -27,7 +28,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def record(run: RunFolder) -> Iterator[StudyStorage]:
     space = load_space("clfd", profile="demo", overrides=["confirm.seeds=2"])
-    record = StudyStorage(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
+    record = StudyStorage.open(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
     yield record
     record.close()
 
@@ -87,7 +88,7 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
 def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
-    record = StudyStorage(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
+    record = StudyStorage.open(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
     tables = ArtifactsCallback(record.space, run, record, dict, RungState((), {}, "none", 3))
     now, writes = [0.0], [0]
     monkeypatch.setattr("kdsearch.tracking.artifacts.time", SimpleNamespace(monotonic=lambda: now[0]))

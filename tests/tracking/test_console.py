@@ -10,7 +10,7 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyEnd, StudyInfo
 from kdsearch.search.confirm import Confirmation
-from kdsearch.search.storage.study_storage import State, TrialRecord
+from kdsearch.search.trial_record import State, TrialRecord
 from kdsearch.tracking.console import ConsoleCallback
 
 

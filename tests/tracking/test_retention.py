@@ -21,7 +21,7 @@ def run(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def record(run: RunFolder) -> Iterator[StudyStorage]:
     space = load_space("clfd", profile="demo", overrides=["confirm.seeds=2"])
-    record = StudyStorage(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
+    record = StudyStorage.open(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
     yield record
     record.close()
 

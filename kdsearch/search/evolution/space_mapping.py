@@ -1,4 +1,4 @@
-"""Trials of one space as trials of another: what of their settings fits, and what does not, with the reason."""
+"""Trials of one space mapped to another: the settings that can be kept, and the reason for each that cannot."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _MISSING = object()
 
 @dataclass(frozen=True)
 class SpaceMapping:
-    """A trial of another space, as near as this space comes to it.
+    """A trial of another space and the nearest `sample` of this one.
 
-    `sample` is of this space. `dropped` says of each parameter that could not be taken why; `new` are parameters that
-    the other trial did not have, at this space's default. `exact` says that the two configurations are equal.
+    `dropped` maps each parameter that could not be kept to the reason; `new` are parameters that the other trial did
+    not have, at this space's default. `exact` means that the two configurations are equal.
     """
 
     sample: Sample
@@ -29,8 +29,8 @@ class SpaceMapping:
     exact: bool
 
 
-def fit(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> SpaceMapping:
-    """The trial of `space` that has what fits of `params` and, for what was fixed there, of `config`."""
+def map_trial(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> SpaceMapping:
+    """The sample of `space` nearest to a trial with `params` and, for settings that were fixed there, `config`."""
     settings = config.model_dump(mode="json")
     dropped: dict[str, str] = {}
     new: list[str] = []
@@ -40,7 +40,7 @@ def fit(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> S
         if value is _MISSING:
             new.append(name)
             return domain.default
-        reason = _misfit(value, domain)
+        reason = _reason_outside(value, domain)
         if reason:
             dropped[name] = reason
             return domain.default
@@ -56,11 +56,11 @@ def fit(space: SearchSpace, config: TrialConfig, params: Mapping[str, Any]) -> S
     return SpaceMapping(sample, dropped, tuple(new), exact)
 
 
-def differences(fitted: SpaceMapping, config: TrialConfig) -> list[str]:
-    """What keeps a fit from being exact, shortest first said: the reasons, else settings that differ."""
-    if fitted.dropped:
-        return [f"{name}: {reason}" for name, reason in fitted.dropped.items()]
-    ours, theirs = flatten(fitted.sample.trial), flatten(config)
+def differences(mapping: SpaceMapping, config: TrialConfig) -> list[str]:
+    """Why a mapping is not exact: the reasons of dropped parameters or, without any, the settings that differ."""
+    if mapping.dropped:
+        return [f"{name}: {reason}" for name, reason in mapping.dropped.items()]
+    ours, theirs = flatten(mapping.sample.trial), flatten(config)
     return [
         f"{name} is {_short(ours.get(name))} here, {_short(theirs.get(name))} there"
         for name in [*ours, *(name for name in theirs if name not in ours)]
@@ -69,16 +69,16 @@ def differences(fitted: SpaceMapping, config: TrialConfig) -> list[str]:
 
 
 def _path(name: str) -> str:
-    """`student[clnet].width` as it is in a configuration: `student.width`."""
+    """The dotted name of a parameter in a configuration: `student.width` for `student[clnet].width`."""
     return re.sub(r"\[[^\]]*\]", "", name)
 
 
 def _setting(settings: Any, name: str, domain: Range) -> Any:
-    """What a configuration says where the parameter would be: its value, or the label of the branch it took."""
+    """The value that a configuration has in place of a parameter; of a branch, its label."""
     node = settings
     for key in _path(name).split("."):
         if not isinstance(node, Mapping) or key not in node:
-            # A term that is not there was switched off, where that can be said.
+            # A term that is missing was switched off, if the parameter has a category for that.
             off = isinstance(domain, Choice) and "none" in domain.categories
             return "none" if off else _MISSING
         node = node[key]
@@ -93,8 +93,8 @@ def _setting(settings: Any, name: str, domain: Range) -> Any:
     return next((label for label in labels if isinstance(label, str) and label in domain.categories), value)
 
 
-def _misfit(value: Any, domain: Range) -> str:
-    """Why `value` is not in `domain`; empty when it is."""
+def _reason_outside(value: Any, domain: Range) -> str:
+    """Why `value` is not in `domain`; empty if it is."""
     if isinstance(domain, Choice):
         if any(value == known and isinstance(value, bool) == isinstance(known, bool) for known in domain.categories):
             return ""

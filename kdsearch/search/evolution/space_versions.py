@@ -1,8 +1,8 @@
-"""A study whose space changes: each form of the space has an Optuna study of its own, in one journal.
+"""Versions of a study's space: each has an Optuna study of its own, in one journal.
 
 Optuna refuses a parameter whose options change, and its samplers cannot mix trials of different bounds. So a changed
-space starts a new generation, `search-2` after `search`, which imports every trial that the new space could have drawn.
-Records keep their ids, and the frontier is that of all generations.
+space starts a new version, `search-2` after `search`, into which every trial is imported that the new space could have
+drawn. Trials keep their ids, and the frontier is that of all versions.
 """
 
 from __future__ import annotations
@@ -21,45 +21,46 @@ SPACE_ATTR = "space"
 
 
 @dataclass
-class Extension:
-    """What a new generation took over from those before it."""
+class SpaceExtension:
+    """What the sampler of a new version of the space imported from the earlier ones."""
 
-    number: int
+    version: int
     imported: int = 0
     running: list[str] = field(default_factory=list)
-    left: dict[str, str] = field(default_factory=dict)
+    """Ids of trials that continue under their old settings; they are imported when they end."""
+    skipped: dict[str, str] = field(default_factory=dict)
     """Ids of finished trials that the new space could not have drawn, each with the reason."""
 
     def lines(self) -> list[str]:
-        """For people: what was imported and what was not."""
-        text = [f"the space has changed: generation {self.number} imports {self.imported} finished trials"]
+        """A summary for people."""
+        text = [f"the space has changed: version {self.version} imports {self.imported} finished trials"]
         if self.running:
-            text.append(f"  under their old settings go on: {', '.join(self.running)}")
-        text += [f"  {trial_id} stays on record and is not imported: {why}" for trial_id, why in self.left.items()]
+            text.append(f"  running trials continue under their old settings: {', '.join(self.running)}")
+        text += [f"  {trial_id} is kept but not imported: {reason}" for trial_id, reason in self.skipped.items()]
         return text
 
 
-def study_name(generation: int) -> str:
-    """Name of the Optuna study of a generation, counted from 1."""
-    return "search" if generation == 1 else f"search-{generation}"
+def study_name(version: int) -> str:
+    """Name of the Optuna study of a version of the space, counted from 1."""
+    return "search" if version == 1 else f"search-{version}"
 
 
 def same_space(old: SearchSpace, new: SearchSpace) -> bool:
-    """Whether two spaces draw the same trials and judge them alike."""
+    """Whether two spaces have the same trials, objectives and constraints."""
     return _meaning(old) == _meaning(new)
 
 
 def _meaning(space: SearchSpace) -> str:
-    drawn = {k: v for k, v in space.resolved().items() if k not in ("name", "description", "search", "confirm")}
-    judged = space.search.model_dump(mode="json", include={"objectives", "constraints", "latency"})
-    return json.dumps([drawn, judged], sort_keys=True)
+    settings = {k: v for k, v in space.resolved().items() if k not in ("name", "description", "search", "confirm")}
+    criteria = space.search.model_dump(mode="json", include={"objectives", "constraints", "latency"})
+    return json.dumps([settings, criteria], sort_keys=True)
 
 
 def check_comparable(old: SearchSpace, new: SearchSpace) -> None:
-    """Raise `UserError` when results of the two spaces could not stand on one frontier."""
+    """Raise `UserError` if results of the two spaces could not share a frontier."""
     before, after = old.default().trial, new.default().trial
     if old.name != new.name:
-        raise UserError(f"A study keeps its name: {old.name} cannot go on as {new.name}; start a new study.")
+        raise UserError(f"A study keeps its name: {old.name} cannot be resumed as {new.name}; start a new study.")
     if _without(before.data, "augment") != _without(after.data, "augment"):
         _refuse("data", "data set and size", before.data, after.data)
     if _without(before.teacher, "fuse") != _without(after.teacher, "fuse"):
@@ -90,7 +91,7 @@ def _refuse(section: str, what: str, before: Any, after: Any) -> None:
 
 
 def keep_old_spaces(run: RunFolder, texts: list[str]) -> None:
-    """Write the spaces of earlier generations as `space-1.yaml`, `space-2.yaml`, ... beside `space.yaml`."""
+    """Write the earlier versions of the space as `space-1.yaml`, `space-2.yaml`, ... beside `space.yaml`."""
     for number, text in enumerate(texts, 1):
         path = run.path / f"space-{number}.yaml"
         if not path.exists():
@@ -98,7 +99,7 @@ def keep_old_spaces(run: RunFolder, texts: list[str]) -> None:
 
 
 def space_of_resumed_study(run: RunFolder, edited: str | None, overrides: list[str]) -> SearchSpace:
-    """The space of a resumed study: its own, or `edited`, with overrides. Raises `UserError` if not comparable."""
+    """The space of a resumed study: its own, or `edited`, with overrides. `UserError` if results would not compare."""
     space = load_space(edited or run.space, overrides=overrides)
     if edited or overrides:
         check_comparable(load_space(run.space), space)

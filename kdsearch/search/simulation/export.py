@@ -26,9 +26,9 @@ def replay(folder: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any
     if not (run.space.exists() and run.journal.exists()):
         raise UserError(f"There is no study in {folder}; name a run folder, such as runs/clfd-20260101-120000.")
     space = load_space(run.space)
-    record = StudyStorage(run.journal, space, lambda config: {})
+    record = StudyStorage.open(run.journal, space, lambda config: {})
     try:
-        searched = [r for r in record.all() if r.stage == "search" and r.epoch > 0]
+        searched = [r for r in record.trials if r.stage == "search" and r.epoch > 0]
     finally:
         record.close()
     rows = [

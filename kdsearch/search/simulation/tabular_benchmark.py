@@ -18,7 +18,7 @@ from kdsearch.config.space.search_space import SearchSpace, flatten
 from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 
 Array = NDArray[np.float64]
 

@@ -1,57 +1,74 @@
-"""The file of a study's record: Optuna's journal, held by one driver at a time."""
+"""The journal file of a study: Optuna's journal storage, written by one driver at a time."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
-from optuna.storages.journal._storage import JournalOperation
-from optuna.trial import FrozenTrial
 
 from kdsearch.errors import UserError
 from kdsearch.io.locks import hold
-
-_SYNCED = (JournalOperation.CREATE_STUDY, JournalOperation.SET_STUDY_USER_ATTR, JournalOperation.SET_TRIAL_USER_ATTR)
+from kdsearch.search.sampling import optuna_private
 
 
 class Journal:
-    """The storage in the file at `path`, or in memory without one.
+    """An open journal: Optuna's `storage`, and the file handles that keep it locked for this process.
 
-    The file is locked for this process, and mended first: `cut` bytes of an unfinished entry are gone from its end.
-    Raises `UserError` when another process has it open, or it is damaged.
+    `cut` is the number of bytes of an unfinished entry that were removed from the end of the file when it was opened.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._handles: list[int] = []
-        self.cut = 0
-        self.storage: BaseStorage = InMemoryStorage()
-        if path is not None:
-            self._handles.append(hold(path.with_suffix(".lock")))
-            # Optuna's own lock is a symlink that outlives a killed process; whoever holds ours is alone: it is stale.
+    def __init__(self, storage: BaseStorage, handles: Sequence[int] = (), cut: int = 0) -> None:
+        self.storage = storage
+        self.cut = cut
+        self._handles = list(handles)
+
+    @classmethod
+    def open(cls, path: Path | None) -> Journal:
+        """Lock and repair the file at `path`, and create it if it is missing; without a path, a journal in memory.
+
+        Raises `UserError` if another process has it open, and if it is damaged before its end.
+        """
+        if path is None:
+            return cls(InMemoryStorage())
+        handles = [hold(path.with_suffix(".lock"))]
+        try:
+            # Optuna's own lock is a symlink that outlives a killed process. We hold the study's lock: it is stale.
             Path(f"{path}.lock").unlink(missing_ok=True)
-            self.cut = _mend(path)
-            self._handles.append(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
-            self.storage = JournalStorage(SingleWriterBackend(self._handles[-1]))
+            cut = _repair(path)
+            handles.append(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644))
+            fast = optuna_private.supported()
+            return cls(
+                JournalStorage(SingleWriterBackend(handles[-1]) if fast else JournalFileBackend(str(path))),
+                handles,
+                cut,
+            )
+        except BaseException:
+            for handle in handles:
+                os.close(handle)
+            raise
 
     def close(self) -> None:
+        """Release the file. May be called twice."""
         while self._handles:
             os.close(self._handles.pop())
 
 
 class SingleWriterBackend(BaseJournalBackend):
-    """Optuna's journal file, line for line, for a process that knows that nobody else writes it.
+    """Optuna's journal file, in the same format, for a process that is the only writer.
 
-    Optuna's own backend takes a lock and syncs the disk for every entry, and opens the file again for every look at a
-    trial. Here an entry is one write, and what is read are the entries written since. The disk is synced when a trial
-    is written down and when its outcome is; the entries between are the sampler's, and follow from those.
+    Optuna's own backend takes a lock and syncs the disk for every entry, and opens the file again for every read. Here
+    an entry is one write, and only entries written since are read. The disk is synced after the settings of a trial and
+    after its outcome; other entries are the sampler's and can be derived from those.
     """
 
     def __init__(self, file: int) -> None:
         self._file = file
+        self._durable = optuna_private.durable_operations()
         with open(os.dup(file), "rb") as lines:
             lines.seek(0)
             self._unread: list[dict[str, Any]] = [json.loads(line) for line in lines]
@@ -66,13 +83,13 @@ class SingleWriterBackend(BaseJournalBackend):
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         lines = [json.dumps(log, separators=(",", ":")) for log in logs]
         self._write(("\n".join(lines) + "\n").encode())
-        if any(log["op_code"] in _SYNCED for log in logs):
+        if any(log["op_code"] in self._durable for log in logs):
             os.fsync(self._file)
-        # Parsed again, so that what is in memory is what is in the file and shares nothing with the caller.
+        # Parsed again, so that memory holds what the file holds and shares nothing with the caller.
         self._unread += map(json.loads, lines)
 
     def _write(self, data: bytes) -> None:
-        """Append all of `data` or, when the disk is full, nothing."""
+        """Append all of `data` or, if the disk is full, nothing."""
         end = os.lseek(self._file, 0, os.SEEK_END)
         try:
             written = 0
@@ -83,23 +100,16 @@ class SingleWriterBackend(BaseJournalBackend):
             raise
 
 
-def read_trials(path: Path) -> list[FrozenTrial]:
-    """All trials of the searches in a journal, in order; the file may be in use, and is left as it is."""
-    storage = JournalStorage(JournalFileBackend(str(path)))
-    studies = [study for study in storage.get_all_studies() if study.study_name.startswith("search")]
-    return [t for study in studies for t in storage.get_all_trials(study._study_id, deepcopy=False)]
+def _repair(journal: Path) -> int:
+    """Remove the bytes that a crash left after the last complete line. Returns their number.
 
-
-def _mend(journal: Path) -> int:
-    """Cut off what a crash left behind the last whole line. Returns how many bytes, 0 where there is nothing to mend.
-
-    A killed process leaves an unfinished line; a power cut may leave a finished one that is no JSON, or zeros. What the
-    lost line said is done again: a trial that was told there is running again. Damage that is followed by whole lines
-    is no crash's: `UserError`, with the line, and nothing is changed.
+    A killed process leaves an unfinished line; a power cut may leave a finished one that is no JSON, or zeros. The work
+    of the lost entry is repeated: a trial whose outcome it held is running again. Damage that complete lines follow has
+    another cause: `UserError` with the line, and the file is left unchanged.
     """
     if not journal.exists():
         return 0
-    whole = 0
+    complete = 0
     damaged = 0
     with journal.open("rb+") as file:
         for number, line in enumerate(file, start=1):
@@ -107,20 +117,20 @@ def _mend(journal: Path) -> int:
                 damaged = damaged or number
             elif damaged:
                 raise UserError(
-                    f"{journal}:{damaged} is damaged, and whole lines follow: the journal was changed or the disk is "
-                    "failing. Bring the file back from a copy, or cut that line out, and resume."
+                    f"{journal}:{damaged} is damaged, and complete lines follow: the journal was edited or the disk is "
+                    "failing. Restore the file from a copy, or delete that line, and resume."
                 )
             else:
-                whole += len(line)
-        cut = file.seek(0, os.SEEK_END) - whole
+                complete += len(line)
+        cut = file.seek(0, os.SEEK_END) - complete
         if cut:
-            file.truncate(whole)
+            file.truncate(complete)
             os.fsync(file.fileno())
     return cut
 
 
 def _is_entry(line: bytes) -> bool:
-    """Whether a line is an entry, written to its end."""
+    """Whether a line is a complete entry."""
     if not line.endswith(b"\n"):
         return False
     try:

@@ -1,4 +1,4 @@
-"""The runs under a storage, from their `summary.json`; quick, and safe to ask of folders that somebody else wrote."""
+"""The runs in a storage folder, from their `summary.json`: quick, and safe on folders that somebody else wrote."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kdsearch.search.summary import StudySummary
 
 @dataclass(frozen=True)
 class Run:
-    """One run. What its folder does not say, or not yet, is None; times are seconds since 1970.
+    """One run. Values that its folder does not contain (yet) are None; times are seconds since 1970.
 
-    `status` is that of the summary, or `damaged`, with the reason in `problem`. `trials` of the search are over, of the
-    `asked` ones.
+    `status` is that of the summary, or `damaged` with the reason in `problem`. `trials` counts finished trials of the
+    search, of `asked`.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Run:
 
 
 def list_runs(storage: str) -> list[Run]:
-    """The runs in the folder `storage`, newest first. Raises `UserError` when it is no folder."""
+    """The runs in the folder `storage`, newest first. Raises `UserError` if it is no folder."""
     folder = RunFolder.at(storage, "any").path.parent
     try:
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".") and entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"There is no folder {folder}; name the folder of the runs with --storage.") from None
     except PermissionError:
-        raise UserError(f"The folder {folder} cannot be read by you; ask its owner, or name another.") from None
+        raise UserError(f"You may not read the folder {folder}; ask its owner for access, or name another.") from None
     runs = [_run(RunFolder(entry)) for entry in entries if _is_run(RunFolder(entry))]
     return sorted(runs, key=lambda run: (run.started or 0.0, run.name), reverse=True)
 

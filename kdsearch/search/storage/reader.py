@@ -1,4 +1,4 @@
-"""Reads a study's journal while its driver may be writing it. Nothing is locked and nothing is changed."""
+"""Reads a study's journal, also while its driver writes it. Nothing is locked and nothing is changed."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from kdsearch.search.trial_record import TrialRecord, trial_record_of
 ENOUGH_TRIALS = 20
 """Complete trials below which the importance of settings is not estimated."""
 TOP_TRIALS = 5
-"""Trials at the least that count as the best ones, when importance asks what sets them apart."""
+"""Minimum number of trials that count as the best ones when importance is estimated."""
 
 
 @dataclass(frozen=True)
 class StudyHistory:
-    """Every trial in the order of `ask`, the search first, and the time at which each finished one ended.
+    """Every trial in the order in which it was asked, the search first, and the end time of each finished one.
 
     `importance` holds, per objective and for `frontier` (all of them together), the share of each setting in the
     difference between the best trials and the others; empty while fewer than `ENOUGH_TRIALS` are complete.
@@ -40,21 +40,27 @@ class StudyHistory:
 
 
 def read_history(journal: Path, objectives: Mapping[Any, str]) -> StudyHistory:
-    """Read the journal up to its last whole line. Raises `UserError` where it is not one of this version's."""
+    """Read the journal up to its last complete line. Raises `UserError` if it is not one of this version."""
     try:
         studies = _studies(journal)
-        told = [(frozen, trial_record_of(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
+        found = [(frozen, trial_record_of(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(journal, error) from error
-    known = [(frozen, record) for frozen, record in told if record is not None]
+    known = [(frozen, record) for frozen, record in found if record is not None]
     ended = {record.id: at for frozen, record in known if (at := frozen.datetime_complete) is not None}
     searches = [study for study in studies if study.study_name.startswith("search")]
     records = sorted((record for _, record in known), key=lambda record: record.stage != "search")
     return StudyHistory(records, ended, _importance(searches[-1], objectives) if searches else {})
 
 
+def read_trials(journal: Path) -> list[FrozenTrial]:
+    """Optuna's trials of all versions of the search, in order."""
+    studies = [study for study in _studies(journal) if study.study_name.startswith("search")]
+    return [trial for study in studies for trial in study.get_trials(deepcopy=False)]
+
+
 def optuna_study(journal: Path) -> optuna.Study:
-    """The Optuna study of the present space, in memory: changes to it reach no file. Raises `UserError`."""
+    """A copy in memory of the Optuna study of the present space; changes to it reach no file. Raises `UserError`."""
     try:
         searches = [study for study in _studies(journal) if study.study_name.startswith("search")]
         latest = searches[-1]
@@ -67,22 +73,22 @@ def optuna_study(journal: Path) -> optuna.Study:
 
 def _studies(journal: Path) -> list[optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(_Lines(journal))
+    storage = JournalStorage(_ReadOnlyBackend(journal))
     return [optuna.load_study(study_name=s.study_name, storage=storage) for s in storage.get_all_studies()]
 
 
 def _unreadable(journal: Path, error: Exception) -> UserError:
     return UserError(
-        f"{journal} cannot be read as a study's journal of this version ({type(error).__name__}: {error}); "
-        "was it changed by hand, or written by another version?"
+        f"{journal} cannot be read as a study's journal of this version ({type(error).__name__}: {error}); restore it "
+        "from a copy, or read it with the version that wrote it."
     )
 
 
 def _importance(study: optuna.Study, objectives: Mapping[Any, str]) -> dict[str, dict[str, float]]:
-    """PED-ANOVA (Watanabe et al., 2023, and its form for conditional settings), shares that add up to 1.
+    """Shares by PED-ANOVA (Watanabe et al., 2023, and its form for conditional settings); they add up to 1.
 
-    It asks which settings the best trials have that others have not. At least `TOP_TRIALS` count as the best, more than
-    its default of a tenth while there are few.
+    It compares the settings of the best trials with those of all. At least `TOP_TRIALS` count as the best: more than
+    its default of a tenth while trials are few.
     """
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < ENOUGH_TRIALS:
@@ -90,14 +96,14 @@ def _importance(study: optuna.Study, objectives: Mapping[Any, str]) -> dict[str,
     evaluator = PedAnovaImportanceEvaluator(target_quantile=max(0.1, TOP_TRIALS / len(complete)))
     found = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it repeats at each call that targets are minimised
+        warnings.simplefilter("ignore")  # one per call, that targets are minimised
         for index, (name, direction) in enumerate(objectives.items()):
             sign = -1.0 if direction == "max" else 1.0
 
             def target(trial: FrozenTrial, index: int = index, sign: float = sign) -> float:
                 return sign * float(trial.values[index])
 
-            # A cost follows from the student alone; anything else that seems to matter for it is chance.
+            # A cost depends on the student alone; a share of any other setting would be chance.
             of_student = [p for p in _settings(complete) if name == "miou" or p.startswith("student")]
             if of_student:
                 found[str(name)] = _shares(
@@ -116,14 +122,14 @@ def _shares(importances: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in importances.items() if math.isfinite(value)}
 
 
-class _Lines(BaseJournalBackend):
-    """The whole lines that a journal has now. The last one may still be in writing: it is left out."""
+class _ReadOnlyBackend(BaseJournalBackend):
+    """The complete lines that a journal has now. A last line that is being written is left out."""
 
     def __init__(self, journal: Path) -> None:
         try:
             lines = journal.read_bytes().splitlines(keepends=True)
         except OSError as error:
-            raise UserError(f"{journal} cannot be read ({error.strerror}); is that a run folder?") from error
+            raise UserError(f"{journal} cannot be read ({error.strerror}); name a run folder.") from error
         self._entries: list[dict[str, Any]] = [json.loads(line) for line in lines if line.endswith(b"\n")]
 
     def read_logs(self, log_number_from: int) -> Iterable[dict[str, Any]]:

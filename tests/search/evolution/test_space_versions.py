@@ -11,7 +11,8 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.space_versions import keep_old_spaces, space_of_resumed_study
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 Load = Callable[[str], SearchSpace]
@@ -41,7 +42,7 @@ def finish(record: StudyStorage, trial: TrialRecord, miou: float, **metrics: flo
 @pytest.fixture
 def begun(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
     """A journal with five trials: two complete, one stopped, one failed, one running."""
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     trials = [ask(record) for _ in range(5)]
     finish(record, trials[0], 0.5)
     finish(record, trials[1], 0.7)
@@ -53,7 +54,7 @@ def begun(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
 
 
 def test_the_same_space_goes_on_in_the_same_generation(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
-    again = StudyStorage(tmp_path / "study.journal", load(SPACE.replace("trials: 8", "trials: 20")), cost_of)
+    again = StudyStorage.open(tmp_path / "study.journal", load(SPACE.replace("trials: 8", "trials: 20")), cost_of)
     assert again.extension is None
     assert again.old_spaces == []
     again.close()
@@ -63,19 +64,19 @@ def test_a_new_category_and_a_wider_range_import_all_that_could_be(
     tmp_path: Path, load: Load, begun: list[TrialRecord]
 ) -> None:
     wider = SPACE.replace("mobilenet_v2]", "mobilenet_v2, timm-mobilenetv3]").replace("1.0e-2]", "1.0e-1]")
-    again = StudyStorage(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
+    again = StudyStorage.open(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
     extension = again.extension
     assert extension is not None
     assert extension.number == 2
     assert extension.running == [begun[4].id]
     assert list(extension.left) == [begun[3].id]  # the failed one
-    infeasible = [r for r in again.all() if r.state == "INFEASIBLE"]
+    infeasible = [r for r in again.trials if r.state == "INFEASIBLE"]
     assert extension.imported == 3 + len(infeasible)
     told = {t.user_attrs["imported"]: t for t in again._search.trials if "imported" in t.user_attrs}
     assert told[begun[1].id].values == [0.7, begun[1].cost["gflops"]]
     # Old trials keep their ids and stay on the frontier; new ones go on counting.
     assert [r.miou for r in again.frontier()] == [r.miou for r in begun[:2] if r in _best(begun[:2])]
-    last = max(int(r.id[1:]) for r in again.all())
+    last = max(int(r.id[1:]) for r in again.trials)
     assert int(ask(again).id[1:]) > last
     # The one that was running ends under its old settings, in its old study, and is imported then.
     running = again.get(begun[4].id)
@@ -84,11 +85,11 @@ def test_a_new_category_and_a_wider_range_import_all_that_could_be(
     assert [t.values for t in again._search.trials if t.user_attrs.get("imported") == running.id] == [
         [0.9, running.cost["gflops"]]
     ]
-    before = [str(r) for r in again.all() if r.state != "RUNNING"]
+    before = [str(r) for r in again.trials if r.state != "RUNNING"]
     again.close()
-    reopened = StudyStorage(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
+    reopened = StudyStorage.open(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
     assert reopened.extension is None
-    assert [str(r) for r in reopened.all() if r.state != "RUNNING"] == before
+    assert [str(r) for r in reopened.trials if r.state != "RUNNING"] == before
     imported = [t.user_attrs["imported"] for t in reopened._search.trials if "imported" in t.user_attrs]
     assert len(imported) == len(set(imported))
     reopened.close()
@@ -105,7 +106,7 @@ def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason
     tmp_path: Path, load: Load, begun: list[TrialRecord]
 ) -> None:
     term = SPACE.replace("distill: {kd:", "distill: {at: {weight: 3}, kd:")
-    record = StudyStorage(tmp_path / "study.journal", load(term), cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", load(term), cost_of)
     assert record.extension is not None
     assert record.extension.imported == 0
     assert "distill.at.weight is 3 here, None there" in record.extension.left[begun[0].id]
@@ -114,7 +115,7 @@ def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason
     record.close()
 
     optional = SPACE.replace("distill: {kd:", "distill: {at: {one_of: [null, {weight: 3}], default: on}, kd:")
-    third = StudyStorage(tmp_path / "study.journal", load(optional), cost_of)
+    third = StudyStorage.open(tmp_path / "study.journal", load(optional), cost_of)
     assert third.extension is not None
     assert third.extension.number == 3
     assert third.extension.imported >= 3  # without the term is a branch now
@@ -124,7 +125,7 @@ def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason
 
 def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     narrow = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[9.0e-4, 1.1e-3], default: 1.0e-3")
-    record = StudyStorage(tmp_path / "study.journal", load(narrow), cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", load(narrow), cost_of)
     assert record.extension is not None
     assert record.extension.imported >= 1  # the published point
     assert "is outside [0.0009, 0.0011]" in record.extension.left[begun[1].id]
@@ -134,15 +135,15 @@ def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Lo
 
 def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     tight = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 2", val/miou: ">= 0.6"'))
-    record = StudyStorage(tmp_path / "study.journal", tight, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", tight, cost_of)
     assert all(r.cost["gflops"] <= 2 and r.miou >= 0.6 for r in record.frontier())
-    complete = [r for r in record.all() if r.state == "COMPLETE"]
+    complete = [r for r in record.trials if r.state == "COMPLETE"]
     assert all(bool(r.broken) == (r.cost["gflops"] > 2 or r.miou < 0.6) for r in complete)
     record.close()
 
     loose = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 50"'))
-    again = StudyStorage(tmp_path / "study.journal", loose, cost_of)
-    assert all(r.feasible for r in again.all() if r.state == "COMPLETE")
+    again = StudyStorage.open(tmp_path / "study.journal", loose, cost_of)
+    assert all(r.feasible for r in again.trials if r.state == "COMPLETE")
     asked = {ask(again).config.student.encoder for _ in range(12)}  # type: ignore[union-attr]
     assert "resnet34" in asked  # 9 GFLOPs: never trained under the first bound
     again.close()
@@ -159,8 +160,8 @@ def test_a_generation_cut_off_at_its_start_begins_again(
     with monkeypatch.context() as patch:
         patch.setattr("kdsearch.search.sampling.samplers.SearchStudy.enqueue_trial", die)
         with pytest.raises(KeyboardInterrupt):
-            StudyStorage(tmp_path / "study.journal", wider, cost_of)
-    record = StudyStorage(tmp_path / "study.journal", wider, cost_of)
+            StudyStorage.open(tmp_path / "study.journal", wider, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", wider, cost_of)
     assert record.extension is not None
     assert record.extension.number == 2
     imported = [t.user_attrs["imported"] for t in record._search.trials if "imported" in t.user_attrs]
@@ -191,8 +192,8 @@ def test_the_journal_refuses_them_too_and_is_left_as_it_was(
 ) -> None:
     longer = load(SPACE.replace("epochs: 4", "epochs: 9"))
     with pytest.raises(UserError, match=r"train\.epochs cannot change"):
-        StudyStorage(tmp_path / "study.journal", longer, cost_of)
-    record = StudyStorage(tmp_path / "study.journal", load(SPACE), cost_of)
+        StudyStorage.open(tmp_path / "study.journal", longer, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", load(SPACE), cost_of)
     assert record.extension is None
     record.close()
 

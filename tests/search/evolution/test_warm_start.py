@@ -21,7 +21,7 @@ def earlier(tmp_path: Path, space: SearchSpace) -> RunFolder:
     run = RunFolder(tmp_path / "runs" / "first")
     run.create()
     run.space.write_text(space.to_yaml())
-    record = StudyStorage(run.journal, space, cost_of)
+    record = StudyStorage.open(run.journal, space, cost_of)
     for miou in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2):
         trial = record.ask()
         assert trial is not None
@@ -39,7 +39,7 @@ def begin(tmp_path: Path, text: str) -> tuple[StudyStorage, SearchSpace, RunFold
     run.create()
     (tmp_path / "second.yaml").write_text(text)
     space = load_space(tmp_path / "second.yaml")
-    return StudyStorage(run.journal, space, cost_of), space, run
+    return StudyStorage.open(run.journal, space, cost_of), space, run
 
 
 def test_settings_of_another_data_set_are_trained_first_after_the_published_point(
@@ -59,7 +59,7 @@ def test_settings_of_another_data_set_are_trained_first_after_the_published_poin
         assert trial.params == line.settings
         assert trial.config.train.lr == next(r for r in study.ranked if r.id == line.trial).config.train.lr
     assert all("data.size is [32, 64] here" in line.why for line in taken)
-    assert all(r.state == "RUNNING" for r in record.all())  # no value of another data set is told
+    assert all(r.state == "RUNNING" for r in record.trials)  # no value of another data set is told
     kept = json.loads((run.path / "warm_start.json").read_text())["carried"]
     assert [(line["trial"], line["how"]) for line in kept] == [(line.trial, line.how) for line in carried]
     assert len(carried) == len(study.ranked)
@@ -91,7 +91,7 @@ def test_results_of_equal_trials_are_taken_and_cost_nothing(tmp_path: Path, earl
     carried = warm_start(record, space, run, [study])
     assert {line.how for line in carried} == {"result"}
     assert record.searched() == 0
-    old = StudyStorage(earlier.journal, load_space(earlier.space), cost_of)
+    old = StudyStorage.open(earlier.journal, load_space(earlier.space), cost_of)
     front = old.frontier()
     old.close()
     assert sorted((m.miou, m.cost["gflops"]) for m in record.frontier()) == sorted(
@@ -102,14 +102,14 @@ def test_results_of_equal_trials_are_taken_and_cost_nothing(tmp_path: Path, earl
         assert (run.student(member.id) / "model.safetensors").read_text() == Path(member.origin).name
     values = sorted(t.values[0] for t in record._search.trials if t.values)
     assert values == sorted(r.miou for r in study.ranked)  # the sampler knows them all
-    ids = {r.id for r in record.all()}
+    ids = {r.id for r in record.trials}
     trial = record.ask()
     assert trial is not None
     assert trial.id not in ids
-    before = [(r.id, r.miou, r.origin) for r in record.all() if r.state == "COMPLETE"]
+    before = [(r.id, r.miou, r.origin) for r in record.trials if r.state == "COMPLETE"]
     record.close()
-    again = StudyStorage(run.journal, space, cost_of)
-    assert [(r.id, r.miou, r.origin) for r in again.all() if r.state == "COMPLETE"] == before
+    again = StudyStorage.open(run.journal, space, cost_of)
+    assert [(r.id, r.miou, r.origin) for r in again.trials if r.state == "COMPLETE"] == before
     assert again.searched() == 1
     again.close()
 
@@ -126,7 +126,7 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, space: SearchSpace)
     run = RunFolder(tmp_path / "empty")
     run.create()
     run.space.write_text(space.to_yaml())
-    StudyStorage(run.journal, space, cost_of).close()
+    StudyStorage.open(run.journal, space, cost_of).close()
     with pytest.raises(UserError, match="no trial of that study is complete yet"):
         read_earlier(str(run.path))
     run.journal.write_text("not a journal\nat all\n")

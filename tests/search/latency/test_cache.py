@@ -208,17 +208,17 @@ def timed_space(tmp_path: Path, search: str) -> SearchSpace:
 class TestRecord:
     def test_a_bound_on_latency_costs_no_slot(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, 'objectives: {miou: max, latency_ms: min}, constraints: {latency_ms: "<= 10"}')
-        record = StudyStorage(None, space, timed(MS))
+        record = StudyStorage.open(None, space, timed(MS))
         asked = [record.ask() for _ in range(6)]
         assert all(r is not None and r.config.student.encoder == "mobilenet_v2" for r in asked)
-        infeasible = [r for r in record.all() if r.state == "INFEASIBLE"]
+        infeasible = [r for r in record.trials if r.state == "INFEASIBLE"]
         assert infeasible
         assert infeasible[0].reason == "latency_ms 12 is not <= 10"
         assert record.searched() == 6
 
     def test_three_objectives_keep_what_any_pair_would(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, gflops: min, latency_ms: min}")
-        record = StudyStorage(None, space, timed({"resnet18": 12.0, "resnet34": 6.0, "mobilenet_v2": 8.0}))
+        record = StudyStorage.open(None, space, timed({"resnet18": 12.0, "resnet34": 6.0, "mobilenet_v2": 8.0}))
         seen: dict[str, str] = {}
         while len(seen) < 3:
             trial = record.ask()
@@ -235,7 +235,7 @@ class TestRecord:
         earlier = RunFolder.at(str(tmp_path / "runs"), "earlier")
         earlier.create()
         earlier.space.write_text(space.to_yaml())
-        record = StudyStorage(earlier.journal, space, timed(MS))
+        record = StudyStorage.open(earlier.journal, space, timed(MS))
         for _ in range(2):
             trial = record.ask()
             assert trial is not None
@@ -246,16 +246,16 @@ class TestRecord:
         run = RunFolder.at(str(tmp_path / "runs"), "next")
         run.create()
         slower = {name: 10 * ms for name, ms in MS.items()}
-        record = StudyStorage(run.journal, space, timed(slower))
+        record = StudyStorage.open(run.journal, space, timed(slower))
         warm_start(record, space, run, [read_earlier(str(earlier.path))])
-        adopted = [r for r in record.all() if r.origin]
+        adopted = [r for r in record.trials if r.origin]
         assert adopted
         assert all(r.cost["latency_ms"] == slower[r.config.student.encoder] for r in adopted)
         record.close()
 
     def test_the_device_of_a_study_stays(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, latency_ms: min}")
-        StudyStorage(tmp_path / "study.journal", space, timed(MS)).close()
+        StudyStorage.open(tmp_path / "study.journal", space, timed(MS)).close()
         (tmp_path / "other.yaml").write_text(space.to_yaml().replace("latency: cpu", "latency: cpu:2"))
         with pytest.raises(UserError, match=r"search\.latency cannot change on --resume"):
-            StudyStorage(tmp_path / "study.journal", load_space(tmp_path / "other.yaml"), timed(MS))
+            StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "other.yaml"), timed(MS))

@@ -28,7 +28,7 @@ BRANCHES = SPACE.replace(
 
 def study(tmp_path: Path, sampler: str, text: str = SPACE) -> StudyStorage:
     (tmp_path / "s.yaml").write_text(text.replace("sampler: random", f"sampler: {sampler}"))
-    return StudyStorage(None, load_space(tmp_path / "s.yaml"), lambda config: {"gflops": 2.0, "params_m": 1.0})
+    return StudyStorage.open(None, load_space(tmp_path / "s.yaml"), lambda config: {"gflops": 2.0, "params_m": 1.0})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_every_sampler_searches_a_space_with_branches(tmp_path: Path, sampler: s
         trial.epoch, trial.metrics = 4, {"val/miou": trial.config.train.lr * 10}
         record.tell(trial, "PRUNED" if step % 3 == 2 else "COMPLETE")
     assert not list(record.running())
-    assert len({r.config.train.lr for r in record.all()}) > 4
+    assert len({r.config.train.lr for r in record.trials}) > 4
 
 
 @pytest.mark.parametrize("options", [{}, {"constant_liar": True}, {"multivariate": True, "group": True}])
@@ -66,7 +66,7 @@ def test_draws_are_those_of_optunas_own_sampler(
             trial = out.pop(0)
             trial.epoch, trial.metrics = 4, {"val/miou": trial.config.train.lr * 10}
             record.tell(trial, "PRUNED" if step % 3 == 2 else "COMPLETE")
-        return [each.params for each in record.all()]
+        return [each.params for each in record.trials]
 
     ours = draws()
     monkeypatch.setattr(samplers, "_TPESampler", optuna.samplers.TPESampler)
@@ -150,7 +150,7 @@ def test_a_trial_makes_as_many_calls_to_the_storage_after_120_trials_as_after_30
     (tmp_path / "s.yaml").write_text(
         SPACE.replace("sampler: random", "sampler: {name: tpe, n_startup_trials: 1000, history: 50}")
     )
-    record = StudyStorage(tmp_path / "study.journal", load_space(tmp_path / "s.yaml"), cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "s.yaml"), cost_of)
     calls: Counter[str] = Counter()
     storage = record._search._storage
     for name in ("get_all_trials", "get_trial", "set_trial_param", "set_trial_user_attr", "set_trial_state_values"):
@@ -163,12 +163,12 @@ def test_a_trial_makes_as_many_calls_to_the_storage_after_120_trials_as_after_30
     per_trial = []
     for number in range(1, 121):
         calls.clear()
-        asked = len(record.all())
+        asked = len(record.trials)
         trial = record.ask()
         assert trial is not None
         trial.epoch, trial.metrics = 4, {"val/miou": 0.5 * number / 120}
         record.tell(trial, "COMPLETE")
-        if len(record.all()) == asked + 1 and number in (*range(25, 35), *range(110, 120)):
+        if len(record.trials) == asked + 1 and number in (*range(25, 35), *range(110, 120)):
             per_trial.append((number, dict(calls)))
     early = [made for number, made in per_trial if number < 100]
     late = [made for number, made in per_trial if number > 100]
@@ -183,7 +183,7 @@ def test_a_bound_on_what_trials_report_keeps_them_off_the_frontier(tmp_path: Pat
     text = SPACE.replace('gflops: "<= 5"', 'gflops: "<= 5", val/iou/person: ">= 0.5"')
     (tmp_path / "bound.yaml").write_text(text)
     space = load_space(tmp_path / "bound.yaml")
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     reported = [
         {"val/miou": 0.9, "val/iou/person": 0.4}, {"val/miou": 0.5, "val/iou/person": 0.6}, {"val/miou": 0.95}
     ]  # fmt: skip
@@ -202,6 +202,6 @@ def test_a_bound_on_what_trials_report_keeps_them_off_the_frontier(tmp_path: Pat
     told = [t.constraints["val/iou/person"] for t in record._search.trials if t.state.is_finished() and t.values]
     assert told == pytest.approx([0.1, -0.1, 1.0])
     record.close()
-    again = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    again = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     assert [member.id for member in again.frontier()] == [trials[1].id]
     again.close()

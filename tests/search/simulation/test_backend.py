@@ -12,7 +12,8 @@ from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.simulation.backend import simulate
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -73,7 +74,7 @@ def test_the_budget_ends_a_study_with_trials_in_hand(space: SearchSpace) -> None
 def test_a_whole_study_is_simulated_with_its_own_agenda(stop: str, tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE)
     space = load_space(tmp_path / "toy.yaml", overrides=[f"search.stop={stop}"])
-    record = StudyStorage(None, space, cost_of)
+    record = StudyStorage.open(None, space, cost_of)
     rungs = RungState((2,), space.search.objectives, space.search.stop, 2)
     controller = StudyController(space, record, rungs, {"gflops": 10.0}, teacher=None, confirm=False, callback=StudyCallback())
 
@@ -87,7 +88,7 @@ def test_a_whole_study_is_simulated_with_its_own_agenda(stop: str, tmp_path: Pat
             return record.cost["gflops"]
 
     completed = simulate(controller, Large(), slots=3, epochs=1000)
-    searched = [r for r in record.all() if r.state != "INFEASIBLE"]
+    searched = [r for r in record.trials if r.state != "INFEASIBLE"]
     assert len(searched) == 8
     assert not list(record.running())
     assert {c.record.id for c in completed} == {r.id for r in searched if r.state == "COMPLETE"}

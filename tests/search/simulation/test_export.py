@@ -17,7 +17,8 @@ from kdsearch.search.controller import StudyController
 from kdsearch.search.simulation.backend import simulate
 from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
 from kdsearch.search.stopping.rung_state import RungState
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
@@ -39,7 +40,7 @@ def finished(tmp_path: Path, trials: int, stop: str = "none") -> Path:
     run = RunFolder.at(str(tmp_path), "toy")
     run.create()
     run.space.write_text(space.to_yaml())
-    record = StudyStorage(run.journal, space, cost_of)
+    record = StudyStorage.open(run.journal, space, cost_of)
     search = space.search
     rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction)
     simulate(StudyController(space, record, rungs, {"gflops": 10.0}, None, False, StudyCallback()), Known(), slots=2, epochs=10_000)

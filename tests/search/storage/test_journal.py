@@ -15,7 +15,7 @@ from tests.search.conftest import cost_of
 @pytest.fixture
 def journal(tmp_path: Path, space: SearchSpace) -> Path:
     """The journal of a study with one complete trial."""
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     trial = record.ask()
     assert trial is not None
     trial.epoch, trial.metrics = 4, {"val/miou": 0.5}
@@ -39,15 +39,15 @@ def journal(tmp_path: Path, space: SearchSpace) -> Path:
 def test_a_last_line_that_a_crash_has_spoilt_is_cut_off(rest: bytes, journal: Path, space: SearchSpace) -> None:
     whole = journal.read_bytes()
     journal.write_bytes(whole + rest)
-    again = StudyStorage(journal, space, cost_of)
+    again = StudyStorage.open(journal, space, cost_of)
     assert again.cut == len(rest)
-    assert [trial.state for trial in again.all()] == ["COMPLETE"]
+    assert [trial.state for trial in again.trials] == ["COMPLETE"]
     trial = again.ask()
     assert trial is not None
     again.tell(trial, "FAIL")
     again.close()
     assert journal.read_bytes().startswith(whole)
-    last = StudyStorage(journal, space, cost_of)
+    last = StudyStorage.open(journal, space, cost_of)
     assert (last.cut, last.get(trial.id).state) == (0, "FAIL")
     last.close()
 
@@ -56,7 +56,7 @@ def test_a_trial_whose_end_was_lost_is_running_again(journal: Path, space: Searc
     lines = journal.read_bytes().splitlines(keepends=True)
     (outcome,) = (number for number, line in enumerate(lines) if b"outcome" in line)
     journal.write_bytes(b"".join(lines[:outcome]) + lines[outcome][:40])
-    again = StudyStorage(journal, space, cost_of)
+    again = StudyStorage.open(journal, space, cost_of)
     assert again.cut == 40
     assert [trial.id for trial in again.running()] == ["t0000"]
     again.close()
@@ -69,5 +69,5 @@ def test_damage_in_the_middle_is_an_error_with_its_line_and_nothing_is_changed(
     lines[2] = b"\0" * len(lines[2].rstrip()) + b"\n"
     journal.write_bytes(b"".join(lines))
     with pytest.raises(UserError, match=r"study\.journal:3 is damaged, and whole lines follow"):
-        StudyStorage(journal, space, cost_of)
+        StudyStorage.open(journal, space, cost_of)
     assert journal.read_bytes() == b"".join(lines)

@@ -24,7 +24,7 @@ def journal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def record(space: SearchSpace, journal: Path) -> Iterator[StudyStorage]:
-    record = StudyStorage(journal, space, cost_of)
+    record = StudyStorage.open(journal, space, cost_of)
     yield record
     record.close()
 
@@ -47,7 +47,7 @@ def test_a_journal_in_use_is_read_whole_and_left_alone(record: StudyStorage, jou
     repeat = record.add("confirm", running.config, {"of": "t0000"})
     before = journal.read_bytes()
     history = read_history(journal, OBJECTIVES)
-    assert history.trials == record.all()
+    assert history.trials == record.trials
     assert history.trials[-1] == repeat
     assert {r.id for r in history.trials if r.state == "COMPLETE"} <= set(history.ended)
     assert running.id not in history.ended
@@ -71,7 +71,7 @@ def test_what_is_no_journal_is_refused(journal: Path, line: str) -> None:
 
 def test_importance_waits_for_enough_trials_and_finds_what_matters(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE.replace("trials: 8", "trials: 60"))
-    record = StudyStorage(tmp_path / "study.journal", load_space(tmp_path / "toy.yaml"), cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "toy.yaml"), cost_of)
     search(record, 19)
     assert read_history(tmp_path / "study.journal", OBJECTIVES).importance == {}
     search(record, 30)

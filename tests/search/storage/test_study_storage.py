@@ -17,13 +17,14 @@ from optuna.trial import TrialState
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
-from kdsearch.search.storage.study_storage import StudyStorage, TrialRecord
+from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
 @pytest.fixture
 def record(tmp_path: Path, space: SearchSpace) -> Iterator[StudyStorage]:
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     yield record
     record.close()
 
@@ -43,7 +44,7 @@ def test_the_default_comes_first(record: StudyStorage) -> None:
 def test_infeasible_configurations_are_told_and_take_no_slot(record: StudyStorage) -> None:
     asked = [record.ask() for _ in range(8)]
     assert all(trial is not None and trial.cost["gflops"] <= 5 for trial in asked)
-    infeasible = [trial for trial in record.all() if trial.state == "INFEASIBLE"]
+    infeasible = [trial for trial in record.trials if trial.state == "INFEASIBLE"]
     assert infeasible
     assert all(trial.config.student.encoder == "resnet34" for trial in infeasible)
     assert "gflops 9 is not <= 5" in infeasible[0].reason
@@ -58,18 +59,18 @@ def test_a_student_that_cannot_be_built_is_infeasible(tmp_path: Path, space: Sea
             raise UserError("resnet18 is out of stock.")
         return cost_of(config)
 
-    record = StudyStorage(tmp_path / "other.journal", space, cost)
+    record = StudyStorage.open(tmp_path / "other.journal", space, cost)
     trial = record.ask()
     assert trial is not None
     assert trial.config.student.encoder == "mobilenet_v2"
-    assert "out of stock" in record.all()[0].reason
+    assert "out of stock" in record.trials[0].reason
     record.close()
 
 
 def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp_path: Path) -> None:
     fixed = SPACE.replace("{log: [1.0e-4, 1.0e-2], default: 1.0e-3}", "1.0e-3")
     (tmp_path / "small.yaml").write_text(fixed.replace("{log: [0.1, 10], default: 1}", "1"))
-    record = StudyStorage(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
+    record = StudyStorage.open(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
     asked = []
     while (trial := record.ask()) is not None:
         complete(record, trial)
@@ -87,8 +88,8 @@ def test_without_a_path_everything_stays_in_memory(
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
     for _ in range(2):
-        record = StudyStorage(None, space, cost_of)
-        assert record.all() == []
+        record = StudyStorage.open(None, space, cost_of)
+        assert record.trials == []
         trial = record.ask()
         assert trial is not None
         complete(record, trial)
@@ -97,7 +98,7 @@ def test_without_a_path_everything_stays_in_memory(
 
 
 def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: Path, space: SearchSpace) -> None:
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     done, stopped, failed, running = (record.ask() for _ in range(4))
     assert done
     assert stopped
@@ -109,7 +110,7 @@ def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: 
     record.tell(failed, "FAIL", "loss/kd is not finite at step 3 of epoch 1")
     record.close()
 
-    again = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    again = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     assert [r.id for r in again.running()] == [running.id]
     assert again.get(running.id).config == running.config
     assert (again.get(done.id).state, again.get(done.id).miou) == ("COMPLETE", 0.6)
@@ -123,7 +124,7 @@ def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: 
 def test_an_outcome_written_but_not_told_is_told_on_opening(
     tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     trial = record.ask()
     assert trial is not None
 
@@ -134,7 +135,7 @@ def test_an_outcome_written_but_not_told_is_told_on_opening(
     with pytest.raises(KeyboardInterrupt):
         complete(record, trial, 0.4)
     record.close()
-    again = StudyStorage(tmp_path / "study.journal", space, cost_of)
+    again = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     frozen = again._search.trials[int(trial.id[1:])]
     assert frozen.values == [0.4, trial.cost["gflops"]]
     again.close()
@@ -142,14 +143,14 @@ def test_an_outcome_written_but_not_told_is_told_on_opening(
 
 def test_one_driver_at_a_time(record: StudyStorage, tmp_path: Path, space: SearchSpace) -> None:
     with pytest.raises(UserError, match="Another process is running the study"):
-        StudyStorage(tmp_path / "study.journal", space, cost_of)
+        StudyStorage.open(tmp_path / "study.journal", space, cost_of)
 
 
 ASK_FOR_EVER = """
 import sys
 from pathlib import Path
 from kdsearch.config.space.search_space import load_space
-from kdsearch.search.storage.study_storage import StudyRecord
+from kdsearch.search.trial_record import StudyRecord
 folder = Path(sys.argv[1])
 cost = lambda config: {"gflops": 1.0, "params_m": 1.0}
 record = StudyRecord(folder / "study.journal", load_space(folder / "toy.yaml"), cost)
@@ -174,10 +175,10 @@ def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: P
             time.sleep(0.001)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        record = StudyStorage(tmp_path / "study.journal", space, cost_of)
+        record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
         assert len(list(record.running())) <= 1
-        assert len(record.all()) >= seen
-        seen = len(record.all())
+        assert len(record.trials) >= seen
+        seen = len(record.trials)
         told = record._search.trials
         running = [t.user_attrs["trial"]["id"] for t in told if t.state == TrialState.RUNNING]
         assert running == [r.id for r in record.running()]
@@ -195,5 +196,5 @@ def test_a_journal_of_an_earlier_form_is_refused_and_kept(tmp_path: Path, space:
     study.ask().set_user_attr("config", "{}")
     before = journal.read_bytes()
     with pytest.raises(UserError, match="begun by an earlier version"):
-        StudyStorage(journal, space, cost_of)
+        StudyStorage.open(journal, space, cost_of)
     assert journal.read_bytes() == before

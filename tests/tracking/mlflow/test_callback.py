@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from kdsearch.config.space.search_space import load_space
 from kdsearch.config.space.shipped import shipped_spaces
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.messages import RunUpdate
 from kdsearch.tracking.mlflow.writer import GATHER_S, MLflowWriter

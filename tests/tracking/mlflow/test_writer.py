@@ -20,7 +20,7 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyEnd
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback, _versions
 from kdsearch.tracking.mlflow.client import check_server
 from kdsearch.tracking.mlflow.writer import MLflowWriter
@@ -244,7 +244,7 @@ from pathlib import Path
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.storage.study_storage import TrialRecord
+from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 
 space, run = load_space("clfd", profile="demo"), RunFolder(Path(sys.argv[1]))

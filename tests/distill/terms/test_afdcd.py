@@ -9,17 +9,17 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from benchmarks.memory import peak_extra_bytes
+from kdsearch.config.terms.afdcd import Layout
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import Term
 from kdsearch.distill.ops import l1_distance, patch_contrast
 from kdsearch.distill.ops.generators import FeatureMask, generator
 from kdsearch.distill.ops.l1_distance import l1_distances, l1_gradient
-from kdsearch.config.terms.afdcd import Layout
 from kdsearch.distill.registry import registry
 from kdsearch.distill.terms.afdcd import AfDCD
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
+from kdsearch.testing.memory import peak_extra_bytes
 
 from . import reference_afdcd as reference
 

@@ -1,4 +1,4 @@
-"""Peak memory of a piece of torch code, as its allocator saw it."""
+"""Peak memory of a piece of torch code, as recorded by the allocator."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 def peak_extra_bytes(function: Callable[[], Any], device: torch.device | str = "cpu") -> int:
-    """Most bytes that `function` held at one time beyond what was allocated before, buffers inside operators included.
+    """Peak of the bytes that `function` allocates beyond those in use before, buffers inside operators included.
 
-    On the CPU the profiler reports every allocation; on a GPU torch's allocator keeps the peak itself.
+    On the CPU the profiler records every allocation; on a GPU torch's allocator keeps the peak itself.
     """
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize()

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..conformance import Case
+from kdsearch.testing.terms import TermCase
 
 C4 = {"c4": 6}
 SMALL = {"groups": 2, "patch": 2, "pool": 1, "tau": 2.0}  # the published sizes need larger maps
@@ -11,10 +11,10 @@ WITHOUT_GROUPS = {"patch": 2, "pool": 1, "tau": 2.0, "mode": "spatial"}
 WITHOUT_PATCH = {"groups": 3, "pool": 1, "tau": 2.0, "mode": "channel"}
 
 
-def case(term: str, config: dict[str, Any], student: dict[str, int] | None = None, **flags: Any) -> Case:
+def case(term: str, config: dict[str, Any], student: dict[str, int] | None = None, **flags: Any) -> TermCase:
     # a random mask differs from image to image
     order_free = config.get("mask_mode", "random") != "random"
-    return Case(term, config, student or C4, C4, masks_ignored=False, order_free=order_free, **flags)
+    return TermCase(term, config, student or C4, C4, masks_ignored=False, order_free=order_free, **flags)
 
 
 CASES = [

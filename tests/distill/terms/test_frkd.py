@@ -17,7 +17,7 @@ from kdsearch.models.output import SegOutput
 
 from . import reference_frkd
 from .reference import valid_pixels
-from .test_reference import CLASSES, Scene
+from .test_clnet import CLASSES, Scene
 
 TAP = {"tap": "con1"}
 

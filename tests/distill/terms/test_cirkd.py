@@ -13,16 +13,16 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from benchmarks.memory import peak_extra_bytes
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.ops.features import unit
 from kdsearch.distill.ops.memory import ClassQueue
 from kdsearch.distill.ops.relation_kl import block_rows, relation_kl
 from kdsearch.distill.terms.cirkd_memory import CIRKDMemory
 from kdsearch.models.output import SegOutput
+from kdsearch.testing.memory import peak_extra_bytes
 
 from . import reference, reference_cirkd
-from .test_reference import CLASSES, Scene
+from .test_clnet import CLASSES, Scene
 
 TAP = {"tap": "con1"}
 

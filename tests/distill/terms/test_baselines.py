@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill.base import Term
+from kdsearch.distill.ops.centres import centre_cosines, image_centres
 from kdsearch.distill.ops.labels import labels_at
 from kdsearch.distill.ops.similarity import pair_similarity, pool_nodes
 from kdsearch.distill.registry import registry
 from kdsearch.distill.taps import require_tap
-from kdsearch.distill.ops.centres import centre_cosines, image_centres
 from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput
 
