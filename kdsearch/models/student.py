@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from kdsearch.version import __version__
 from kdsearch.config.networks import NetworkConfig, without_weights
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.images import resize_image
@@ -23,6 +22,7 @@ from kdsearch.errors import UserError
 from kdsearch.models.output import SegOutput, upsampled_classes
 from kdsearch.models.registry import build_network
 from kdsearch.models.weights import load_network
+from kdsearch.version import __version__
 
 FORMAT = 1
 

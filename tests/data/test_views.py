@@ -22,6 +22,7 @@ from kdsearch.data.views import (
     random_views,
     warp_images,
     warp_labels,
+    warp_maps,
 )
 
 SIZE, CROP = (37, 52), (29, 40)

@@ -83,7 +83,7 @@ def assert_same_maps(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_work_of_a_killed_writer_is_continued(
+def test_a_killed_writer_is_continued(
     built: Path, store: Store, teacher_weights: Path, tmp_path: Path
 ) -> None:
     root = tmp_path / "killed"
