@@ -1,10 +1,12 @@
-"""What configurations cost before they are trained, and what has to hold for any of them before a study starts."""
+"""Costs of configurations before training, and the checks that a space has to pass before a study starts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
+from kdsearch.config.metrics import Cost
 from kdsearch.config.networks import AnyNetwork
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import TrialConfig
@@ -14,34 +16,44 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.cost import network_cost
 from kdsearch.models.registry import build_network
 from kdsearch.search.constraints import broken, check_names, static
-from kdsearch.search.latency.cache import Latencies, LatencyProbe, latencies, rank_correlation
-from kdsearch.search.latency.enumerate import describe, students
+from kdsearch.search.latency.cache import Latencies, measure_latencies, rank_correlation
+from kdsearch.search.latency.enumerate import student_name, students
+from kdsearch.search.latency.probe import OpenProbe
 from kdsearch.train.requirements import requirements_of
 from kdsearch.train.teacher import teacher_trial
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A student that the search may train: its network, its name, and its cost without latency."""
+
+    network: AnyNetwork
+    name: str
+    cost: Cost
+
+
 class Costs:
-    """`gflops` and `params_m` of configurations, and `latency_ms` where the space names a device for it."""
+    """`Cost` of configurations; with latency once `measure` has been called."""
 
     def __init__(self, space: SearchSpace, store: Store) -> None:
         self.space, self.store = space, store
         self.latencies: Latencies | None = None
 
     def __call__(self, config: TrialConfig) -> dict[str, float]:
-        """Raises `UserError` for a student that cannot be built, or measured, at the size."""
-        found = self._counted(config)
-        if self.latencies is not None:
-            found["latency_ms"] = self.latencies.ms(config.student)
-        return found
+        """Costs by metric name. Raises `UserError` for a student that cannot be built, or measured, at the size."""
+        latency = None if self.latencies is None else self.latencies.ms(config.student)
+        return replace(self._counted(config), latency_ms=latency).to_dict()
 
-    def _counted(self, config: TrialConfig) -> dict[str, float]:
+    def _counted(self, config: TrialConfig) -> Cost:
+        """The cost without latency."""
         cost = network_cost(config.student, self.store.info, config.data.size)
-        return {"gflops": cost.gflops, "params_m": cost.params_m}
+        return Cost(cost.gflops, cost.params_m)
 
     def check(self) -> None:
-        """The space can be trained: weights load, and every student and set of terms fits teacher, data and size.
+        """Check that the space can be trained: weights load, and all students and terms fit teacher, data and size.
 
-        Networks and terms are built on the meta device, at the default and at the ends of every range.
+        Networks and terms are built on the meta device, at the defaults and at the ends of every range. Raises
+        `UserError`.
         """
         config, info = self.space.default().trial, self.store.info
         if not info.video and (config.data.consistency or config.data.frames == "video"):
@@ -62,7 +74,7 @@ class Costs:
             build_network(config.teacher.network(), info)
 
     def reference(self) -> dict[str, float]:
-        """The corner that bounds the hypervolume: the constraint where there is one, else the teacher's cost."""
+        """The corner that bounds the hypervolume: per cost its constraint, without one the teacher's cost."""
         bounds = self.of_teacher()
         if self.latencies is not None:
             bounds.setdefault("latency_ms", max(self.latencies.measured(), default=1.0))
@@ -72,57 +84,53 @@ class Costs:
         return bounds
 
     def of_teacher(self) -> dict[str, float]:
-        """The teacher's cost, or the default student's without one; without a latency that could not be measured."""
+        """The teacher's cost, or the default student's without a teacher; no latency if that could not be measured."""
         config = self.space.default().trial
         config = config if config.teacher is None else teacher_trial(config)
         try:
             return self(config)
         except UserError:
-            return self._counted(config)
+            return self._counted(config).to_dict()
 
     # ---- latency -------------------------------------------------------------------------------------------------
 
-    def networks(self) -> dict[str, tuple[str, dict[str, float]]]:
-        """Students that the search may train, by their key: in words, and what is known of their cost without a device.
+    def candidates(self) -> dict[str, Candidate]:
+        """Students that the search may train, by their `network_key`.
 
-        Those that cannot be built, or break a bound on FLOPs or parameters, are not among them.
+        Those that cannot be built, or exceed a constraint on their cost without latency, are left out.
         """
         found = {}
-        bounds = {k: v for k, v in static(self.space.search.constraints).items() if k != "latency_ms"}
         for key, sample in students(self.space).items():
             try:
                 cost = self._counted(sample.trial)
             except UserError:
-                continue  # the record says so when it is asked for
-            if not broken(bounds, cost):
-                found[key] = describe(sample), cost
+                continue  # its trial will be INFEASIBLE with the reason
+            known = cost.to_dict()
+            bounds = {name: bound for name, bound in static(self.space.search.constraints).items() if name in known}
+            if not broken(bounds, known):
+                found[key] = Candidate(sample.trial.student, student_name(sample), cost)
         return found
 
-    def measure(
-        self,
-        run: RunFolder,
-        stopwatch: Callable[[str | None], LatencyProbe],
-        advance: Callable[[int, int], None],
-    ) -> dict[str, Any]:
-        """Find out the latency of all students and the teacher. Returns what the summary says of it.
+    def measure(self, run: RunFolder, open_probe: OpenProbe, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
+        """Measure the latency of all candidates and of the teacher. Returns `latency` of the summary.
 
-        Raises `UserError` where that is not possible; see `latencies`.
+        Raises `UserError` if that is not possible; see `measure_latencies`.
         """
         target, config = self.space.search.latency, self.space.default().trial
         assert target is not None
-        mine = self.networks()
-        samples = students(self.space)
-        wanted: list[AnyNetwork] = [samples[key].trial.student for key in mine]
+        candidates = self.candidates()
+        wanted = [candidate.network for candidate in candidates.values()]
         wanted.append((config if config.teacher is None else teacher_trial(config)).student)
         info, size = self.store.info, config.data.size
-        self.latencies = latencies(run, target, wanted, info, size, stopwatch, advance)
-        known = {key: each for key in mine if not (each := self.latencies.of[key]).problem}
+        self.latencies = measure_latencies(run, target, wanted, info, size, open_probe, on_progress)
+        measured = [(each, self.latencies.networks[key]) for key, each in candidates.items()]
+        measured = sorted((pair for pair in measured if not pair[1].problem), key=lambda pair: pair[1].ms)
         rows = [
-            {"student": mine[key][0], **mine[key][1], "latency_ms": each.ms, "spread": each.spread}
-            for key, each in sorted(known.items(), key=lambda item: item[1].ms)
+            {"student": each.name, **replace(each.cost, latency_ms=latency.ms).to_dict(), "spread": latency.spread}
+            for each, latency in measured
         ]
         return {
             "target": str(target), "device": self.latencies.device, "torch": self.latencies.torch, "size": list(size),
-            **rank_correlation([mine[key][1]["gflops"] for key in known], [each.ms for each in known.values()]),
+            **rank_correlation([each.cost.gflops for each, _ in measured], [latency.ms for _, latency in measured]),
             "students": rows,
         }  # fmt: skip

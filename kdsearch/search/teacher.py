@@ -1,10 +1,11 @@
-"""The teacher of a study: where it lies, and its training as the first trial where it is not there yet."""
+"""The teacher of a study: its weights, and its training as the first trial if they do not exist yet."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from kdsearch.config.metrics import METRICS
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
@@ -17,7 +18,10 @@ from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 
 class StudyTeacher:
-    """Where the study's teacher lies, and its training where it is not there yet."""
+    """The teacher of a study. `weights` is their file, None if nothing is distilled; they may not exist yet.
+
+    `folder` is the folder of a teacher that a study trains, None for a checkpoint.
+    """
 
     def __init__(self, space: SearchSpace, store: Store, run: RunFolder, costs: Costs) -> None:
         self.config, self.costs = space.default().trial, costs
@@ -35,13 +39,14 @@ class StudyTeacher:
         self.weights = self.folder / "model.safetensors"
 
     def training(self) -> TrialRecord | None:
+        """The trial that trains the teacher; None if its weights exist, or nothing is distilled."""
         if self.weights is None or self.weights.exists():
             return None
         config = teacher_trial(self.config)
         return TrialRecord(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.cost())
 
     def trained(self) -> list[TrialRecord]:
-        """The teacher's record, where one was trained by a study of this folder's."""
+        """The record of its training, if a study has trained it."""
         if not self.metrics():
             return []
         config = teacher_trial(self.config)
@@ -54,7 +59,7 @@ class StudyTeacher:
         return self.costs.of_teacher()
 
     def metrics(self) -> dict[str, float]:
-        """What the teacher reached when it was trained; empty while it is not, or when it came as a checkpoint."""
+        """The metrics of its last epoch; empty if it is not trained yet, or came as a checkpoint."""
         path = self.folder / "metrics.json" if self.folder is not None else None
         if path is None or not path.exists():
             return {}
@@ -62,10 +67,10 @@ class StudyTeacher:
         return metrics
 
     def describe(self) -> str:
-        """What the teacher reached and costs; empty where that is not known."""
+        """One line with its mIoU and its cost; empty if its mIoU is not known."""
         miou = self.metrics().get("val/miou")
         if miou is None:
             return ""
         cost = self.cost()
-        latency = f", {cost['latency_ms']:.3g} ms" if "latency_ms" in cost else ""
-        return f"the teacher: mIoU {miou:.3f}, {cost['gflops']:.2f} GFLOPs{latency}"
+        shown = [METRICS[name].text(cost[name]) for name in ("gflops", "latency_ms") if name in cost]
+        return f"the teacher: mIoU {miou:.3f}, {', '.join(shown)}"

@@ -28,6 +28,6 @@ def add_to(commands: Commands) -> None:
 
 
 def _replay(options: argparse.Namespace) -> CommandOutput:
-    from kdsearch.search.simulation.export import replay
+    from kdsearch.search.simulation.export import export_table
 
-    return CommandOutput(replay(options.run, options.out, say=print))
+    return CommandOutput(export_table(options.run, options.out, report=print))

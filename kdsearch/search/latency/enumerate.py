@@ -1,27 +1,28 @@
-"""All student networks of a space."""
+"""Enumeration of all student networks of a space."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kdsearch.config.networks import AnyNetwork, without_weights
+from kdsearch.config.networks import AnyNetwork, CLNetConfig, network_name, without_weights
 from kdsearch.config.space.ranges import Choice, Int, IntLog, Range
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.errors import UserError
 
 MOST = 256
-"""Students beyond which they are not enumerated: to measure each would take longer than it is worth."""
+"""Maximum number of students: measuring more would take longer than it is worth."""
 
 
 def network_key(config: AnyNetwork) -> str:
-    """A network by what it is, whatever its weights: JSON."""
+    """JSON that identifies a network apart from its weights."""
     return without_weights(config).model_dump_json()
 
 
 def students(space: SearchSpace) -> dict[str, Sample]:
-    """One sample for each distinct student of the space by its `network_key`, the rest at its default; the default
-    student first. Raises `UserError` where there are more than `MOST`, or endlessly many.
+    """One sample per distinct student of the space, by its `network_key`; other settings have their defaults.
+
+    The default student comes first. Raises `UserError` for more than `MOST` students.
     """
     found: dict[str, Sample] = {}
     for sample in _samples(space):
@@ -66,12 +67,13 @@ def _values(name: str, domain: Range) -> list[Any]:
     return sorted(values, key=lambda value: value != domain.default)
 
 
-def describe(sample: Sample) -> str:
-    """A student in words: architecture, encoder, and what else of it is searched."""
+def student_name(sample: Sample) -> str:
+    """`network_name` of the student, and its other settings that the space searches."""
     student = sample.trial.student
-    words = [student.arch, student.encoder]
+    named = ("arch", "encoder", "width") if isinstance(student, CLNetConfig) else ("arch", "encoder")
+    words = [network_name(student)]
     for name, value in sample.params.items():
         section, _, setting = name.rpartition(".")
-        if section.startswith("student") and setting not in ("arch", "encoder"):
+        if section.startswith("student") and setting not in named:
             words.append(f"{setting}={value}")
     return " ".join(words)

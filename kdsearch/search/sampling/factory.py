@@ -36,7 +36,7 @@ from kdsearch.search.sampling.optuna_private import tpe_sampler
 
 
 def make_sampler(config: AnySampler, seed: int) -> optuna.samplers.BaseSampler:
-    """The sampler that `config` names. `UserError` for a missing package, and for an entry of a plug-in that is none."""
+    """The sampler that `config` names. Raises `UserError` for a missing package or a wrong entry of a plug-in."""
     options = config.model_dump(exclude={"name", "history"})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

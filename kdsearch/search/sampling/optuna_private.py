@@ -28,7 +28,8 @@ WRITTEN_FOR = "5.0"
 _USED = {
     "optuna.study.Study": ("_get_trials", "_pop_waiting_trial_id"),
     "optuna.samplers.TPESampler": (
-        "_sample", "_build_parzen_estimator", "_compute_acquisition_func", "_compare", "_get_internal_repr", "_get_params",
+        "_sample", "_build_parzen_estimator", "_compute_acquisition_func", "_compare", "_get_internal_repr",
+        "_get_params",
     ),
     "optuna.samplers._tpe.sampler": ("_split_trials", "default_gamma", "default_gamma_multiobjective"),
     "optuna.storages.journal._storage": ("JournalOperation",),

@@ -1,6 +1,6 @@
-"""A study under a fake clock: learning curves are looked up instead of trained.
+"""The simulator backend: a study under a fake clock, whose learning curves are looked up instead of trained.
 
-The controller, the record and the rungs are those of a real study; neither Ray nor torch takes part.
+Controller, storage and stop rule are those of a real study; neither Ray nor torch takes part.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 from kdsearch.search.trial_record import TrialRecord
 
 
-class Study(Protocol):
-    """What hands out trials and judges them: an `StudyController`, or anything compared with it."""
+class SimulatedStudy(Protocol):
+    """The part of `StudyController` that the simulator drives; another search method may implement it too."""
 
     def next_trial(self) -> TrialRecord | Literal["wait", "done"]: ...
     def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool: ...
@@ -22,48 +22,55 @@ class Study(Protocol):
 
 
 class Benchmark(Protocol):
-    """What training would show."""
+    """Learning curves and training times of all configurations of a space."""
 
-    def curve(self, record: TrialRecord) -> Sequence[float]:
+    def curve(self, trial: TrialRecord) -> Sequence[float]:
         """mIoU after each epoch; the same for equal configurations."""
         ...
 
-    def seconds(self, record: TrialRecord) -> float:
-        """Time of one epoch."""
+    def seconds(self, trial: TrialRecord) -> float:
+        """Duration of one epoch."""
         ...
 
 
 @dataclass(frozen=True)
-class Completed:
-    """A trial that reached its last epoch: when, by the clock and in epochs that all trials had trained until then."""
+class CompletedTrial:
+    """A trial that reached its last epoch: at which time, and after how many epochs of all trials together."""
 
     record: TrialRecord
     seconds: float
     epochs: int
 
 
-def simulate(study: Study, landscape: Benchmark, slots: int, epochs: int) -> list[Completed]:
-    """Run `study` on `slots` trials at a time until they have trained `epochs` epochs in all, or it has nothing more.
+class SimulatorBackend:
+    """Runs studies on a benchmark, up to `slots` trials at a time."""
 
-    Ends of epochs come in the order of the fake clock, those at the same time in the order in which trials started.
-    Returns the trials that were completed, in that order; those in hand at the end are left running.
-    """
-    clock, trained, started = 0.0, 0, 0
-    ends: list[tuple[float, int, TrialRecord, Sequence[float]]] = []
-    completed: list[Completed] = []
-    while trained < epochs:
-        while len(ends) < slots and isinstance(record := study.next_trial(), TrialRecord):
-            heapq.heappush(ends, (clock + landscape.seconds(record), started, record, landscape.curve(record)))
-            started += 1
-        if not ends:
-            break
-        clock, order, record, curve = heapq.heappop(ends)
-        trained += 1
-        epoch, seconds = record.epoch + 1, landscape.seconds(record)
-        if study.on_report(record.id, epoch, {"val/miou": curve[epoch - 1], "time/train_s": seconds}):
-            heapq.heappush(ends, (clock + seconds, order, record, curve))
-            continue
-        study.on_trial_end(record.id, None)
-        if record.epoch == record.config.train.epochs:
-            completed.append(Completed(record, clock, trained))
-    return completed
+    def __init__(self, benchmark: Benchmark, slots: int) -> None:
+        self.benchmark, self.slots = benchmark, slots
+
+    def run(self, study: SimulatedStudy, epochs: int) -> list[CompletedTrial]:
+        """Run `study` until its trials have trained `epochs` epochs in all, or until it has no more trials.
+
+        Epochs end in the order of the fake clock; of those that end at the same time, the trial that started first
+        comes first. Returns the completed trials in that order; trials that have not ended by then stay running.
+        """
+        benchmark = self.benchmark
+        clock, trained, started = 0.0, 0, 0
+        ends: list[tuple[float, int, TrialRecord, Sequence[float]]] = []
+        completed: list[CompletedTrial] = []
+        while trained < epochs:
+            while len(ends) < self.slots and isinstance(trial := study.next_trial(), TrialRecord):
+                heapq.heappush(ends, (clock + benchmark.seconds(trial), started, trial, benchmark.curve(trial)))
+                started += 1
+            if not ends:
+                break
+            clock, order, trial, curve = heapq.heappop(ends)
+            trained += 1
+            epoch, seconds = trial.epoch + 1, benchmark.seconds(trial)
+            if study.on_report(trial.id, epoch, {"val/miou": curve[epoch - 1], "time/train_s": seconds}):
+                heapq.heappush(ends, (clock + seconds, order, trial, curve))
+                continue
+            study.on_trial_end(trial.id, None)
+            if trial.epoch == trial.config.train.epochs:
+                completed.append(CompletedTrial(trial, clock, trained))
+        return completed

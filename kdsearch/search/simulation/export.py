@@ -1,4 +1,4 @@
-"""`kdsearch replay`: the learning curves of a finished study as a table for the simulator."""
+"""The learning curves of a finished study as a table for the tabular benchmark (`kdsearch replay`)."""
 
 from __future__ import annotations
 
@@ -7,57 +7,66 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.simulation.tabular_benchmark import Row, Table, TabularBenchmark
+from kdsearch.search.simulation.tabular_benchmark import BenchmarkTable, TableRow, TabularBenchmark
 from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.trial_record import TrialRecord
 
 _PATHS = ("path", "encoder_weights", "checkpoint")
+"""Settings that name files."""
 
 
-def replay(folder: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
-    """Write the table of the study in `folder` to `out`; say, and return, how well its rows predict each other.
+def export_table(folder: Path, out: Path, report: Callable[[str], None]) -> dict[str, Any]:
+    """Write the table of the study in `folder` to `out`; report and return how well its rows predict each other.
 
-    Raises `UserError` when there is no study, when it still runs, or when it has too few whole curves.
+    Raises `UserError` if there is no study, if it is running, or if it has too few whole curves.
     """
     run = RunFolder(folder)
     if not (run.space.exists() and run.journal.exists()):
         raise UserError(f"There is no study in {folder}; name a run folder, such as runs/clfd-20260101-120000.")
     space = load_space(run.space)
-    record = StudyStorage.open(run.journal, space, lambda config: {})
+    storage = StudyStorage.open(run.journal, space, lambda config: {})
     try:
-        searched = [r for r in record.trials if r.stage == "search" and r.epoch > 0]
+        searched = [trial for trial in storage.trials if trial.stage == "search" and trial.epoch > 0]
     finally:
-        record.close()
-    rows = [
-        Row(r.params, r.cost, r.seconds / r.epoch, [r.curve[epoch] for epoch in sorted(r.curve)])
-        for r in searched if r.state == "COMPLETE" and len(r.curve) == r.epoch
-    ]  # fmt: skip
+        storage.close()
+    rows = _rows(searched)
     if rows and len({len(row.curve) for row in rows}) > 1:
         raise UserError(f"The trials of {folder} differ in train.epochs; a table needs one horizon.")
-    table = Table(_without_paths(space.resolved()), rows)
-    tabulated = TabularBenchmark(table)
+    table = BenchmarkTable(_without_paths(space.resolved()), rows)
+    benchmark = TabularBenchmark(table)
     table.save(out)
-    ends, predicted = np.array([row.curve[-1] for row in rows]), tabulated.leave_one_out()
-    error = float(np.sqrt(np.mean((predicted - ends) ** 2)))
+    final, predicted = np.array([row.curve[-1] for row in rows]), benchmark.leave_one_out()
+    error, spread = float(np.sqrt(np.mean((predicted - final) ** 2))), float(final.std())
     left_out = len(searched) - len(rows)
-    correlation = _rank_correlation(predicted, ends)
-    say(f"{out}: {len(rows)} curves of {tabulated.epochs} epochs; {left_out} trials without a whole one")
-    say(
-        f"a trial's final mIoU predicted from the others: error {error:.3f} where they spread by {ends.std():.3f}; "
+    correlation = _rank_correlation(predicted, final)
+    report(f"{out}: {len(rows)} curves of {benchmark.epochs} epochs; {left_out} trials without a whole curve")
+    report(
+        f"final mIoU of a trial predicted from the others: error {error:.3f}, with a spread of {spread:.3f}; "
         f"rank correlation {correlation:.2f}"
     )
-    say("other configurations are interpolated: compare searches on this table, do not read optima off it")
+    report("other configurations are interpolated: compare searches on this table, do not read optima off it")
     return {
-        "table": str(out), "curves": len(rows), "epochs": tabulated.epochs, "left_out": left_out, "error": error,
-        "spread": float(ends.std()), "rank_correlation": correlation,
+        "table": str(out), "curves": len(rows), "epochs": benchmark.epochs, "left_out": left_out, "error": error,
+        "spread": spread, "rank_correlation": correlation,
     }  # fmt: skip
 
 
+def _rows(searched: list[TrialRecord]) -> list[TableRow]:
+    """The trials with a whole curve."""
+    return [
+        TableRow(trial.params, trial.cost, trial.seconds / trial.epoch, [trial.curve[e] for e in sorted(trial.curve)])
+        for trial in searched
+        if trial.state == "COMPLETE" and len(trial.curve) == trial.epoch
+    ]
+
+
 def _without_paths(node: Any) -> Any:
-    """A resolved space that names no file: nothing is read in a simulation."""
+    """A resolved space without the names of files, none of which a simulation reads."""
     if isinstance(node, list):
         return [_without_paths(each) for each in node]
     if not isinstance(node, dict) or "choice" in node:
@@ -65,6 +74,6 @@ def _without_paths(node: Any) -> Any:
     return {key: _without_paths(value) for key, value in node.items() if key not in _PATHS}
 
 
-def _rank_correlation(a: Any, b: Any) -> float:
-    """Spearman's, of two lists of numbers without ties."""
+def _rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Spearman's rho of numbers without ties."""
     return float(np.corrcoef(np.argsort(np.argsort(a)), np.argsort(np.argsort(b)))[0, 1])

@@ -1,4 +1,4 @@
-"""Learning curves of a finished study as a table, and a landscape that answers for any configuration from it."""
+"""A tabular benchmark: the learning curves of a finished study, interpolated for any configuration of its space."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from kdsearch.search.trial_record import TrialRecord
 Array = NDArray[np.float64]
 
 LEAST_ROWS = 8
-"""Trials with a whole curve that a table needs."""
+"""Minimum number of trials with a whole curve."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A trained trial: its parameters, cost, seconds an epoch, and mIoU after each epoch."""
+class TableRow:
+    """A trained trial: its parameters, cost, seconds per epoch, and mIoU after each epoch."""
 
     params: dict[str, Any]
     cost: dict[str, float]
@@ -37,38 +37,38 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The trials of one study that were trained to their end, and its space without the paths in it."""
+class BenchmarkTable:
+    """The trials of one study that were trained to their last epoch, and its space without paths."""
 
     space: dict[str, Any]
-    rows: list[Row]
+    rows: list[TableRow]
 
     def save(self, path: Path) -> None:
         rows = [json.dumps(vars(row)) for row in self.rows]
         path.write_text(f'{{"space": {json.dumps(self.space)},\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
 
     @classmethod
-    def load(cls, path: Path) -> Table:
+    def load(cls, path: Path) -> BenchmarkTable:
         content = json.loads(path.read_text())
-        return cls(content["space"], [Row(**row) for row in content["rows"]])
+        return cls(content["space"], [TableRow(**row) for row in content["rows"]])
 
 
 class TabularBenchmark:
-    """The landscape of a table: expected curves from a Gaussian process through its rows, noise like its residuals.
+    """A `Benchmark` from a table: expected curves by a Gaussian process through its rows, noise like its residuals.
 
-    The process has one length a parameter, found by marginal likelihood; a trial of another branch stands in the middle
-    of a parameter that it has not. Between rows it interpolates, and far from them it falls back to the mean of all, so
-    optima that no trial came near do not exist in it: it compares searches with each other and says nothing about what
-    a space holds. Cost and time are those of the student in the table that differs in the fewest settings.
+    The process has one length scale per parameter, found by marginal likelihood; a trial of another branch, which lacks
+    a parameter, has the middle of its range. The process interpolates between rows and falls back to their mean far
+    from them. So it lacks optima that no trial came near: compare searches on it, but do not read optima off it. Cost
+    and time are those of the student in the table that differs in the fewest settings.
 
-    `seed` draws other noise. Curves of a configuration are the same whenever it is asked.
+    `seed` draws other noise; for one seed, equal configurations have equal curves.
     """
 
-    def __init__(self, table: Table, seed: int = 0) -> None:
+    def __init__(self, table: BenchmarkTable, seed: int = 0) -> None:
         if len(table.rows) < LEAST_ROWS:
             raise UserError(
-                f"A table needs at least {LEAST_ROWS} trials that were trained to their end, found {len(table.rows)}; "
-                "run a study with more trials, or with search.stop=none."
+                f"A table needs at least {LEAST_ROWS} trials that were trained to their last epoch, found "
+                f"{len(table.rows)}; run a study with more trials, or with search.stop=none."
             )
         self.space = SearchSpace(parse_yaml(json.dumps(table.space).encode(), lambda line: "table"), "table")
         self.rows, self.seed = table.rows, seed
@@ -78,42 +78,43 @@ class TabularBenchmark:
             if len({str(row.params[name]) for row in self.rows if name in row.params}) > 1
         }  # fmt: skip
         self._students = [(_student(self.space.from_params(row.params).trial), row) for row in self.rows]
-        self._seen: dict[str, Row] = {}
+        self._seen: dict[str, TableRow] = {}
         curves = np.array([row.curve for row in table.rows])
         self._mean, self._spread = curves.mean(axis=0), curves.std(axis=0) + 1e-9
         self._fit((curves - self._mean) / self._spread)
 
-    # ---- what a simulation asks ----------------------------------------------------------------------------------
+    # ---- the benchmark -------------------------------------------------------------------------------------------
 
-    def expected(self, params: Mapping[str, Any]) -> Array:
-        """The curve without noise."""
+    def expected_curve(self, params: Mapping[str, Any]) -> Array:
+        """mIoU after each epoch, without noise."""
         kernel = np.exp(-0.5 * self._distances([params], self.rows) @ self._inverse_length**2)
         curve: Array = np.clip(self._mean + self._spread * (kernel @ self._solved)[0], 0.0, 1.0)
         return curve
 
-    def end(self, record: TrialRecord) -> float:
-        """mIoU at the end of training, without noise."""
-        return float(self.expected(record.params)[-1])
+    def final_miou(self, trial: TrialRecord) -> float:
+        """mIoU after the last epoch, without noise."""
+        return float(self.expected_curve(trial.params)[-1])
 
-    def curve(self, record: TrialRecord) -> Array:
-        digest = hashlib.sha256(f"{self.seed} {sorted(record.params.items())}".encode()).digest()
+    def curve(self, trial: TrialRecord) -> Array:
+        """mIoU after each epoch, with noise."""
+        digest = hashlib.sha256(f"{self.seed} {sorted(trial.params.items())}".encode()).digest()
         rng = np.random.default_rng(list(digest))
         noise = self._residuals[rng.integers(len(self._residuals))] * rng.choice((-1.0, 1.0))
-        curve: Array = np.clip(self.expected(record.params) + noise, 0.0, 1.0)
+        curve: Array = np.clip(self.expected_curve(trial.params) + noise, 0.0, 1.0)
         return curve
 
     def cost(self, config: TrialConfig) -> dict[str, float]:
         return self._nearest_student(config).cost
 
-    def seconds(self, record: TrialRecord) -> float:
-        return self._nearest_student(record.config).seconds
+    def seconds(self, trial: TrialRecord) -> float:
+        return self._nearest_student(trial.config).seconds
 
     def leave_one_out(self) -> Array:
-        """mIoU at the end that the other rows predict for each row `[n]`."""
+        """mIoU after the last epoch of each row `[n]`, predicted from the other rows."""
         predicted: Array = self._mean[-1] + self._spread[-1] * self._left_out
         return predicted
 
-    # ---- the process ---------------------------------------------------------------------------------------------
+    # ---- the Gaussian process ------------------------------------------------------------------------------------
 
     def _fit(self, values_ne: Array) -> None:
         from scipy.optimize import minimize
@@ -129,7 +130,7 @@ class TabularBenchmark:
         def cost(theta: Array) -> float:
             factor = np.linalg.cholesky(covariance(theta))
             white = np.linalg.solve(factor, values_ne)
-            # The priors: lengths around the whole range, noise around a third of the spread.
+            # Priors: length scales around the whole range, noise around a third of the spread.
             prior = 0.5 * float(np.sum(theta[:-1] ** 2) + (theta[-1] + 1.1) ** 2)
             return float(0.5 * np.sum(white**2) / epochs + np.sum(np.log(np.diag(factor)))) + prior
 
@@ -140,22 +141,22 @@ class TabularBenchmark:
         self._solved = inverse @ values_ne
         noise = math.exp(2 * theta[-1])
         residuals = noise * self._solved
-        # A process that follows its rows closely leaves residuals smaller than the noise that it found.
+        # A process that follows its rows closely leaves residuals smaller than the noise that it estimated.
         residuals *= math.sqrt(noise / max(float(np.mean(residuals**2)), 1e-12))
         self._residuals = residuals * self._spread
         self._left_out = values_ne[:, -1] - self._solved[:, -1] / np.diag(inverse)
 
-    def _distances(self, params: Sequence[Mapping[str, Any]], rows: Sequence[Row]) -> Array:
+    def _distances(self, params: Sequence[Mapping[str, Any]], rows: Sequence[TableRow]) -> Array:
         """Squared distances `[n, m, p]` in each parameter, at most 1."""
         result = np.zeros((len(params), len(rows), len(self._domains)))
         for p, (name, domain) in enumerate(self._domains.items()):
-            right = [_place(domain, row.params.get(name)) for row in rows]
+            right = [_scaled(domain, row.params.get(name)) for row in rows]
             for i, each in enumerate(params):
-                left = _place(domain, each.get(name))
+                left = _scaled(domain, each.get(name))
                 result[i, :, p] = [_squared(left, b) for b in right]
         return result
 
-    def _nearest_student(self, config: TrialConfig) -> Row:
+    def _nearest_student(self, config: TrialConfig) -> TableRow:
         mine = _student(config)
         key = json.dumps(mine)
         if key not in self._seen:
@@ -167,8 +168,8 @@ def _student(config: TrialConfig) -> dict[str, str]:
     return {name: str(value) for name, value in flatten(config).items() if name.startswith("student.")}
 
 
-def _place(domain: Range, value: Any) -> float | str:
-    """A number's place in its range, from 0 to 1, the middle where a trial has none; a category as it is, or none."""
+def _scaled(domain: Range, value: Any) -> float | str:
+    """A number scaled to [0, 1] by its range, 0.5 if the trial has none; a category as it is, "" for none."""
     if isinstance(domain, Choice):
         return "" if value is None else str(value)
     if value is None:
@@ -179,7 +180,7 @@ def _place(domain: Range, value: Any) -> float | str:
 
 
 def _squared(a: float | str, b: float | str) -> float:
-    """Categories are the corners of a simplex, none its origin: all are distances between points of a space."""
+    """Squared distance. Categories are the corners of a simplex, none its origin, so all are distances in a space."""
     if isinstance(a, str) or isinstance(b, str):
         return float(a != b) * (1.0 if a and b else 0.5)
     return (a - b) ** 2

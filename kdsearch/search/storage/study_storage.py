@@ -35,7 +35,7 @@ CostOf = Callable[[TrialConfig], Mapping[str, float]]
 MAX_REDRAWS = 200
 """Draws in a row without a new trial after which the space counts as exhausted."""
 SAMPLER_DRAWS = 30
-"""Of these, draws by the sampler. The others are random: a model that is sure of its optimum draws it again and again."""
+"""Of these, draws by the sampler. The others are random: a model that is sure of its optimum keeps drawing it."""
 
 
 class StudyStorage:
@@ -130,8 +130,8 @@ class StudyStorage:
     def ask(self) -> TrialRecord | None:
         """The next trial to train, or None if the space holds no new one.
 
-        The defaults come first, then enqueued samples, then draws. A draw that cannot run, breaks a constraint or equals
-        an earlier one is told to the sampler at once and replaced.
+        The defaults come first, then enqueued samples, then draws. A draw that cannot run, breaks a constraint or
+        equals an earlier one is told to the sampler at once and replaced.
         """
         sampler = self._search.sampler
         try:
