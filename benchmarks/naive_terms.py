@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.naive import adversarial, clfd, features, frkd, generators, logits, relations, video
 from kdsearch.distill.base import FramePair
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 Naive = Callable[[Any, SegOutput, SegOutput, Tensor, FramePair | None], Tensor]
 

@@ -2,13 +2,13 @@
 
     python benchmarks/overhead.py [--trials 1000] [--limit 300] [--rows "bare Optuna"] [--profile]
 
-One after the other, in one run: kdsearch on Ray Tune (controller, journal, tables, MLflow in SQLite; each trial reports one
-epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's driver
-without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does not make
-slower by what a study also has to do. CPU is that of the driver process, all its threads; what the process that writes
-to MLflow takes has a column of its own. `--limit` ends a row after so many seconds, and the table says how far it came.
-`--profile` prints where the driver's time goes. GFLOPs come from a formula: the real ones are computed once for each
-student.
+One after the other, in one run: kdsearch on Ray Tune (controller, journal, tables, MLflow in SQLite; each trial reports
+one epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's
+driver without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does
+not make slower by what a study also has to do. CPU is that of the driver process, all its threads; what the process
+that writes to MLflow takes has a column of its own. `--limit` ends a row after so many seconds, and the table says how
+far it came. `--profile` prints where the driver's time goes. GFLOPs come from a formula: the real ones are computed
+once for each student.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from ray import tune
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.config.trial import TrialConfig
-from kdsearch.search.callbacks import CallbackList
 from kdsearch.engine.cluster import connected
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.callbacks import CallbackList
 from kdsearch.search.controller import StudyController
 from kdsearch.search.sampling.distributions import suggest
 from kdsearch.search.stopping.rung_state import RungState
@@ -222,8 +222,8 @@ class Ticks(tune.Callback):  # type: ignore[misc]
 
 
 def kdsearch_on_tune(trials: int, clock: Clock) -> None:
-    from kdsearch.engine.tune import run_trials
     from kdsearch.engine.messages import Placement
+    from kdsearch.engine.tune import run_trials
 
     with study(space_of("tpe", trials), clock, True) as (controller, record):
         clock.start()

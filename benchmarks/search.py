@@ -193,7 +193,9 @@ def ours(land: Land, seed: int, kind: type[StudyStorage] = StudyStorage, **searc
     rungs = RungState(
         options.rungs, options.objectives, options.stop, options.reduction, audit=options.audit, seed=options.seed
     )
-    return StudyController(space, record, rungs, land.reference(), teacher=None, confirm=False, callback=StudyCallback())
+    return StudyController(
+        space, record, rungs, land.reference(), teacher=None, confirm=False, callback=StudyCallback()
+    )
 
 
 METHODS: dict[str, Callable[[Land, int], Study]] = {

@@ -29,7 +29,7 @@ from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.io.atomic import write_json
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.models.output import upsampled_classes
+from kdsearch.models.seg_output import upsampled_classes
 from kdsearch.models.weights import load_network
 from kdsearch.train.resources import Resources
 from kdsearch.train.standalone import teacher_weights

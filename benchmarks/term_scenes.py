@@ -13,7 +13,7 @@ from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.sampling import RandomState
 from kdsearch.distill.registry import registry
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 CLASSES = 19
 STAGES = {"c1": (64, 256, 2), "c2": (128, 512, 1), "c3": (256, 1024, 1), "c4": (512, 2048, 1), "head": (128, 256, 1)}

@@ -22,8 +22,8 @@ from typing import Any
 
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.trial import TrialConfig
-from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.messages import Placement, TrialJob
+from kdsearch.engine.timeouts import Timeouts
 from kdsearch.search.trial_record import TrialRecord
 
 CONFIG = {

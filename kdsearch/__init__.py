@@ -35,9 +35,24 @@ _HOMES = {
 """The stable names, each with the module that defines it."""
 
 __all__ = [
+    "Space",
+    "Study",
+    "StudyCallback",
+    "StudyFailedError",
+    "Trial",
+    "UserError",
     "__version__",
-    "Space", "Study", "StudyCallback", "StudyFailedError", "Trial", "UserError", "choice", "int_log", "integer",
-    "load_student", "load_study", "log", "one_of", "plan", "search", "train", "uniform",
+    "choice",
+    "int_log",
+    "integer",
+    "load_student",
+    "load_study",
+    "log",
+    "one_of",
+    "plan",
+    "search",
+    "train",
+    "uniform",
 ]  # fmt: skip
 
 if TYPE_CHECKING:

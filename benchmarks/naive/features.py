@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from benchmarks.naive.pixels import labels
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.base import FramePair
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 def cwd(term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None) -> Tensor:

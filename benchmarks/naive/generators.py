@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.patch_contrast import patch_contrast
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 def guess(term: Any, student: SegOutput, teacher: SegOutput) -> Tensor:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from benchmarks.naive.pixels import labels, valid_rows
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.base import FramePair
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 def pixel_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -12,7 +12,7 @@ from benchmarks.naive.clfd import enqueue, store
 from benchmarks.naive.pixels import labels, row_kl, valid_rows
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.base import FramePair
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 def nodes(feat: Tensor, node: str) -> Tensor:

@@ -11,7 +11,7 @@ from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits, soft_kl
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class ZScoreKD(Term):

@@ -12,10 +12,12 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kdsearch import plugins
+from kdsearch.api.cache_progress import CacheProgress
 from kdsearch.api.interrupt import Interrupted, interruptible
 from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
@@ -46,9 +48,6 @@ from kdsearch.tracking.mlflow.client import check_own_database, check_server
 from kdsearch.tracking.retention import RetentionCallback
 from kdsearch.train.teacher_cache.plan import plan_cache
 
-CACHE_PROGRESS_EVERY_S = 1.0
-"""Least seconds between two reports on the progress of the teacher cache."""
-
 
 class StudyRunner:
     """One driver of one study, from its request to its `StudyEnd`.
@@ -71,8 +70,6 @@ class StudyRunner:
         self._deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         self._facts: dict[str, Any] = {"versions": versions()}
         self._connected = False
-        self._cache_due = 0.0
-        self._cache_shown = False
         self._check()
 
     def _check(self) -> None:
@@ -153,7 +150,7 @@ class StudyRunner:
             return
         from kdsearch.engine.latency_probe import RayLatencyProbe
 
-        self._costs.networks()  # too many students are an error before Ray starts
+        self._costs.candidates()  # too many students are an error before Ray starts
         self._connect(stack)
         with ExitStack() as measuring:
 
@@ -174,10 +171,10 @@ class StudyRunner:
         if planned.why:
             self.callback.on_message(planned.why)
         self._cache_plan = planned.plan
-        self._cache_progress: Callable[[], tuple[int, int] | None] = lambda: None
+        progress: Callable[[], tuple[int, int] | None] = _no_cache
         if planned.plan is not None and self._teacher.weights is not None:
-            plan, weights, config = planned.plan, self._teacher.weights, self._teacher.config
-            self._cache_progress = lambda: plan.progress(config, store, weights)
+            progress = partial(planned.plan.progress, self._teacher.config, store, self._teacher.weights)
+        self._cache_progress = CacheProgress(progress, self.callback)
 
     def _open_storage(self, stack: ExitStack, earlier: list[EarlierStudy]) -> tuple[StudyStorage, RungState]:
         """The study's journal and rungs, with the results of earlier studies where they are requested."""
@@ -291,15 +288,8 @@ class StudyRunner:
         )
 
     def _poll(self) -> bool:
-        """Whether to stop; polled by the engine. Reports the progress of the teacher cache on the way."""
-        if time.monotonic() >= self._cache_due:
-            self._cache_due = time.monotonic() + CACHE_PROGRESS_EVERY_S
-            progress = self._cache_progress()
-            if progress is not None:
-                self.callback.on_progress("teacher cache, images", *progress)
-            elif self._cache_shown:
-                self.callback.on_progress("teacher cache, images", 1, 1)
-            self._cache_shown = progress is not None
+        """Whether to stop; polled by the engine."""
+        self._cache_progress.poll()
         return self.stop.is_set()
 
     def _finish(self, controller: StudyController, rungs: RungState, outcome: tuple[Status, str]) -> StudyEnd:
@@ -331,6 +321,10 @@ class StudyRunner:
         self.callback.on_message(text)
         with self.run.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
+
+
+def _no_cache() -> None:
+    """The progress of a cache that no trial wants."""
 
 
 @contextmanager

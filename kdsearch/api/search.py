@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,37 +12,22 @@ from kdsearch import plugins
 from kdsearch.api.progress import ProgressMode, progress_callback
 from kdsearch.api.request import StudyRequest
 from kdsearch.api.runner import StudyRunner
-from kdsearch.api.space import Space
+from kdsearch.api.space import Space, plain
 from kdsearch.api.study import Study
 from kdsearch.errors import StudyFailedError, UserError
 from kdsearch.search.callbacks import StudyCallback
 
 
 def search(
-    space: str | Path | Mapping[str, Any] | Space,
-    *,
-    data: str | None = None,
-    profile: str | None = None,
-    set: Mapping[str, Any] | None = None,
-    trials: int | None = None,
-    time_limit: float | None = None,
-    name: str | None = None,
-    storage: str | Path = "runs",
-    resume: bool = False,
-    extend: str | Path | None = None,
-    warm_start: Sequence[str | Path] = (),
-    confirm: bool = True,
-    latency: str | None = None,
-    tracking_uri: str | None = None,
-    address: str | None = None,
-    workers_per_trial: int = 1,
-    gpus_per_worker: float | None = None,
-    max_concurrent: int | None = None,
-    grow_to: int | None = None,
-    callbacks: Sequence[StudyCallback] = (),
-    progress: ProgressMode | bool = "auto",
+    space: str | Path | Mapping[str, Any] | Space, *,
+    data: str | None = None, profile: str | None = None, set: Mapping[str, Any] | None = None,
+    trials: int | None = None, time_limit: float | None = None, name: str | None = None, storage: str | Path = "runs",
+    resume: bool = False, extend: str | Path | None = None, warm_start: Sequence[str | Path] = (),
+    confirm: bool = True, latency: str | None = None, tracking_uri: str | None = None, address: str | None = None,
+    workers_per_trial: int = 1, gpus_per_worker: float | None = None, max_concurrent: int | None = None,
+    grow_to: int | None = None, callbacks: Sequence[StudyCallback] = (), progress: ProgressMode | bool = "auto",
     block: bool = True,
-) -> Study:
+) -> Study:  # fmt: skip
     """Search a space: train the teacher, then trial after trial, and keep the frontier of mIoU against cost.
 
     `space`, `data`, `profile` and `latency` are those of `Space`; `set` maps settings to values or ranges, such as
@@ -67,30 +53,16 @@ def search(
 
     Raises `UserError` for a request that cannot be met and `StudyFailedError` where no trial could be completed.
     """
-    shown = progress_callback(progress)
-    followers = [*plugin_callbacks(), *callbacks, *([] if shown is None else [shown])]
+    of_resumed = {"data": data, "profile": profile, "latency": latency} if resume else {}
     request = StudyRequest(
-        space=_space(space, profile, data, latency, resume),
-        overrides=[override for key, value in (set or {}).items() for override in _override(key, value)],
-        data=data if resume else None,
-        profile=profile if resume else None,
-        latency=latency if resume else None,
-        trials=trials,
-        time_limit=time_limit,
-        name=name,
-        resume=resume,
-        extend=None if extend is None else str(extend),
-        warm_start=tuple(str(folder) for folder in warm_start),
-        storage=str(storage),
-        tracking_uri=tracking_uri,
-        address=address,
-        workers_per_trial=workers_per_trial,
-        gpus_per_worker=gpus_per_worker,
-        max_concurrent=max_concurrent,
-        grow_to=grow_to,
-        confirm=confirm,
-    )
-    return run_study(request, followers, block=block)
+        space=_space(space, profile, data, latency, resume), overrides=_overrides(set or {}), trials=trials,
+        time_limit=time_limit, name=name, resume=resume, extend=None if extend is None else str(extend),
+        warm_start=tuple(map(str, warm_start)), storage=str(storage), tracking_uri=tracking_uri, address=address,
+        workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, max_concurrent=max_concurrent,
+        grow_to=grow_to, confirm=confirm, **of_resumed,
+    )  # fmt: skip
+    shown = progress_callback(progress)
+    return run_study(request, [*plugin_callbacks(), *callbacks, *([shown] if shown else [])], block=block)
 
 
 def run_study(request: StudyRequest, callbacks: Sequence[StudyCallback], *, block: bool = True) -> Study:
@@ -138,12 +110,8 @@ def _space(space: Any, profile: str | None, data: str | None, latency: str | Non
     return Space(space, profile=profile, data=data, latency=latency)
 
 
-def _override(key: str, value: Any) -> list[str]:
-    import json
-
-    from kdsearch.api.space import _plain
-
-    return [f"{key}={json.dumps(_plain(value))}"]
+def _overrides(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(f"{name}={json.dumps(plain(value))}" for name, value in settings.items())
 
 
 def plugin_callbacks() -> list[StudyCallback]:

@@ -59,7 +59,7 @@ class Space:
 
     def set(self, name: str, value: Any) -> Space:
         """A copy with another value or range for the setting `name`, such as `"train.lr"`."""
-        return self.with_overrides([f"{name}={json.dumps(_plain(value))}"])
+        return self.with_overrides([f"{name}={json.dumps(plain(value))}"])
 
     def with_overrides(self, overrides: Sequence[str]) -> Space:
         """A copy with these `KEY=VALUE` overrides, the values in YAML, as `--set` takes them."""
@@ -107,7 +107,7 @@ class Space:
 
     def _load_with(self, overrides: Sequence[str]) -> SearchSpace:
         if isinstance(self._source, Mapping):
-            text = json.dumps(_plain(self._source))
+            text = json.dumps(plain(self._source))
             return space_from_text(text, "the dictionary", profile=self._profile, overrides=overrides, data=self._data)
         return load_space(self._source, profile=self._profile, overrides=overrides, data=self._data)
 
@@ -177,7 +177,7 @@ def _range(kind: str, content: list[Any], default: Any, given: bool | None = Non
         raise UserError(f"{kind}: {error}") from None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A tree with ranges as Python objects in the form that files have."""
     match value:
         case Uniform():
@@ -189,11 +189,11 @@ def _plain(value: Any) -> Any:
         case IntLog():
             return {"int_log": [value.low, value.high], "default": value.default}
         case Choice():
-            return {"choice": _plain(list(value.options)), "default": _plain(value.default)}
+            return {"choice": plain(list(value.options)), "default": plain(value.default)}
         case Mapping():
-            return {str(key): _plain(each) for key, each in value.items()}
+            return {str(key): plain(each) for key, each in value.items()}
         case list() | tuple():
-            return [_plain(each) for each in value]
+            return [plain(each) for each in value]
         case Path():
             return str(value)
     return value

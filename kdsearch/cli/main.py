@@ -9,12 +9,12 @@ import select
 import sys
 from collections.abc import Sequence
 
-from kdsearch.version import __version__
 from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
 from kdsearch.cli.output import CommandOutput, only_the_value, print_json
 from kdsearch.cli.parser import Parser
 from kdsearch.errors import UserError
 from kdsearch.io.secrets import refuse_passwords
+from kdsearch.version import __version__
 
 EXAMPLES = """examples:
   kdsearch run clfd                             search on built-in scenes

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.terms.base import TermConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 Shapes = dict[str, tuple[int, int, int]]
 """Shape `(C, h, w)` of a network's `"logits"` and of each of its taps, at training size."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.distill.base import FramePair, Requirements, Term
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class WeightedSum(nn.Module):

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdsearch.errors import UserError
-from kdsearch.models.output import upsampled_classes
+from kdsearch.models.seg_output import upsampled_classes
 from kdsearch.models.student import Student, load_student
 
 FORMATS = ("safetensors", "onnx", "pt2")

@@ -13,8 +13,8 @@ from kdsearch.config.networks import AnyNetwork, NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network
-from kdsearch.models.output import SegOutput
 from kdsearch.models.registry import meta_network
+from kdsearch.models.seg_output import SegOutput
 
 Size = tuple[int, int]
 

@@ -19,8 +19,8 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.images import resize_image
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput, upsampled_classes
 from kdsearch.models.registry import build_network
+from kdsearch.models.seg_output import SegOutput, upsampled_classes
 from kdsearch.models.weights import load_network
 from kdsearch.version import __version__
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.store.file import column_layout, sample_bytes
+from kdsearch.data.store.arrow_file import column_layout, sample_bytes
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.models.cost import network_cost

@@ -20,8 +20,8 @@ from kdsearch.data.reader import Sample
 from kdsearch.data.store.build import write_store
 from kdsearch.data.store.store import Store
 from kdsearch.distill.base import FramePair, Term
-from kdsearch.models.output import SegOutput
 from kdsearch.models.registry import build_network
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.distillation import both_frames, by_frame
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial

@@ -21,7 +21,7 @@ from kdsearch.models.cost import network_cost
 from kdsearch.planning.disk_usage import disk_usage
 from kdsearch.planning.estimate import FRONTIER, StudySetup, TimeModel, full_seconds, seconds_alone
 from kdsearch.planning.measure import Measurement, random_store
-from kdsearch.planning.probe import MeasurementJob, run_jobs
+from kdsearch.planning.measurement_jobs import MeasurementJob, run_jobs
 from kdsearch.planning.representatives import draw, representatives
 from kdsearch.planning.result import Plan, PlanRow
 from kdsearch.planning.totals import add_totals

@@ -24,7 +24,7 @@ def peak_extra_bytes(function: Callable[[], Any], device: torch.device | str = "
         result = function()
     del result
     held = peak = 0
-    results = profile.profiler.kineto_results  # type: ignore[union-attr]
+    results = profile.profiler.kineto_results
     memory = [event for event in results.events() if event.name() == "[memory]"]
     for event in sorted(memory, key=lambda event: event.start_ns()):
         held += event.nbytes()

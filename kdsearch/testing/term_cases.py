@@ -13,7 +13,7 @@ from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term, promote
 from kdsearch.distill.ops.sampling import RandomState
 from kdsearch.distill.registry import term_class
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 CLASSES, BATCH, SIZE = 4, 2, (4, 5)
 INFO = DatasetInfo("toy", tuple("abcd"), ((0, 0, 0),) * CLASSES, 3, (0.5,) * 3, (0.5,) * 3)

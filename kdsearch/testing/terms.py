@@ -13,7 +13,7 @@ from torch.autograd import gradcheck
 
 from kdsearch.config.terms.base import TermConfig
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.testing.memory import peak_extra_bytes
 from kdsearch.testing.term_cases import (
     CLASSES,
@@ -244,7 +244,7 @@ class TermConformance:
         arguments = case.arguments(outputs[0], outputs[1], target)
 
         def step() -> None:
-            term(*arguments).backward()  # type: ignore[no-untyped-call]
+            term(*arguments).backward()
 
         step()  # first calls allocate what stays
         for parameter in (*term.parameters(), *tensors(outputs[0])):

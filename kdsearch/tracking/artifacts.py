@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from kdsearch.version import __version__
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.io.atomic import write_atomically
 from kdsearch.io.run_folder import RunFolder
@@ -19,6 +18,7 @@ from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.summary import FrontierPoint, StudySummary
 from kdsearch.search.trial_record import TrialRecord
+from kdsearch.version import __version__
 
 WRITE_EVERY_S = 5.0
 """Least seconds between two writes while trials end."""
@@ -98,6 +98,6 @@ class ArtifactsCallback(StudyCallback):
     def _point(self, member: TrialRecord, confirmation: Confirmation) -> FrontierPoint:
         known: dict[str, Any] = {name: value for name, value in confirmation.numbers().items() if not math.isnan(value)}
         return FrontierPoint(
-            trial=member.id, miou=member.miou, **{**member.cost, **known}, gain_of_class=dict(confirmation.gain_of_class),
-            student=str(self.run.student(member.id)), params=member.params,
+            trial=member.id, miou=member.miou, **{**member.cost, **known},
+            gain_of_class=dict(confirmation.gain_of_class), student=str(self.run.student(member.id)), params=member.params,
         )  # fmt: skip

@@ -8,10 +8,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from kdsearch.data.loader import Batch
 from kdsearch.distill.base import FramePair
-from kdsearch.distill.ops.memory import ClassQueue
+from kdsearch.distill.ops.class_queue import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models.network import Network
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.torch_private import exclude_from_broadcast
 

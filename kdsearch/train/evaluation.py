@@ -11,7 +11,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.loader import Batches
 from kdsearch.models.network import Network
-from kdsearch.models.output import upsampled_classes
+from kdsearch.models.seg_output import upsampled_classes
 from kdsearch.train.confusion import ConfusionMatrix, follow_flow
 
 

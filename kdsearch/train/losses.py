@@ -12,7 +12,7 @@ from kdsearch.data.store.store import Split
 from kdsearch.distill.base import Shapes
 from kdsearch.errors import UserError
 from kdsearch.models.networks.two_branch import at_coarser_size, gated
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.detail_labels import detail_labels
 
 FREQUENCY_SAMPLE = 256

@@ -17,8 +17,8 @@ from kdsearch.data.loader import Batches
 from kdsearch.data.store.store import Store
 from kdsearch.models.network import Network
 from kdsearch.models.networks.two_branch import TwoBranch
-from kdsearch.models.output import SegOutput
 from kdsearch.models.registry import build_network
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.models.weights import load_network
 from kdsearch.train.teacher_cache.plan import CachePlan
 from kdsearch.train.teacher_cache.reader import TeacherCache

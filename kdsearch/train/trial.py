@@ -18,8 +18,8 @@ from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_atomically
 from kdsearch.io.state_dict import load_plain
 from kdsearch.models.cost import tap_shapes
-from kdsearch.models.output import SegOutput
 from kdsearch.models.registry import build_network
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.models.student import save_student
 from kdsearch.train.adversaries import Adversaries
 from kdsearch.train.distillation import Distillation, both_frames, data_parallel

@@ -12,7 +12,7 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.distill.registry import build_terms, registry
 from kdsearch.distill.weighted_sum import WeightedSum
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 INFO = DatasetInfo("toy", tuple("abc"), ((0, 0, 0),) * 3, 3, (0.5,) * 3, (0.5,) * 3)
 SHAPES = {"logits": (3, 4, 4), "head": (5, 4, 4)}

@@ -12,7 +12,7 @@ import pytest
 from examples.term import test_zscore_kd
 from kdsearch import plugins
 from kdsearch.data.reader import Reader
-from tests.data.conformance import ReaderConformance
+from kdsearch.testing.readers import ReaderConformance
 from tests.docs.blocks import REPOSITORY, blocks
 
 

@@ -204,14 +204,6 @@ def test_probabilities_come_true_as_often_as_they_say(monkeypatch: pytest.Monkey
 # ---- through a study ---------------------------------------------------------------------------------------------
 
 
-class Silent:
-    def started(self, record: TrialRecord) -> None: ...
-    def epoch(self, record: TrialRecord) -> None: ...
-    def restarted(self, record: TrialRecord, reason: str) -> None: ...
-    def ended(self, record: TrialRecord) -> None: ...
-    def frontier(self, members: list[TrialRecord], volume: float) -> None: ...
-
-
 MIOU = {"resnet18": 0.6, "mobilenet_v2": 0.3}
 
 
@@ -223,9 +215,9 @@ def pretend(config: TrialConfig) -> float:
 
 def carry_out(path: Path, space: SearchSpace) -> tuple[StudyController, list[TrialRecord]]:
     """Run a study to its end without Ray; also what was trained, in order."""
-    record = StudyStorage.open(path, space, cost_of)
+    storage = StudyStorage.open(path, space, cost_of)
     rungs = RungState(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, StudyCallback())
+    controller = StudyController(space, storage, rungs, {"gflops": 10.0, "params_m": 10.0}, None, True, StudyCallback())
     handed_out = []
     while isinstance(each := controller.next_trial(), TrialRecord):
         handed_out.append(each)
@@ -233,7 +225,7 @@ def carry_out(path: Path, space: SearchSpace) -> tuple[StudyController, list[Tri
             controller.on_report(each.id, epoch, {"val/miou": pretend(each.config)})
         controller.on_trial_end(each.id, None)
     assert each == "done"
-    record.close()
+    storage.close()
     return controller, handed_out
 
 
@@ -281,7 +273,7 @@ def test_a_better_point_with_the_same_student_takes_the_controls_that_are_there(
     (old,), (new,) = first.members(), second.members()
     assert new.id != old.id
     assert [r.stage for r in handed_out] == ["search"] * 7 + ["confirm"] * 2
-    controls = second.record.complete("control")
+    controls = second.storage.complete("control")
     assert [r.params["of"] for r in controls] == [old.id] * 2
     found = second.confirmed()[new.id]
     assert (found.seeds, found.control_miou_mean) == (2, pytest.approx(0.615))

@@ -1,4 +1,4 @@
-"""Which metrics can be bounded, and what is said of those that no trial reports."""
+"""Metrics that can be bounded, and errors for those that no trial reports."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_what_is_reported_or_may_be(name: str, tmp_path: Path) -> None:
 )
 def test_what_no_trial_reports_ends_the_study_at_the_first_epoch(name: str, message: str, tmp_path: Path) -> None:
     space = bounded(tmp_path, name)
-    record = StudyStorage.open(None, space, cost_of)
+    storage = StudyStorage.open(None, space, cost_of)
     rungs = RungState((), space.search.objectives, "none", 2)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0, "params_m": 1.0}, None, False, StudyCallback())
+    controller = StudyController(space, storage, rungs, {"gflops": 10.0, "params_m": 1.0}, None, False, StudyCallback())
     trial = controller.next_trial()
     assert isinstance(trial, TrialRecord)
     with pytest.raises(UserError) as error:

@@ -1,14 +1,15 @@
-"""The order of a study, without Ray: who is trained when, who is told what."""
+"""The order of trials in a study and the events of its callbacks, without Ray."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage
@@ -16,40 +17,42 @@ from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
 
 
-class Callback:
+class Events(StudyCallback):
+    """Records events by name."""
+
     def __init__(self) -> None:
         self.events: list[tuple[str, Any]] = []
 
-    def started(self, record: TrialRecord) -> None:
-        self.events.append(("started", record.id))
+    def on_trial_start(self, trial: TrialRecord) -> None:
+        self.events.append(("start", trial.id))
 
-    def epoch(self, record: TrialRecord) -> None:
-        self.events.append(("epoch", (record.id, record.epoch)))
+    def on_trial_result(self, trial: TrialRecord) -> None:
+        self.events.append(("result", (trial.id, trial.epoch)))
 
-    def restarted(self, record: TrialRecord, reason: str) -> None:
-        self.events.append(("restarted", (record.id, reason)))
+    def on_trial_restart(self, trial: TrialRecord, reason: str) -> None:
+        self.events.append(("restart", (trial.id, reason)))
 
-    def ended(self, record: TrialRecord) -> None:
-        self.events.append(("ended", (record.id, record.state)))
+    def on_trial_end(self, trial: TrialRecord) -> None:
+        self.events.append(("end", (trial.id, trial.state)))
 
-    def frontier(self, members: list[TrialRecord], volume: float) -> None:
-        self.events.append(("frontier", [record.id for record in members]))
+    def on_frontier(self, members: Sequence[TrialRecord], hypervolume: float) -> None:
+        self.events.append(("frontier", [trial.id for trial in members]))
 
     def of(self, kind: str) -> list[Any]:
         return [value for event, value in self.events if event == kind]
 
 
-MakeAgenda = Callable[..., tuple[StudyController, Callback]]
+MakeController = Callable[..., tuple[StudyController, Events]]
 
 
 @pytest.fixture
-def controller(tmp_path: Path, space: SearchSpace) -> MakeAgenda:
-    def make(space: SearchSpace = space, teacher: TrialRecord | None = None) -> tuple[StudyController, Callback]:
-        record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+def controller(tmp_path: Path, space: SearchSpace) -> MakeController:
+    def make(space: SearchSpace = space, teacher: TrialRecord | None = None) -> tuple[StudyController, Events]:
+        storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
         rungs = RungState(space.search.rungs, space.search.objectives, space.search.stop, space.search.reduction)
-        listener = Callback()
+        events = Events()
         reference = {"gflops": 10.0, "params_m": 10.0}
-        return StudyController(space, record, rungs, reference, teacher, confirm=True, callback=listener), listener
+        return StudyController(space, storage, rungs, reference, teacher, confirm=True, callback=events), events
 
     return make
 
@@ -68,18 +71,18 @@ def next_record(controller: StudyController) -> TrialRecord:
     return record
 
 
-def test_the_teacher_comes_first_and_alone(controller: MakeAgenda, space: SearchSpace) -> None:
+def test_the_teacher_comes_first_and_alone(controller: MakeController, space: SearchSpace) -> None:
     teacher = TrialRecord("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
-    study, listener = controller(teacher=teacher)
+    study, events = controller(teacher=teacher)
     assert study.next_trial() is teacher
     assert study.next_trial() == "wait"
     train(study, teacher)
-    assert listener.of("ended") == [("teacher", "COMPLETE")]
+    assert events.of("end") == [("teacher", "COMPLETE")]
     assert next_record(study).id == "t0000"
-    assert all(record.id != "teacher" for record in study.record.trials)
+    assert all(record.id != "teacher" for record in study.storage.trials)
 
 
-def test_a_teacher_that_fails_ends_the_study(controller: MakeAgenda, space: SearchSpace) -> None:
+def test_a_teacher_that_fails_ends_the_study(controller: MakeController, space: SearchSpace) -> None:
     teacher = TrialRecord("teacher", "teacher", "RUNNING", space.default().trial, {}, {"gflops": 10.0})
     study, _ = controller(teacher=teacher)
     study.next_trial()
@@ -89,50 +92,50 @@ def test_a_teacher_that_fails_ends_the_study(controller: MakeAgenda, space: Sear
     assert study.teacher.reason == "loss/task is not finite"
 
 
-def test_a_search_stops_at_rungs_and_keeps_the_frontier(controller: MakeAgenda) -> None:
-    study, listener = controller()
+def test_a_search_stops_at_rungs_and_keeps_the_frontier(controller: MakeController) -> None:
+    study, events = controller()
     mious = iter([0.5, 0.4, 0.6, 0.3, 0.55, 0.2, 0.1, 0.7])
     while (record := study.next_trial()) != "done":
         assert isinstance(record, TrialRecord)
         train(study, record, next(mious))
-    searched = [r for r in study.record.trials if r.state != "INFEASIBLE"]
+    searched = [r for r in study.storage.trials if r.state != "INFEASIBLE"]
     assert len(searched) == 8
     for record in searched:
         assert record.epoch == (4 if record.state == "COMPLETE" else 2)
         assert record.seconds == 1.5 * record.epoch
     assert {record.state for record in searched} == {"COMPLETE", "PRUNED"}
     for member in study.members():
-        for other in study.record.complete("search"):
+        for other in study.storage.complete("search"):
             beaten = other.miou >= member.miou and other.cost["gflops"] <= member.cost["gflops"]
             better = other.miou > member.miou or other.cost["gflops"] < member.cost["gflops"]
             assert not (beaten and better)
-    assert listener.of("frontier")[-1] == [member.id for member in study.members()]
+    assert events.of("frontier")[-1] == [member.id for member in study.members()]
     best = {member.cost["gflops"]: member.miou for member in study.members()}
     volume, reached = 0.0, 0.0
     for gflops, miou in sorted(best.items()):
         volume += (miou - reached) * (10.0 - gflops)
         reached = miou
-    assert study.volume == pytest.approx(volume)
+    assert study.hypervolume == pytest.approx(volume)
 
 
-def test_a_failure_is_told_with_its_reason_and_the_search_goes_on(controller: MakeAgenda) -> None:
-    study, listener = controller()
+def test_a_failure_is_stored_with_its_reason_and_the_search_continues(controller: MakeController) -> None:
+    study, events = controller()
     first, second = next_record(study), next_record(study)
     study.on_trial_restart(first.id, "the workers died")
     study.on_trial_end(first.id, "its workers died")
     study.on_trial_end(second.id, "out of device memory at batch size 8", infeasible=True)
-    assert listener.of("restarted") == [(first.id, "the workers died")]
-    assert (study.record.get(first.id).state, study.record.get(first.id).reason) == ("FAIL", "its workers died")
-    assert study.record.get(second.id).state == "INFEASIBLE"
-    assert study.record._search.trials[int(second.id[1:])].constraints["memory"] == 1.0
+    assert events.of("restart") == [(first.id, "the workers died")]
+    assert (study.storage.get(first.id).state, study.storage.get(first.id).reason) == ("FAIL", "its workers died")
+    assert study.storage.get(second.id).state == "INFEASIBLE"
+    assert study.storage._search.trials[int(second.id[1:])].constraints["memory"] == 1.0
     assert next_record(study).id not in (first.id, second.id)
 
 
-def test_what_was_running_is_handed_out_again_first(controller: MakeAgenda) -> None:
+def test_running_trials_of_an_earlier_driver_come_first(controller: MakeController) -> None:
     study, _ = controller()
     done, running = next_record(study), next_record(study)
     train(study, done)
-    study.record.close()
+    study.storage.close()
     again, _ = controller()
     first = next_record(again)
     assert (first.id, first.config) == (running.id, running.config)
@@ -140,7 +143,7 @@ def test_what_was_running_is_handed_out_again_first(controller: MakeAgenda) -> N
 
 
 def test_frontier_members_are_repeated_beside_controls_shared_between_equal_students(
-    controller: MakeAgenda, tmp_path: Path
+    controller: MakeController, tmp_path: Path
 ) -> None:
     text = SPACE.replace("stop: pareto", "stop: none") + "confirm: {seeds: 2}\n"
     (tmp_path / "confirm.yaml").write_text(text)
@@ -156,8 +159,8 @@ def test_frontier_members_are_repeated_beside_controls_shared_between_equal_stud
         train(study, record, 0.5)
         record = study.next_trial()
     assert record == "done"
-    repeats = [r for r in study.record.trials if r.stage == "confirm"]
-    controls = [r for r in study.record.trials if r.stage == "control"]
+    repeats = [r for r in study.storage.trials if r.stage == "confirm"]
+    controls = [r for r in study.storage.trials if r.stage == "control"]
     assert sorted((r.params["of"], r.config.train.seed) for r in repeats) == sorted(
         (member.id, seed) for member in members for seed in (1, 2)
     )
@@ -169,7 +172,9 @@ def test_frontier_members_are_repeated_beside_controls_shared_between_equal_stud
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_repeats_ask_the_teacher_live_unless_told_otherwise(kept: bool, controller: MakeAgenda, tmp_path: Path) -> None:
+def test_repeats_read_the_live_teacher_unless_confirm_cache_is_set(
+    kept: bool, controller: MakeController, tmp_path: Path
+) -> None:
     text = SPACE.replace("encoder: resnet50", "encoder: resnet50, cache: auto, cache_format: uint8")
     text = text.replace("trials: 8", "trials: 1") + f"confirm: {{seeds: 1, cache: {str(kept).lower()}}}\n"
     (tmp_path / "confirm.yaml").write_text(text)
@@ -185,7 +190,7 @@ def test_repeats_ask_the_teacher_live_unless_told_otherwise(kept: bool, controll
     assert repeat.config.teacher.network() == first.config.teacher.network()
 
 
-def test_confirmation_waits_for_the_search(controller: MakeAgenda, tmp_path: Path) -> None:
+def test_confirmation_waits_for_the_search(controller: MakeController, tmp_path: Path) -> None:
     (tmp_path / "confirm.yaml").write_text(SPACE.replace("trials: 8", "trials: 2") + "confirm: {seeds: 1}\n")
     study, _ = controller(space=load_space(tmp_path / "confirm.yaml"))
     first, second = next_record(study), next_record(study)
@@ -196,14 +201,14 @@ def test_confirmation_waits_for_the_search(controller: MakeAgenda, tmp_path: Pat
     assert next_record(study).stage == "confirm"
 
 
-def test_rungs_that_missed_the_end_of_a_trial_are_told_of_it(controller: MakeAgenda) -> None:
-    """The driver died between telling the record and the rungs."""
+def test_a_completed_trial_that_the_rungs_missed_is_reported_to_them(controller: MakeController) -> None:
+    """The driver died between writing to the storage and to the rungs."""
     first, _ = controller()
     record = first.next_trial()
     assert isinstance(record, TrialRecord)
     train(first, record, miou=0.6)
     assert record.state == "COMPLETE"
-    first.record.close()
-    again, _ = controller()  # with rungs that know nothing
+    first.storage.close()
+    again, _ = controller()  # with empty rungs
     assert again.rungs.ends == {record.id: {"miou": 0.6, "gflops": record.cost["gflops"]}}
-    again.record.close()
+    again.storage.close()

@@ -88,7 +88,9 @@ def test_the_frontier_has_the_columns_of_repeats_before_and_after_them(run: RunF
 def test_the_longer_writing_takes_the_less_often_it_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
-    record = StudyStorage.open(None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0})
+    record = StudyStorage.open(
+        None, load_space("clfd", profile="demo"), lambda config: {"gflops": 0.4, "params_m": 2.0}
+    )
     tables = ArtifactsCallback(record.space, run, record, dict, RungState((), {}, "none", 3))
     now, writes = [0.0], [0]
     monkeypatch.setattr("kdsearch.tracking.artifacts.time", SimpleNamespace(monotonic=lambda: now[0]))

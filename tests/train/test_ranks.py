@@ -15,7 +15,7 @@ import torch
 
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher_cache import reader

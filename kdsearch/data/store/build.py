@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from kdsearch.data.images import resize_flow, resize_image, resize_label
 from kdsearch.data.reader import SPLITS, Reader, check_sample
-from kdsearch.data.store.file import SCHEMA_VERSION, Layout, StoreFile, column_layout, sample_bytes
+from kdsearch.data.store.arrow_file import SCHEMA_VERSION, Layout, StoreFile, column_layout, sample_bytes
 from kdsearch.data.store.temporary import PLAN, ROWS, Progress, read_plan, temporary_folder, write_plan
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path

@@ -18,8 +18,8 @@ from kdsearch.config.data import DataConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.reader import Reader
 from kdsearch.data.registry import open_reader
+from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.data.store.build import write_store
-from kdsearch.data.store.file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kdsearch.data.store.file import StoreFile
+from kdsearch.data.store.arrow_file import StoreFile
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path
 from kdsearch.io.disk import writing

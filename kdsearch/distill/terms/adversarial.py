@@ -16,7 +16,7 @@ from kdsearch.distill.ops.discriminator import Discriminator
 from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.logits import check_logits
 from kdsearch.distill.ops.sampling import RandomState
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class Adversarial(Term):

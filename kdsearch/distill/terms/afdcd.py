@@ -15,7 +15,7 @@ from kdsearch.distill.ops.patch_contrast import contrast_bytes, patch_contrast
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import matched_pixels
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class AfDCD(TapTerm):

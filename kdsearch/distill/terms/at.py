@@ -8,7 +8,7 @@ from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.features import match_size, unit
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, matched_pixels
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class AT(TapTerm):

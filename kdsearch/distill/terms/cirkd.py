@@ -16,7 +16,7 @@ from kdsearch.distill.ops.labels import labels_at
 from kdsearch.distill.ops.relation_kl import block_rows, relation_kl
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, resized_bytes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class CIRKD(TapTerm):

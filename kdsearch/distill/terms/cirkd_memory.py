@@ -9,13 +9,13 @@ from torch import Tensor
 from kdsearch.config.terms.cirkd import CIRKDMemoryConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.distill.ops.class_queue import ClassQueue, embedding_head
 from kdsearch.distill.ops.features import match_size, pixels, unit
 from kdsearch.distill.ops.labels import class_sums, labels_at
-from kdsearch.distill.ops.memory import ClassQueue, embedding_head
 from kdsearch.distill.ops.relation_kl import block_rows, relation_kl
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 PIXEL_KEYS, REGION_KEYS = 4096, 1024
 

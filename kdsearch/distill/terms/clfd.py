@@ -11,13 +11,13 @@ from kdsearch.config.terms.clfd import CLFDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops import contrast
+from kdsearch.distill.ops.class_queue import ClassQueue, embedding_head
 from kdsearch.distill.ops.features import channel_adapter, match_size, pixels
 from kdsearch.distill.ops.labels import labels_at, prototypes
-from kdsearch.distill.ops.memory import ClassQueue, embedding_head
 from kdsearch.distill.ops.sampling import RandomState, sample_per_class
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 _CON = re.compile(r"con\d+")
 

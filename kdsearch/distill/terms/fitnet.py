@@ -11,7 +11,7 @@ from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.ops.features import channel_adapter, match_size
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, resized_bytes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class FitNet(TapTerm):

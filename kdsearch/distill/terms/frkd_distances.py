@@ -11,7 +11,7 @@ from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean, prototypes
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import map_bytes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class FRKDInter(TapTerm):

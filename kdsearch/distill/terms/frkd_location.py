@@ -16,7 +16,7 @@ from kdsearch.distill.ops.labels import labels_at, masked_mean, prototypes
 from kdsearch.distill.ops.logits import check_logits, entropy, foreground, soft_kl
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import map_bytes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class FRKDLocation(TapTerm):

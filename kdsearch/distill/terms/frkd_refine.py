@@ -15,7 +15,7 @@ from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits, entropy, foreground
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, matched_pixels
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class FRKDRefine(TapTerm):

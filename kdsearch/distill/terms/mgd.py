@@ -12,7 +12,7 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.ops.generators import MaskedGenerator, generator_bytes
 from kdsearch.distill.tap_term import TapTerm
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class MGD(TapTerm):

@@ -10,7 +10,7 @@ from kdsearch.config.terms.skd import SKDPairConfig
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
 from kdsearch.distill.tap_term import TapTerm
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class SKDPair(TapTerm):

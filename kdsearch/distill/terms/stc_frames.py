@@ -14,7 +14,7 @@ from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size, unit
 from kdsearch.distill.ops.similarity import is_direct, pool_nodes
 from kdsearch.distill.taps import require_tap
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class StcFrames(Term):

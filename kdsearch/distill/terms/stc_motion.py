@@ -12,7 +12,7 @@ from kdsearch.config.terms.stc import StcMotionConfig
 from kdsearch.distill.base import FramePair, Requirements, Term
 from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import masked_mean
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class StcMotion(Term):

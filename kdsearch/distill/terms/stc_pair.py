@@ -13,7 +13,7 @@ from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
 from kdsearch.distill.taps import require_tap
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class StcPair(Term):

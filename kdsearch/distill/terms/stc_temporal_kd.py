@@ -14,7 +14,7 @@ from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class StcTemporalKD(Term):

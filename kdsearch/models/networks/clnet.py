@@ -13,7 +13,7 @@ from kdsearch.models.network import Network
 from kdsearch.models.networks.blocks import resize
 from kdsearch.models.networks.clnet_decoder import Decoder
 from kdsearch.models.networks.clnet_fusion import Fusion
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class CLNet(Network):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.models.networks.blocks import conv_bn_relu, resize
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 Size = tuple[int, int]
 

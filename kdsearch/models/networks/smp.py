@@ -12,7 +12,7 @@ from kdsearch.config.networks import SmpConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError, did_you_mean
 from kdsearch.models.network import Network
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 OWN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "upsampling", "aux_params")
 """Constructor arguments that follow from the trial, or that act on what is not used: the up-sampled logits."""

@@ -12,7 +12,7 @@ from kdsearch.config.networks import TwoBranchConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.models.network import Network
 from kdsearch.models.networks.smp import SmpNetwork
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 
 class TwoBranch(Network):

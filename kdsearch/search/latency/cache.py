@@ -26,8 +26,8 @@ from kdsearch.search.latency.probe import LatencyProbe, OpenProbe
 from kdsearch.version import __version__
 
 ROUNDS = 3
-"""Rounds in which each network is measured once. Other work on the device slows a network down, and only for a while, so
-the quickest round of a network counts."""
+"""Rounds in which each network is measured once. Other work on the device slows a network down, and only for a while,
+so the quickest round of a network counts."""
 
 
 @dataclass(frozen=True)

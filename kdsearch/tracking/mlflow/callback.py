@@ -17,7 +17,6 @@ from multiprocessing.connection import Connection, Pipe
 from queue import SimpleQueue
 from types import TracebackType
 
-from kdsearch.version import __version__
 from kdsearch.config.metrics import main_cost
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
@@ -34,6 +33,7 @@ from kdsearch.tracking.mlflow.messages import (
     Waiting,
 )
 from kdsearch.tracking.mlflow.outbox import DRAIN_S
+from kdsearch.version import __version__
 
 REPLY_S = 30.0
 """Seconds beyond `drain_s` that a reply of the process is waited for."""

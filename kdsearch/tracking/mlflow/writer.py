@@ -12,9 +12,9 @@ from kdsearch.io.atomic import write_json
 from kdsearch.search.summary import StudySummary
 from kdsearch.tracking.mlflow.client import connect, without_password
 from kdsearch.tracking.mlflow.messages import FrontierUpdate, Message, RunUpdate, StudyFinished, StudyHeader
+from kdsearch.tracking.mlflow.model_registry import register
 from kdsearch.tracking.mlflow.outbox import Outbox
-from kdsearch.tracking.mlflow.registry import register
-from kdsearch.tracking.mlflow.views import NOTE, experiment_tags
+from kdsearch.tracking.mlflow.ui_views import NOTE, experiment_tags
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

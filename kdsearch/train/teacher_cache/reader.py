@@ -20,10 +20,10 @@ from torch import Tensor
 
 from kdsearch.config.networks import AnyNetwork, without_weights
 from kdsearch.data.loader import Batch
-from kdsearch.data.store.file import column_view, damaged, map_batch
+from kdsearch.data.store.arrow_file import column_view, damaged, map_batch
 from kdsearch.data.views import warp_maps
 from kdsearch.distill.base import Shapes
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.teacher_cache.codec import MapCodec
 
 VERSION = 1

@@ -28,7 +28,7 @@ from kdsearch.data.store.temporary import BUILDING
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path, write_json
 from kdsearch.io.locks import acquire
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.teacher_cache.codec import MapError
 from kdsearch.train.teacher_cache.reader import VERSION, CacheSpec, shard_name
 

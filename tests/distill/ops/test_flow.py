@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.flow import correspondence, in_frame, occlusion_weight, resize_flow, warp
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from tests.distill.terms import reference_stc as reference
 
 GENERATOR = torch.Generator().manual_seed(0)

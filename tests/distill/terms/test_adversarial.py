@@ -13,7 +13,7 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.ops.discriminator import Discriminator
 from kdsearch.distill.terms.adversarial import Adversarial
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 from . import reference_stc as reference
 

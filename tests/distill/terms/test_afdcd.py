@@ -18,7 +18,7 @@ from kdsearch.distill.ops.l1_distance import l1_distances, l1_gradient
 from kdsearch.distill.registry import registry
 from kdsearch.distill.terms.afdcd import AfDCD
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.testing.memory import peak_extra_bytes
 
 from . import reference_afdcd as reference

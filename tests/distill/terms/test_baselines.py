@@ -17,7 +17,7 @@ from kdsearch.distill.ops.similarity import pair_similarity, pool_nodes
 from kdsearch.distill.registry import registry
 from kdsearch.distill.taps import require_tap
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 from . import reference_baselines as reference
 from .reference import valid_pixels

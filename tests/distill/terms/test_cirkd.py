@@ -14,11 +14,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.distill.ops.class_queue import ClassQueue
 from kdsearch.distill.ops.features import unit
-from kdsearch.distill.ops.memory import ClassQueue
 from kdsearch.distill.ops.relation_kl import block_rows, relation_kl
 from kdsearch.distill.terms.cirkd_memory import CIRKDMemory
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.testing.memory import peak_extra_bytes
 
 from . import reference, reference_cirkd
@@ -212,7 +212,7 @@ def test_settings_without_effect_are_errors(config: dict[str, Any]) -> None:
 TWO_RANKS = """
 import sys
 import torch, torch.distributed as dist
-from kdsearch.distill.ops.memory import ClassQueue
+from kdsearch.distill.ops.class_queue import ClassQueue
 torch.set_num_threads(1)
 rank = int(sys.argv[1])
 dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{sys.argv[2]}", rank=rank, world_size=2)

@@ -8,11 +8,11 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
-from kdsearch.distill.ops.memory import ClassQueue
+from kdsearch.distill.ops.class_queue import ClassQueue
 from kdsearch.distill.ops.sampling import sample_per_class
 from kdsearch.distill.terms.clfd import CLFD
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 from . import reference
 

@@ -14,7 +14,7 @@ from kdsearch.distill.base import Term
 from kdsearch.distill.ops import contrast
 from kdsearch.distill.ops.labels import class_sums, labels_at, prototypes
 from kdsearch.distill.registry import registry
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 from . import reference
 

@@ -11,7 +11,7 @@ from kdsearch.distill.base import Requirements
 from kdsearch.distill.terms.dsrd import DSRD
 from kdsearch.distill.terms.kd import KD
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 INFO = DatasetInfo("toy", tuple("abc"), ((0, 0, 0),) * 3, 3, (0.5,) * 3, (0.5,) * 3)
 PLAIN = {"logits": (3, 4, 4), "c1": (8, 4, 4)}

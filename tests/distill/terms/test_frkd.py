@@ -13,7 +13,7 @@ from torch import Tensor
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.ops.logits import entropy, foreground
 from kdsearch.distill.terms.frkd_refine import FRKDRefine
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 from . import reference_frkd
 from .reference import valid_pixels

@@ -13,7 +13,7 @@ from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.distill.base import FramePair, Term
 from kdsearch.distill.registry import registry
 from kdsearch.errors import UserError
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 
 from . import reference_stc as reference
 

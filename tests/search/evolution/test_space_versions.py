@@ -1,4 +1,4 @@
-"""A study that goes on with a changed space: what is imported, what stays, what is refused."""
+"""A study resumed with a changed space: imported, skipped and refused trials."""
 
 from __future__ import annotations
 
@@ -28,32 +28,32 @@ def load(tmp_path: Path) -> Load:
     return load_text
 
 
-def ask(record: StudyStorage) -> TrialRecord:
-    trial = record.ask()
+def ask(storage: StudyStorage) -> TrialRecord:
+    trial = storage.ask()
     assert trial is not None
     return trial
 
 
-def finish(record: StudyStorage, trial: TrialRecord, miou: float, **metrics: float) -> None:
+def finish(storage: StudyStorage, trial: TrialRecord, miou: float, **metrics: float) -> None:
     trial.epoch, trial.metrics = 4, {"val/miou": miou, **metrics}
-    record.tell(trial, "COMPLETE")
+    storage.tell(trial, "COMPLETE")
 
 
 @pytest.fixture
 def begun(tmp_path: Path, space: SearchSpace) -> list[TrialRecord]:
     """A journal with five trials: two complete, one stopped, one failed, one running."""
-    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
-    trials = [ask(record) for _ in range(5)]
-    finish(record, trials[0], 0.5)
-    finish(record, trials[1], 0.7)
+    storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+    trials = [ask(storage) for _ in range(5)]
+    finish(storage, trials[0], 0.5)
+    finish(storage, trials[1], 0.7)
     trials[2].epoch, trials[2].metrics = 2, {"val/miou": 0.1}
-    record.tell(trials[2], "PRUNED")
-    record.tell(trials[3], "FAIL", "loss/kd is not finite")
-    record.close()
+    storage.tell(trials[2], "PRUNED")
+    storage.tell(trials[3], "FAIL", "loss/kd is not finite")
+    storage.close()
     return trials
 
 
-def test_the_same_space_goes_on_in_the_same_generation(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
+def test_the_same_space_stays_in_the_same_version(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     again = StudyStorage.open(tmp_path / "study.journal", load(SPACE.replace("trials: 8", "trials: 20")), cost_of)
     assert again.extension is None
     assert again.old_spaces == []
@@ -67,9 +67,9 @@ def test_a_new_category_and_a_wider_range_import_all_that_could_be(
     again = StudyStorage.open(tmp_path / "study.journal", load(wider), lambda c: {"gflops": 2.0, "params_m": 1.0})
     extension = again.extension
     assert extension is not None
-    assert extension.number == 2
+    assert extension.version == 2
     assert extension.running == [begun[4].id]
-    assert list(extension.left) == [begun[3].id]  # the failed one
+    assert list(extension.skipped) == [begun[3].id]  # the failed one
     infeasible = [r for r in again.trials if r.state == "INFEASIBLE"]
     assert extension.imported == 3 + len(infeasible)
     told = {t.user_attrs["imported"]: t for t in again._search.trials if "imported" in t.user_attrs}
@@ -102,44 +102,44 @@ def _best(records: list[TrialRecord]) -> list[TrialRecord]:
     ]  # fmt: skip
 
 
-def test_trials_that_the_new_space_could_not_draw_stay_on_record_with_the_reason(
+def test_trials_that_the_new_space_could_not_draw_are_kept_with_the_reason(
     tmp_path: Path, load: Load, begun: list[TrialRecord]
 ) -> None:
     term = SPACE.replace("distill: {kd:", "distill: {at: {weight: 3}, kd:")
-    record = StudyStorage.open(tmp_path / "study.journal", load(term), cost_of)
-    assert record.extension is not None
-    assert record.extension.imported == 0
-    assert "distill.at.weight is 3 here, None there" in record.extension.left[begun[0].id]
-    assert begun[1].id in {member.id for member in record.frontier()}
-    assert ask(record).config.distill.keys() == {"at", "kd"}
-    record.close()
+    storage = StudyStorage.open(tmp_path / "study.journal", load(term), cost_of)
+    assert storage.extension is not None
+    assert storage.extension.imported == 0
+    assert "distill.at.weight is 3 here, None there" in storage.extension.skipped[begun[0].id]
+    assert begun[1].id in {member.id for member in storage.frontier()}
+    assert ask(storage).config.distill.keys() == {"at", "kd"}
+    storage.close()
 
     optional = SPACE.replace("distill: {kd:", "distill: {at: {one_of: [null, {weight: 3}], default: on}, kd:")
     third = StudyStorage.open(tmp_path / "study.journal", load(optional), cost_of)
     assert third.extension is not None
-    assert third.extension.number == 3
+    assert third.extension.version == 3
     assert third.extension.imported >= 3  # without the term is a branch now
     assert ask(third).config.distill.keys() == {"at", "kd"}
     third.close()
 
 
-def test_a_narrower_range_says_which_values_are_outside(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
+def test_a_narrower_range_names_the_values_outside(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     narrow = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[9.0e-4, 1.1e-3], default: 1.0e-3")
-    record = StudyStorage.open(tmp_path / "study.journal", load(narrow), cost_of)
-    assert record.extension is not None
-    assert record.extension.imported >= 1  # the published point
-    assert "is outside [0.0009, 0.0011]" in record.extension.left[begun[1].id]
-    assert any("train.lr" in line for line in record.extension.lines())
-    record.close()
+    storage = StudyStorage.open(tmp_path / "study.journal", load(narrow), cost_of)
+    assert storage.extension is not None
+    assert storage.extension.imported >= 1  # the published point
+    assert "is outside [0.0009, 0.0011]" in storage.extension.skipped[begun[1].id]
+    assert any("train.lr" in line for line in storage.extension.lines())
+    storage.close()
 
 
-def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
+def test_another_constraint_applies_to_old_trials(tmp_path: Path, load: Load, begun: list[TrialRecord]) -> None:
     tight = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 2", val/miou: ">= 0.6"'))
-    record = StudyStorage.open(tmp_path / "study.journal", tight, cost_of)
-    assert all(r.cost["gflops"] <= 2 and r.miou >= 0.6 for r in record.frontier())
-    complete = [r for r in record.trials if r.state == "COMPLETE"]
+    storage = StudyStorage.open(tmp_path / "study.journal", tight, cost_of)
+    assert all(r.cost["gflops"] <= 2 and r.miou >= 0.6 for r in storage.frontier())
+    complete = [r for r in storage.trials if r.state == "COMPLETE"]
     assert all(bool(r.broken) == (r.cost["gflops"] > 2 or r.miou < 0.6) for r in complete)
-    record.close()
+    storage.close()
 
     loose = load(SPACE.replace('gflops: "<= 5"', 'gflops: "<= 50"'))
     again = StudyStorage.open(tmp_path / "study.journal", loose, cost_of)
@@ -149,7 +149,7 @@ def test_another_constraint_judges_old_trials_anew(tmp_path: Path, load: Load, b
     again.close()
 
 
-def test_a_generation_cut_off_at_its_start_begins_again(
+def test_a_version_cut_off_at_its_start_begins_again(
     tmp_path: Path, load: Load, begun: list[TrialRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wider = load(SPACE.replace("1.0e-2]", "1.0e-1]"))
@@ -158,15 +158,15 @@ def test_a_generation_cut_off_at_its_start_begins_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("kdsearch.search.sampling.samplers.SearchStudy.enqueue_trial", die)
+        patch.setattr("kdsearch.search.sampling.search_study.SearchStudy.enqueue_trial", die)
         with pytest.raises(KeyboardInterrupt):
             StudyStorage.open(tmp_path / "study.journal", wider, cost_of)
-    record = StudyStorage.open(tmp_path / "study.journal", wider, cost_of)
-    assert record.extension is not None
-    assert record.extension.number == 2
-    imported = [t.user_attrs["imported"] for t in record._search.trials if "imported" in t.user_attrs]
-    assert len(imported) == len(set(imported)) == record.extension.imported
-    record.close()
+    storage = StudyStorage.open(tmp_path / "study.journal", wider, cost_of)
+    assert storage.extension is not None
+    assert storage.extension.version == 2
+    imported = [t.user_attrs["imported"] for t in storage._search.trials if "imported" in t.user_attrs]
+    assert len(imported) == len(set(imported)) == storage.extension.imported
+    storage.close()
 
 
 @pytest.mark.parametrize(
@@ -193,12 +193,12 @@ def test_the_journal_refuses_them_too_and_is_left_as_it_was(
     longer = load(SPACE.replace("epochs: 4", "epochs: 9"))
     with pytest.raises(UserError, match=r"train\.epochs cannot change"):
         StudyStorage.open(tmp_path / "study.journal", longer, cost_of)
-    record = StudyStorage.open(tmp_path / "study.journal", load(SPACE), cost_of)
-    assert record.extension is None
-    record.close()
+    storage = StudyStorage.open(tmp_path / "study.journal", load(SPACE), cost_of)
+    assert storage.extension is None
+    storage.close()
 
 
-def test_an_edited_space_and_overrides_go_on_from_the_runs_own(tmp_path: Path, space: SearchSpace) -> None:
+def test_an_edited_space_and_overrides_change_the_space_of_the_run(tmp_path: Path, space: SearchSpace) -> None:
     run = RunFolder(tmp_path)
     run.space.write_text(space.to_yaml())
     (tmp_path / "edited.yaml").write_text(SPACE.replace("1.0e-2]", "1.0e-1]"))

@@ -1,4 +1,4 @@
-"""What earlier studies hand on to a new one."""
+"""Trials of earlier studies in a new one: imported, enqueued or skipped."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.evolution.warm_start import describe_warm_start, read_earlier, warm_start
+from kdsearch.search.evolution.warm_start import describe_warm_start, warm_start
+from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
@@ -21,16 +22,16 @@ def earlier(tmp_path: Path, space: SearchSpace) -> RunFolder:
     run = RunFolder(tmp_path / "runs" / "first")
     run.create()
     run.space.write_text(space.to_yaml())
-    record = StudyStorage.open(run.journal, space, cost_of)
+    storage = StudyStorage.open(run.journal, space, cost_of)
     for miou in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2):
-        trial = record.ask()
+        trial = storage.ask()
         assert trial is not None
         trial.epoch, trial.metrics = 4, {"val/miou": miou}
-        record.tell(trial, "COMPLETE")
-    for member in record.frontier():
+        storage.tell(trial, "COMPLETE")
+    for member in storage.frontier():
         run.student(member.id).mkdir()
         (run.student(member.id) / "model.safetensors").write_text(member.id)
-    record.close()
+    storage.close()
     return run
 
 
@@ -42,72 +43,72 @@ def begin(tmp_path: Path, text: str) -> tuple[StudyStorage, SearchSpace, RunFold
     return StudyStorage.open(run.journal, space, cost_of), space, run
 
 
-def test_settings_of_another_data_set_are_trained_first_after_the_published_point(
-    tmp_path: Path, earlier: RunFolder
-) -> None:
-    record, space, run = begin(tmp_path, SPACE.replace("size: [64, 96]", "size: [32, 64]").replace("s: 8", "s: 12"))
+def test_settings_of_another_data_set_are_enqueued_after_the_defaults(tmp_path: Path, earlier: RunFolder) -> None:
+    storage, space, run = begin(tmp_path, SPACE.replace("size: [64, 96]", "size: [32, 64]").replace("s: 8", "s: 12"))
     study = read_earlier(str(earlier.path))
-    carried = warm_start(record, space, run, [study])
-    first = record.ask()
+    entries = warm_start(storage, space, run, [study])
+    first = storage.ask()
     assert first is not None
     assert first.config == space.default().trial
-    taken = [line for line in carried if line.how == "settings"]
-    assert len(taken) == 3  # a quarter of 12
-    for line in taken:
-        trial = record.ask()
+    enqueued = [entry for entry in entries if entry.how == "settings"]
+    assert len(enqueued) == 3  # a quarter of 12
+    for entry in enqueued:
+        trial = storage.ask()
         assert trial is not None
-        assert trial.params == line.settings
-        assert trial.config.train.lr == next(r for r in study.ranked if r.id == line.trial).config.train.lr
-    assert all("data.size is [32, 64] here" in line.why for line in taken)
-    assert all(r.state == "RUNNING" for r in record.trials)  # no value of another data set is told
+        assert trial.params == entry.settings
+        assert trial.config.train.lr == next(r for r in study.ranked if r.id == entry.trial).config.train.lr
+    assert all("data.size is [32, 64] here" in entry.why for entry in enqueued)
+    assert all(r.state == "RUNNING" for r in storage.trials)  # no value of another data set is told
     kept = json.loads((run.path / "warm_start.json").read_text())["carried"]
-    assert [(line["trial"], line["how"]) for line in kept] == [(line.trial, line.how) for line in carried]
-    assert len(carried) == len(study.ranked)
-    text = "\n".join(describe_warm_start(carried))
-    assert "3 settings are trained first" in text
+    assert [(entry["trial"], entry["how"]) for entry in kept] == [(entry.trial, entry.how) for entry in entries]
+    assert len(entries) == len(study.ranked)
+    text = "\n".join(describe_warm_start(entries))
+    assert "3 settings are enqueued" in text
     assert "raise --trials for more" in text
-    record.close()
+    storage.close()
 
 
 def test_values_out_of_range_are_dropped_with_the_reason(tmp_path: Path, earlier: RunFolder) -> None:
     other = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[1.0e-6, 1.0e-5]").replace("mobilenet_v2]", "resnet50]")
     other = other.replace("distill: {", "distill: {at: {weight: {log: [1, 100], default: 7}}, ")
-    record, space, run = begin(tmp_path, other)
-    carried = warm_start(record, space, run, [read_earlier(str(earlier.path))])
-    part = [line for line in carried if line.how == "part"]
+    storage, space, run = begin(tmp_path, other)
+    entries = warm_start(storage, space, run, [read_earlier(str(earlier.path))])
+    part = [entry for entry in entries if entry.how == "part"]
     assert part
-    for line in part:
-        assert "train.lr: " in line.why
-        assert "is outside [1e-06, 1e-05]" in line.why
-        assert line.settings["train.lr"] == space.default().params["train.lr"]
-        assert line.settings["distill.at.weight"] == 7
-    assert any("student.encoder: mobilenet_v2 is not one of resnet18, resnet34, resnet50" in line.why for line in part)
-    record.close()
+    for entry in part:
+        assert "train.lr: " in entry.why
+        assert "is outside [1e-06, 1e-05]" in entry.why
+        assert entry.settings["train.lr"] == space.default().params["train.lr"]
+        assert entry.settings["distill.at.weight"] == 7
+    assert any(
+        "student.encoder: mobilenet_v2 is not one of resnet18, resnet34, resnet50" in entry.why for entry in part
+    )
+    storage.close()
 
 
-def test_results_of_equal_trials_are_taken_and_cost_nothing(tmp_path: Path, earlier: RunFolder) -> None:
-    record, space, run = begin(tmp_path, SPACE.replace("1.0e-2]", "1.0e-1]"))
+def test_results_of_equal_trials_are_imported_and_take_no_slot(tmp_path: Path, earlier: RunFolder) -> None:
+    storage, space, run = begin(tmp_path, SPACE.replace("1.0e-2]", "1.0e-1]"))
     study = read_earlier(str(earlier.path))
-    carried = warm_start(record, space, run, [study])
-    assert {line.how for line in carried} == {"result"}
-    assert record.searched() == 0
+    entries = warm_start(storage, space, run, [study])
+    assert {entry.how for entry in entries} == {"result"}
+    assert storage.searched() == 0
     old = StudyStorage.open(earlier.journal, load_space(earlier.space), cost_of)
     front = old.frontier()
     old.close()
-    assert sorted((m.miou, m.cost["gflops"]) for m in record.frontier()) == sorted(
+    assert sorted((m.miou, m.cost["gflops"]) for m in storage.frontier()) == sorted(
         (m.miou, m.cost["gflops"]) for m in front
     )
-    for member in record.frontier():
+    for member in storage.frontier():
         assert member.origin.startswith(str(earlier.path))
         assert (run.student(member.id) / "model.safetensors").read_text() == Path(member.origin).name
-    values = sorted(t.values[0] for t in record._search.trials if t.values)
+    values = sorted(t.values[0] for t in storage._search.trials if t.values)
     assert values == sorted(r.miou for r in study.ranked)  # the sampler knows them all
-    ids = {r.id for r in record.trials}
-    trial = record.ask()
+    ids = {r.id for r in storage.trials}
+    trial = storage.ask()
     assert trial is not None
     assert trial.id not in ids
-    before = [(r.id, r.miou, r.origin) for r in record.trials if r.state == "COMPLETE"]
-    record.close()
+    before = [(r.id, r.miou, r.origin) for r in storage.trials if r.state == "COMPLETE"]
+    storage.close()
     again = StudyStorage.open(run.journal, space, cost_of)
     assert [(r.id, r.miou, r.origin) for r in again.trials if r.state == "COMPLETE"] == before
     assert again.searched() == 1
@@ -121,7 +122,7 @@ def test_the_earlier_study_is_left_as_it_is(tmp_path: Path, earlier: RunFolder) 
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path: Path, space: SearchSpace) -> None:
-    with pytest.raises(UserError, match=r"no study lies there; give a run folder"):
+    with pytest.raises(UserError, match="it holds no study; name a run folder"):
         read_earlier(str(tmp_path))
     run = RunFolder(tmp_path / "empty")
     run.create()

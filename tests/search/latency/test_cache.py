@@ -1,4 +1,4 @@
-"""Which students are measured, what is kept, and when a study refuses numbers."""
+"""The students that are measured, the cache of latencies, and refused files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.evolution.warm_start import read_earlier, warm_start
-from kdsearch.search.latency.cache import ROUNDS, Latencies, latencies, rank_correlation
-from kdsearch.search.latency.enumerate import MOST, describe, network_key, students
+from kdsearch.search.evolution.warm_start import warm_start
+from kdsearch.search.latency.cache import ROUNDS, Latencies, measure_latencies, rank_correlation
+from kdsearch.search.latency.enumerate import MOST, network_key, student_name, students
+from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
 from tests.search.conftest import SPACE, cost_of
 
@@ -27,19 +28,19 @@ CPU = Target("cpu")
 
 
 @dataclass
-class Fake:
-    """A stopwatch that says what it is told, and notes what it was asked."""
+class FakeProbe:
+    """A probe that returns the times of `answers` and lists the networks it measured."""
 
     answers: dict[str, list[float | str]]
     device: str = "a processor"
     torch: str = "9.9"
-    asked: list[str] = field(default_factory=list)
+    measured: list[str] = field(default_factory=list)
 
     def time(self, network: str, info: DatasetInfo, size: tuple[int, int]) -> float | str:
         encoder = json.loads(network)["encoder"]
-        self.asked.append(encoder)
+        self.measured.append(encoder)
         answers = self.answers[encoder]
-        return answers[min(self.asked.count(encoder), len(answers)) - 1]
+        return answers[min(self.measured.count(encoder), len(answers)) - 1]
 
 
 @pytest.fixture
@@ -53,16 +54,16 @@ def networks(space: SearchSpace) -> list[AnyNetwork]:
     return [sample.trial.student for sample in students(space).values()]
 
 
-def measure(run: RunFolder, space: SearchSpace, watch: Fake | None, target: Target = CPU) -> Latencies:
-    def stopwatch(device: str | None) -> Fake:
-        assert watch is not None, "nothing was to be measured"
-        return watch
+def measure(run: RunFolder, space: SearchSpace, probe: FakeProbe | None, target: Target = CPU) -> Latencies:
+    def open_probe(device: str | None) -> FakeProbe:
+        assert probe is not None, "nothing was to be measured"
+        return probe
 
-    return latencies(run, target, networks(space), INFO, (64, 96), stopwatch)
+    return measure_latencies(run, target, networks(space), INFO, (64, 96), open_probe)
 
 
 def by_encoder(found: Latencies) -> dict[str, float]:
-    return {json.loads(key)["encoder"]: each.ms for key, each in found.of.items()}
+    return {json.loads(key)["encoder"]: each.ms for key, each in found.networks.items()}
 
 
 QUIET: dict[str, list[float | str]] = {"resnet18": [3.0, 2.0, 4.0], "resnet34": [9.0], "mobilenet_v2": [5.0]}
@@ -75,9 +76,9 @@ class TestStudents:
         assert [sample.trial.student.encoder for sample in found] == ["resnet18", "resnet34", "mobilenet_v2"]
 
     def test_branches_have_their_own_settings(self) -> None:
-        found = [describe(sample) for sample in students(load_space("clfd", profile="demo")).values()]
+        found = [student_name(sample) for sample in students(load_space("clfd", profile="demo")).values()]
         assert len(found) == len(set(found)) == 8
-        assert "clnet mit_b0 width=8" in found
+        assert "clnet mit_b0 w8" in found
         assert "fpn mobilenet_v2" in found
 
     @pytest.mark.parametrize(
@@ -95,66 +96,66 @@ class TestStudents:
 
 class TestKept:
     def test_the_quickest_round_counts_and_the_spread_is_kept(self, run: RunFolder, space: SearchSpace) -> None:
-        watch = Fake(QUIET)
-        found = measure(run, space, watch)
+        probe = FakeProbe(QUIET)
+        found = measure(run, space, probe)
         assert by_encoder(found) == {"resnet18": 2.0, "resnet34": 9.0, "mobilenet_v2": 5.0}
-        assert next(iter(found.of.values())).spread == pytest.approx(1.0)
+        assert next(iter(found.networks.values())).spread == pytest.approx(1.0)
         # In turns: what slows the device for a while falls on one round of each.
-        assert watch.asked == ["resnet18", "resnet34", "mobilenet_v2"] * ROUNDS
+        assert probe.measured == ["resnet18", "resnet34", "mobilenet_v2"] * ROUNDS
 
     def test_resuming_measures_nothing_again(self, run: RunFolder, space: SearchSpace) -> None:
-        before = measure(run, space, Fake(QUIET))
+        before = measure(run, space, FakeProbe(QUIET))
         run.journal.write_text("")
         assert measure(run, space, None) == before
 
     def test_a_wider_space_measures_what_is_new(self, run: RunFolder, space: SearchSpace, tmp_path: Path) -> None:
-        before = measure(run, space, Fake(QUIET))
+        before = measure(run, space, FakeProbe(QUIET))
         (tmp_path / "wide.yaml").write_text(SPACE.replace("mobilenet_v2]", "mobilenet_v2, resnet50]"))
-        watch = Fake(BUSY | {"resnet50": [11.0]})
-        after = measure(run, load_space(tmp_path / "wide.yaml"), watch)
-        assert set(watch.asked) == {"resnet50"}
+        probe = FakeProbe(BUSY | {"resnet50": [11.0]})
+        after = measure(run, load_space(tmp_path / "wide.yaml"), probe)
+        assert set(probe.measured) == {"resnet50"}
         assert by_encoder(after) == by_encoder(before) | {"resnet50": 11.0}
 
     def test_the_next_study_finds_them(self, run: RunFolder, space: SearchSpace) -> None:
-        measure(run, space, Fake(QUIET))
+        measure(run, space, FakeProbe(QUIET))
         other = RunFolder(run.path.parent / "two")
         other.create()
-        watch = Fake(BUSY)
-        assert by_encoder(measure(other, space, watch))["resnet18"] == 2.0
-        assert watch.asked == []
+        probe = FakeProbe(BUSY)
+        assert by_encoder(measure(other, space, probe))["resnet18"] == 2.0
+        assert probe.measured == []
 
     @pytest.mark.parametrize("other", [{"device": "another"}, {"torch": "9.10"}])
     def test_another_device_or_version_is_measured_anew(
         self, other: dict[str, str], run: RunFolder, space: SearchSpace
     ) -> None:
-        measure(run, space, Fake(QUIET))
+        measure(run, space, FakeProbe(QUIET))
         second = RunFolder(run.path.parent / "two")
         second.create()
-        assert by_encoder(measure(second, space, Fake(BUSY, **other)))["resnet18"] == 30.0
+        assert by_encoder(measure(second, space, FakeProbe(BUSY, **other)))["resnet18"] == 30.0
 
     def test_other_threads_are_measured_anew(self, run: RunFolder, space: SearchSpace) -> None:
-        measure(run, space, Fake(QUIET))
+        measure(run, space, FakeProbe(QUIET))
         second = RunFolder(run.path.parent / "two")
         second.create()
-        assert by_encoder(measure(second, space, Fake(BUSY), Target("cpu", 4)))["resnet18"] == 30.0
+        assert by_encoder(measure(second, space, FakeProbe(BUSY), Target("cpu", 4)))["resnet18"] == 30.0
 
     def test_one_study_keeps_to_one_device(self, run: RunFolder, space: SearchSpace, tmp_path: Path) -> None:
-        measure(run, space, Fake(QUIET))
+        measure(run, space, FakeProbe(QUIET))
         (tmp_path / "wide.yaml").write_text(SPACE.replace("mobilenet_v2]", "mobilenet_v2, resnet50]"))
         with pytest.raises(UserError, match=r"from a processor with torch 9\.9"):
-            measure(run, load_space(tmp_path / "wide.yaml"), Fake(BUSY, device="another"))
+            measure(run, load_space(tmp_path / "wide.yaml"), FakeProbe(BUSY, device="another"))
 
-    def test_what_failed_is_tried_again_by_the_next_study_alone(self, run: RunFolder, space: SearchSpace) -> None:
-        found = measure(run, space, Fake(QUIET | {"resnet34": ["out of memory"]}))
+    def test_a_failure_is_measured_again_by_the_next_study_only(self, run: RunFolder, space: SearchSpace) -> None:
+        found = measure(run, space, FakeProbe(QUIET | {"resnet34": ["out of memory"]}))
         with pytest.raises(UserError, match="out of memory"):
             found.ms(networks(space)[1])
         assert sorted(found.measured()) == [2.0, 5.0]
         assert measure(run, space, None) == found
         second = RunFolder(run.path.parent / "two")
         second.create()
-        watch = Fake(QUIET)
-        assert by_encoder(measure(second, space, watch))["resnet34"] == 9.0
-        assert set(watch.asked) == {"resnet34"}
+        probe = FakeProbe(QUIET)
+        assert by_encoder(measure(second, space, probe))["resnet34"] == 9.0
+        assert set(probe.measured) == {"resnet34"}
 
     @pytest.mark.parametrize(
         "text",
@@ -171,12 +172,12 @@ class TestKept:
     def test_a_damaged_file_is_one_sentence(self, text: str, run: RunFolder, space: SearchSpace) -> None:
         run.latency.write_text(text)
         with pytest.raises(UserError, match="holds no latencies"):
-            measure(run, space, Fake(QUIET))
+            measure(run, space, FakeProbe(QUIET))
 
     def test_a_lost_file_is_not_measured_anew(self, run: RunFolder, space: SearchSpace) -> None:
         run.journal.write_text("")
         with pytest.raises(UserError, match="is missing"):
-            measure(run, space, Fake(QUIET))
+            measure(run, space, FakeProbe(QUIET))
 
 
 class TestCorrelation:
@@ -208,50 +209,50 @@ def timed_space(tmp_path: Path, search: str) -> SearchSpace:
 class TestRecord:
     def test_a_bound_on_latency_costs_no_slot(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, 'objectives: {miou: max, latency_ms: min}, constraints: {latency_ms: "<= 10"}')
-        record = StudyStorage.open(None, space, timed(MS))
-        asked = [record.ask() for _ in range(6)]
+        storage = StudyStorage.open(None, space, timed(MS))
+        asked = [storage.ask() for _ in range(6)]
         assert all(r is not None and r.config.student.encoder == "mobilenet_v2" for r in asked)
-        infeasible = [r for r in record.trials if r.state == "INFEASIBLE"]
+        infeasible = [r for r in storage.trials if r.state == "INFEASIBLE"]
         assert infeasible
         assert infeasible[0].reason == "latency_ms 12 is not <= 10"
-        assert record.searched() == 6
+        assert storage.searched() == 6
 
     def test_three_objectives_keep_what_any_pair_would(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, gflops: min, latency_ms: min}")
-        record = StudyStorage.open(None, space, timed({"resnet18": 12.0, "resnet34": 6.0, "mobilenet_v2": 8.0}))
+        storage = StudyStorage.open(None, space, timed({"resnet18": 12.0, "resnet34": 6.0, "mobilenet_v2": 8.0}))
         seen: dict[str, str] = {}
         while len(seen) < 3:
-            trial = record.ask()
+            trial = storage.ask()
             assert trial is not None
             encoder = trial.config.student.encoder
             trial.epoch, trial.metrics = 4, {"val/miou": 0.5 if encoder not in seen else 0.1}
             seen.setdefault(encoder, trial.id)
-            record.tell(trial, "COMPLETE")
+            storage.tell(trial, "COMPLETE")
         # Equal mIoU: resnet34 is the quickest, mobilenet_v2 the one of least FLOPs, and both beat resnet18.
-        assert {r.config.student.encoder for r in record.frontier()} == {"resnet34", "mobilenet_v2"}
+        assert {r.config.student.encoder for r in storage.frontier()} == {"resnet34", "mobilenet_v2"}
 
     def test_warm_start_takes_results_and_not_their_latencies(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, latency_ms: min}")
         earlier = RunFolder.at(str(tmp_path / "runs"), "earlier")
         earlier.create()
         earlier.space.write_text(space.to_yaml())
-        record = StudyStorage.open(earlier.journal, space, timed(MS))
+        storage = StudyStorage.open(earlier.journal, space, timed(MS))
         for _ in range(2):
-            trial = record.ask()
+            trial = storage.ask()
             assert trial is not None
             trial.epoch, trial.metrics = 4, {"val/miou": 0.5 + 0.1 * MS[trial.config.student.encoder]}
-            record.tell(trial, "COMPLETE")
+            storage.tell(trial, "COMPLETE")
             earlier.student(trial.id).mkdir()
-        record.close()
+        storage.close()
         run = RunFolder.at(str(tmp_path / "runs"), "next")
         run.create()
         slower = {name: 10 * ms for name, ms in MS.items()}
-        record = StudyStorage.open(run.journal, space, timed(slower))
-        warm_start(record, space, run, [read_earlier(str(earlier.path))])
-        adopted = [r for r in record.trials if r.origin]
+        storage = StudyStorage.open(run.journal, space, timed(slower))
+        warm_start(storage, space, run, [read_earlier(str(earlier.path))])
+        adopted = [r for r in storage.trials if r.origin]
         assert adopted
         assert all(r.cost["latency_ms"] == slower[r.config.student.encoder] for r in adopted)
-        record.close()
+        storage.close()
 
     def test_the_device_of_a_study_stays(self, tmp_path: Path) -> None:
         space = timed_space(tmp_path, "objectives: {miou: max, latency_ms: min}")

@@ -1,4 +1,4 @@
-"""From a finished study to a table and a landscape."""
+"""From a finished study to a table and a tabular benchmark."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 
 from kdsearch.cli.main import main
 from kdsearch.config.space.search_space import SearchSpace, load_space
-from kdsearch.search.callbacks import StudyCallback
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
-from kdsearch.search.simulation.backend import simulate
-from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
+from kdsearch.search.simulation.backend import SimulatorBackend
+from kdsearch.search.simulation.tabular_benchmark import BenchmarkTable, TabularBenchmark
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.trial_record import TrialRecord
@@ -25,12 +25,12 @@ from tests.search.conftest import SPACE, cost_of
 class Known:
     """mIoU that depends on the learning rate and the student alone."""
 
-    def curve(self, record: TrialRecord) -> list[float]:
-        end = 0.5 + cost_of(record.config)["gflops"] / 100 - 0.1 * math.log10(record.config.train.lr / 1e-3) ** 2
+    def curve(self, trial: TrialRecord) -> list[float]:
+        end = 0.5 + cost_of(trial.config)["gflops"] / 100 - 0.1 * math.log10(trial.config.train.lr / 1e-3) ** 2
         return [end * (1 - 0.5**epoch) for epoch in (1, 2, 3, 4)]
 
-    def seconds(self, record: TrialRecord) -> float:
-        return 2 * record.cost["gflops"]
+    def seconds(self, trial: TrialRecord) -> float:
+        return 2 * trial.cost["gflops"]
 
 
 def finished(tmp_path: Path, trials: int, stop: str = "none") -> Path:
@@ -40,11 +40,12 @@ def finished(tmp_path: Path, trials: int, stop: str = "none") -> Path:
     run = RunFolder.at(str(tmp_path), "toy")
     run.create()
     run.space.write_text(space.to_yaml())
-    record = StudyStorage.open(run.journal, space, cost_of)
+    storage = StudyStorage.open(run.journal, space, cost_of)
     search = space.search
     rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction)
-    simulate(StudyController(space, record, rungs, {"gflops": 10.0}, None, False, StudyCallback()), Known(), slots=2, epochs=10_000)
-    record.close()
+    controller = StudyController(space, storage, rungs, {"gflops": 10.0}, None, False, StudyCallback())
+    SimulatorBackend(Known(), slots=2).run(controller, epochs=10_000)
+    storage.close()
     return run.path
 
 
@@ -56,44 +57,44 @@ def a_record(space: SearchSpace, **params: object) -> TrialRecord:
 def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = finished(tmp_path, 20), tmp_path / "table.json"
     assert main(["replay", str(run), "--out", str(out), "--json"]) == 0
-    said, progress = capsys.readouterr()
-    found = json.loads(said)
+    out_text, progress = capsys.readouterr()
+    found = json.loads(out_text)
     assert (found["table"], found["curves"], found["epochs"], found["left_out"]) == (str(out), 20, 4, 0)
-    assert f"error {found['error']:.3f} where they spread by {found['spread']:.3f}" in progress
+    assert f"error {found['error']:.3f}, with a spread of {found['spread']:.3f}" in progress
     assert "20 curves of 4 epochs" in progress
     assert str(tmp_path) not in out.read_text()
-    table = Table.load(out)
-    land = TabularBenchmark(table)
+    table = BenchmarkTable.load(out)
+    benchmark = TabularBenchmark(table)
     for row in table.rows:
-        record = a_record(land.space, **row.params)
+        record = a_record(benchmark.space, **row.params)
         assert row.curve == pytest.approx(Known().curve(record))
         assert row.seconds == pytest.approx(Known().seconds(record))
-        assert land.cost(record.config) == cost_of(record.config)
-        assert land.end(record) == pytest.approx(row.curve[-1], abs=0.02)
+        assert benchmark.cost(record.config) == cost_of(record.config)
+        assert benchmark.final_miou(record) == pytest.approx(row.curve[-1], abs=0.02)
 
 
 def test_between_the_rows_it_interpolates(tmp_path: Path) -> None:
     out = tmp_path / "table.json"
     main(["replay", str(finished(tmp_path, 40)), "--out", str(out)])
-    land, other = TabularBenchmark(Table.load(out)), TabularBenchmark(Table.load(out), seed=1)
+    benchmark, other = TabularBenchmark(BenchmarkTable.load(out)), TabularBenchmark(BenchmarkTable.load(out), seed=1)
     rng = np.random.default_rng(0)
     records = [
-        a_record(land.space, **{"train.lr": 10 ** rng.uniform(-3.8, -2.2), "student.encoder": encoder})
+        a_record(benchmark.space, **{"train.lr": 10 ** rng.uniform(-3.8, -2.2), "student.encoder": encoder})
         for encoder in ("resnet18", "mobilenet_v2") for _ in range(20)
     ]  # fmt: skip
-    errors = [land.end(record) - Known().curve(record)[-1] for record in records]
+    errors = [benchmark.final_miou(record) - Known().curve(record)[-1] for record in records]
     assert np.sqrt(np.mean(np.square(errors))) < 0.02
     assert np.std([Known().curve(record)[-1] for record in records]) > 0.02, "the mean of all would not do"
-    assert all((land.curve(record) == land.curve(record)).all() for record in records)
-    assert any((land.curve(record) != other.curve(record)).any() for record in records)
+    assert all((benchmark.curve(record) == benchmark.curve(record)).all() for record in records)
+    assert any((benchmark.curve(record) != other.curve(record)).any() for record in records)
 
 
 def test_trials_that_were_stopped_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, out = finished(tmp_path, 30, stop="pareto"), tmp_path / "table.json"
     assert main(["replay", str(run), "--out", str(out)]) == 0
-    rows = Table.load(out).rows
+    rows = BenchmarkTable.load(out).rows
     assert 8 <= len(rows) < 30
-    assert f"{30 - len(rows)} trials without a whole one" in capsys.readouterr().out
+    assert f"{30 - len(rows)} trials without a whole curve" in capsys.readouterr().out
     assert all(len(row.curve) == 4 for row in rows)
 
 

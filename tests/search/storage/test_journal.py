@@ -15,13 +15,13 @@ from tests.search.conftest import cost_of
 @pytest.fixture
 def journal(tmp_path: Path, space: SearchSpace) -> Path:
     """The journal of a study with one complete trial."""
-    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
-    trial = record.ask()
+    storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+    trial = storage.ask()
     assert trial is not None
     trial.epoch, trial.metrics = 4, {"val/miou": 0.5}
-    record.tell(trial, "COMPLETE")
-    record.close()
-    assert record.cut == 0
+    storage.tell(trial, "COMPLETE")
+    storage.close()
+    assert storage.cut == 0
     return tmp_path / "study.journal"
 
 

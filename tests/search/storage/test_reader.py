@@ -23,39 +23,39 @@ def journal(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def record(space: SearchSpace, journal: Path) -> Iterator[StudyStorage]:
-    record = StudyStorage.open(journal, space, cost_of)
-    yield record
-    record.close()
+def storage(space: SearchSpace, journal: Path) -> Iterator[StudyStorage]:
+    storage = StudyStorage.open(journal, space, cost_of)
+    yield storage
+    storage.close()
 
 
-def search(record: StudyStorage, trials: int) -> None:
+def search(storage: StudyStorage, trials: int) -> None:
     for _ in range(trials):
-        trial = record.ask()
+        trial = storage.ask()
         assert trial is not None
         trial.epoch, trial.seconds = 4, 9.0
         # The learning rate alone decides: 3e-3 is best.
         trial.metrics = {"val/miou": 0.5 - abs(math.log10(trial.config.train.lr / 3e-3)) / 4}
         trial.curve = {1: 0.1, 4: trial.miou}
-        record.tell(trial, "COMPLETE")
+        storage.tell(trial, "COMPLETE")
 
 
-def test_a_journal_in_use_is_read_whole_and_left_alone(record: StudyStorage, journal: Path) -> None:
-    search(record, 3)
-    running = record.ask()
+def test_a_journal_in_use_is_read_whole_and_left_alone(storage: StudyStorage, journal: Path) -> None:
+    search(storage, 3)
+    running = storage.ask()
     assert running is not None
-    repeat = record.add("confirm", running.config, {"of": "t0000"})
+    repeat = storage.add("confirm", running.config, {"of": "t0000"})
     before = journal.read_bytes()
     history = read_history(journal, OBJECTIVES)
-    assert history.trials == record.trials
+    assert history.trials == storage.trials
     assert history.trials[-1] == repeat
     assert {r.id for r in history.trials if r.state == "COMPLETE"} <= set(history.ended)
     assert running.id not in history.ended
     assert journal.read_bytes() == before
 
 
-def test_an_entry_in_writing_is_left_out(record: StudyStorage, journal: Path) -> None:
-    search(record, 2)
+def test_an_entry_in_writing_is_left_out(storage: StudyStorage, journal: Path) -> None:
+    search(storage, 2)
     whole = read_history(journal, OBJECTIVES)
     with journal.open("ab") as file:
         file.write(b'{"op_code": 5, "worker')
@@ -71,12 +71,12 @@ def test_what_is_no_journal_is_refused(journal: Path, line: str) -> None:
 
 def test_importance_waits_for_enough_trials_and_finds_what_matters(tmp_path: Path) -> None:
     (tmp_path / "toy.yaml").write_text(SPACE.replace("trials: 8", "trials: 60"))
-    record = StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "toy.yaml"), cost_of)
-    search(record, 19)
+    storage = StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "toy.yaml"), cost_of)
+    search(storage, 19)
     assert read_history(tmp_path / "study.journal", OBJECTIVES).importance == {}
-    search(record, 30)
+    search(storage, 30)
     importance = read_history(tmp_path / "study.journal", OBJECTIVES).importance
-    record.close()
+    storage.close()
     assert list(importance) == ["miou", "gflops", "frontier"]
     assert max(importance["miou"], key=importance["miou"].__getitem__) == "train.lr"
     assert list(importance["gflops"]) == ["student.encoder"], "a cost follows from the student alone"

@@ -23,33 +23,33 @@ from tests.search.conftest import SPACE, cost_of
 
 
 @pytest.fixture
-def record(tmp_path: Path, space: SearchSpace) -> Iterator[StudyStorage]:
-    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
-    yield record
-    record.close()
+def storage(tmp_path: Path, space: SearchSpace) -> Iterator[StudyStorage]:
+    storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+    yield storage
+    storage.close()
 
 
-def complete(record: StudyStorage, trial: TrialRecord, miou: float = 0.5) -> None:
+def complete(storage: StudyStorage, trial: TrialRecord, miou: float = 0.5) -> None:
     trial.epoch, trial.metrics = 4, {"val/miou": miou}
-    record.tell(trial, "COMPLETE")
+    storage.tell(trial, "COMPLETE")
 
 
-def test_the_default_comes_first(record: StudyStorage) -> None:
-    first = record.ask()
+def test_the_default_comes_first(storage: StudyStorage) -> None:
+    first = storage.ask()
     assert first is not None
     assert first.config.student.encoder == "resnet18"
     assert first.config.train.lr == 1e-3
 
 
-def test_infeasible_configurations_are_told_and_take_no_slot(record: StudyStorage) -> None:
-    asked = [record.ask() for _ in range(8)]
+def test_infeasible_configurations_are_told_and_take_no_slot(storage: StudyStorage) -> None:
+    asked = [storage.ask() for _ in range(8)]
     assert all(trial is not None and trial.cost["gflops"] <= 5 for trial in asked)
-    infeasible = [trial for trial in record.trials if trial.state == "INFEASIBLE"]
+    infeasible = [trial for trial in storage.trials if trial.state == "INFEASIBLE"]
     assert infeasible
     assert all(trial.config.student.encoder == "resnet34" for trial in infeasible)
     assert "gflops 9 is not <= 5" in infeasible[0].reason
-    assert record.searched() == 8
-    told = record._search.trials
+    assert storage.searched() == 8
+    told = storage._search.trials
     assert all(told[int(trial.id[1:])].constraints["gflops"] == 4.0 for trial in infeasible)
 
 
@@ -59,27 +59,27 @@ def test_a_student_that_cannot_be_built_is_infeasible(tmp_path: Path, space: Sea
             raise UserError("resnet18 is out of stock.")
         return cost_of(config)
 
-    record = StudyStorage.open(tmp_path / "other.journal", space, cost)
-    trial = record.ask()
+    storage = StudyStorage.open(tmp_path / "other.journal", space, cost)
+    trial = storage.ask()
     assert trial is not None
     assert trial.config.student.encoder == "mobilenet_v2"
-    assert "out of stock" in record.trials[0].reason
-    record.close()
+    assert "out of stock" in storage.trials[0].reason
+    storage.close()
 
 
 def test_equal_configurations_are_never_trained_twice_and_a_small_space_ends(tmp_path: Path) -> None:
     fixed = SPACE.replace("{log: [1.0e-4, 1.0e-2], default: 1.0e-3}", "1.0e-3")
     (tmp_path / "small.yaml").write_text(fixed.replace("{log: [0.1, 10], default: 1}", "1"))
-    record = StudyStorage.open(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
+    storage = StudyStorage.open(tmp_path / "small.journal", load_space(tmp_path / "small.yaml"), cost_of)
     asked = []
-    while (trial := record.ask()) is not None:
-        complete(record, trial)
+    while (trial := storage.ask()) is not None:
+        complete(storage, trial)
         asked.append(trial.config.student.encoder)
     assert sorted(asked) == ["mobilenet_v2", "resnet18"]
-    copies = [t for t in record._search.trials if "copy_of" in t.user_attrs]
+    copies = [t for t in storage._search.trials if "copy_of" in t.user_attrs]
     assert copies
     assert all(t.state.is_finished() for t in copies)
-    record.close()
+    storage.close()
 
 
 def test_without_a_path_everything_stays_in_memory(
@@ -88,27 +88,27 @@ def test_without_a_path_everything_stays_in_memory(
     monkeypatch.chdir(tmp_path)
     before = set(tmp_path.iterdir())
     for _ in range(2):
-        record = StudyStorage.open(None, space, cost_of)
-        assert record.trials == []
-        trial = record.ask()
+        storage = StudyStorage.open(None, space, cost_of)
+        assert storage.trials == []
+        trial = storage.ask()
         assert trial is not None
-        complete(record, trial)
-        record.close()
+        complete(storage, trial)
+        storage.close()
     assert set(tmp_path.iterdir()) == before
 
 
 def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: Path, space: SearchSpace) -> None:
-    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
-    done, stopped, failed, running = (record.ask() for _ in range(4))
+    storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+    done, stopped, failed, running = (storage.ask() for _ in range(4))
     assert done
     assert stopped
     assert failed
     assert running
-    complete(record, done, 0.6)
+    complete(storage, done, 0.6)
     stopped.epoch, stopped.metrics = 1, {"val/miou": 0.2}
-    record.tell(stopped, "PRUNED")
-    record.tell(failed, "FAIL", "loss/kd is not finite at step 3 of epoch 1")
-    record.close()
+    storage.tell(stopped, "PRUNED")
+    storage.tell(failed, "FAIL", "loss/kd is not finite at step 3 of epoch 1")
+    storage.close()
 
     again = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     assert [r.id for r in again.running()] == [running.id]
@@ -124,24 +124,24 @@ def test_everything_is_read_back_and_running_trials_keep_their_number(tmp_path: 
 def test_an_outcome_written_but_not_told_is_told_on_opening(
     tmp_path: Path, space: SearchSpace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
-    trial = record.ask()
+    storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+    trial = storage.ask()
     assert trial is not None
 
     def die(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(record, "_tell_sampler", die)
+    monkeypatch.setattr(storage, "_tell_sampler", die)
     with pytest.raises(KeyboardInterrupt):
-        complete(record, trial, 0.4)
-    record.close()
+        complete(storage, trial, 0.4)
+    storage.close()
     again = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
     frozen = again._search.trials[int(trial.id[1:])]
     assert frozen.values == [0.4, trial.cost["gflops"]]
     again.close()
 
 
-def test_one_driver_at_a_time(record: StudyStorage, tmp_path: Path, space: SearchSpace) -> None:
+def test_one_driver_at_a_time(storage: StudyStorage, tmp_path: Path, space: SearchSpace) -> None:
     with pytest.raises(UserError, match="Another process is running the study"):
         StudyStorage.open(tmp_path / "study.journal", space, cost_of)
 
@@ -150,16 +150,16 @@ ASK_FOR_EVER = """
 import sys
 from pathlib import Path
 from kdsearch.config.space.search_space import load_space
-from kdsearch.search.trial_record import StudyRecord
+from kdsearch.search.storage.study_storage import StudyStorage
 folder = Path(sys.argv[1])
 cost = lambda config: {"gflops": 1.0, "params_m": 1.0}
-record = StudyRecord(folder / "study.journal", load_space(folder / "toy.yaml"), cost)
+storage = StudyStorage.open(folder / "study.journal", load_space(folder / "toy.yaml"), cost)
 print("ready", flush=True)
-left = list(record.running())
+left = list(storage.running())
 while True:
-    trial = left.pop() if left else record.ask()
+    trial = left.pop() if left else storage.ask()
     trial.epoch, trial.metrics = 4, {"val/miou": 0.5}
-    record.tell(trial, "COMPLETE")
+    storage.tell(trial, "COMPLETE")
 """
 
 
@@ -175,14 +175,14 @@ def test_a_driver_killed_at_any_moment_leaves_a_journal_that_goes_on(tmp_path: P
             time.sleep(0.001)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        record = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
-        assert len(list(record.running())) <= 1
-        assert len(record.trials) >= seen
-        seen = len(record.trials)
-        told = record._search.trials
+        storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+        assert len(list(storage.running())) <= 1
+        assert len(storage.trials) >= seen
+        seen = len(storage.trials)
+        told = storage._search.trials
         running = [t.user_attrs["trial"]["id"] for t in told if t.state == TrialState.RUNNING]
-        assert running == [r.id for r in record.running()]
-        record.close()
+        assert running == [r.id for r in storage.running()]
+        storage.close()
     assert seen > 2
 
 

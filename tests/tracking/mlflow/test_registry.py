@@ -17,7 +17,7 @@ from kdsearch.search.callbacks import StudyEnd
 from kdsearch.search.summary import FrontierPoint
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback
-from kdsearch.tracking.mlflow.registry import aliases, register, round_up
+from kdsearch.tracking.mlflow.model_registry import aliases, register, round_up
 from tests.conftest import config
 from tests.export.cases import POINT, run_folder, summary
 from tests.tracking.mlflow.test_writer import end_server, lost, serve

@@ -162,9 +162,7 @@ def test_micro_batches_read_their_own_maps(store: Store, teacher_weights: Path, 
         torch.testing.assert_close(part.logits, torch.cat([now.logits[place], later.logits[place]]))
 
 
-def test_terms_that_read_more_run_the_teacher_live(
-    store: Store, teacher_weights: Path, tmp_path: Path
-) -> None:
+def test_terms_that_read_more_run_the_teacher_live(store: Store, teacher_weights: Path, tmp_path: Path) -> None:
     lines: list[str] = []
     plan = CachePlan(tmp_path, ("logits",))
     shared = Resources(store.path, teacher_weights, cache_plan=plan, log=lines.append)

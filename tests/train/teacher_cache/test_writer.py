@@ -19,7 +19,7 @@ import torch
 
 from kdsearch.data.store.store import Store
 from kdsearch.io.locks import locked
-from kdsearch.models.output import SegOutput
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.teacher_cache.reader import TeacherCache
 from kdsearch.train.teacher_cache.writer import building_folder, write_cache
 from tests.train.teacher_cache.cases import HALF, cache_resources, cached
@@ -83,9 +83,7 @@ def assert_same_maps(folder: Path, other: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_writer_is_continued(
-    built: Path, store: Store, teacher_weights: Path, tmp_path: Path
-) -> None:
+def test_a_killed_writer_is_continued(built: Path, store: Store, teacher_weights: Path, tmp_path: Path) -> None:
     root = tmp_path / "killed"
     process = writer(store, teacher_weights, root, wait=0.1)
     assert process.stdout is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.planning import probe
+from kdsearch.planning import measurement_jobs as probe
 from kdsearch.planning.measure import Measurement
 
 
