@@ -1,19 +1,19 @@
-"""Lets torchvision be imported beside a CPU-only torch.
+"""Import of torchvision with a CPU-only torch.
 
-The Linux wheel of torchvision on PyPI is a CUDA build. Beside a CPU-only torch its C++ operators do not load, and the
-import stops at the fake kernels of two operators that are not there. Declaring their schemas is enough: nothing in
-kdsearch, smp or timm calls them. Call `ensure_torchvision()` before anything that imports torchvision.
+The Linux wheel of torchvision on PyPI is a CUDA build. With a CPU-only torch its C++ operators do not load, and the
+import fails at the fake kernels of two missing operators. Declaring their schemas is enough: nothing in kdsearch, smp
+or timm calls them. Call `ensure_torchvision()` before any import of torchvision.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-_library: Any = None  # kept alive: the schemas go when the library object does
+_library: Any = None  # kept alive: the schemas vanish with the library object
 
 
 def ensure_torchvision() -> None:
-    """Declare `torchvision::nms` and `torchvision::qnms` where torchvision's own operators cannot load."""
+    """Declare `torchvision::nms` and `torchvision::qnms` if torchvision's own operators cannot load."""
     global _library
     import sys
 
@@ -34,7 +34,7 @@ def ensure_torchvision() -> None:
 
 
 def _operators_load(torchvision_init: str) -> bool:
-    """Whether torchvision's C++ operators load into this process (and leave them loaded, as its import would)."""
+    """Whether torchvision's C++ operators load into this process; they stay loaded, as after its import."""
     from pathlib import Path
 
     import torch

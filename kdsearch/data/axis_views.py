@@ -1,8 +1,8 @@
-"""Views without rotation on the CPU: rows and columns are taken one after the other, image by image.
+"""Views without rotation on the CPU: rows, then columns, image by image.
 
-They are what `views.warp_labels` and `views.warp_images` give in one step, several times faster: an index a row and a
-column in place of two coordinates a pixel, no more of the source is converted than the view shows, and the scratch
-memory of one image stays in the processor's cache. No image's result depends on the batch it is in.
+Equal to `views.warp_labels` and `views.warp_images`, and several times faster: one index per row and column replaces
+two coordinates per pixel, only the visible part of the source is converted, and the scratch memory of one image stays
+in the processor's cache. No image's result depends on its batch.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Size = tuple[int, int]
 
 
 def without_rotation(theta_b23: Tensor) -> bool:
-    """Whether all views only scale, shift and flip."""
+    """Whether all views only scale, shift or flip."""
     return not (theta_b23[:, 0, 1].any() or theta_b23[:, 1, 0].any())
 
 
 def nearest_labels(label_bhw: Tensor, theta_b23: Tensor, out_size: Size, outside: int) -> Tensor:
-    """What `views.warp_labels` gives, of views without rotation."""
+    """`views.warp_labels` for views without rotation."""
     warped = label_bhw.new_full((len(label_bhw), *out_size), outside)
     for label, theta, out in zip(label_bhw.numpy(), theta_b23.double().numpy(), warped.numpy(), strict=True):
         taken = label
@@ -44,8 +44,7 @@ def bilinear_images(
 ) -> Tensor:
     """Views without rotation `[B, C, h, w]`, bilinear, of byte images `[B, H, W, C]`; 0 outside.
 
-    `finish(b, part_chw)` turns the part of image `b` that its view shows, given as float32 in [0, 255], into what is to
-    be interpolated, in place.
+    `finish(b, part_chw)` converts the visible part of image `b`, float32 in [0, 255], in place before interpolation.
     """
     _, *size, channels = images.shape
     out = torch.zeros(len(images), channels, *out_size)
@@ -57,7 +56,8 @@ def bilinear_images(
         shown = part[:, rows.within, columns.within]
         shown.copy_(torch.from_numpy(image[rows.source, columns.source].transpose(2, 0, 1).copy()))
         finish(b, shown)
-        first, second = (1, 0) if rows.growth > columns.growth else (0, 1)  # what makes it smaller, or less large
+        # First the axis that shrinks more, or grows less.
+        first, second = (1, 0) if rows.growth > columns.growth else (0, 1)
         between = taps[first].interpolate(part, first + 1, scratch[1], scratch[2])
         taps[second].interpolate(between, second + 1, scratch[0], scratch[2], out[b, :, rows.shown, columns.shown])
     return out
@@ -66,8 +66,8 @@ def bilinear_images(
 class _Taps:
     """The two source pixels and the weight of the second for each place of a view along one axis.
 
-    `shown` is the slice of the view that shows anything, `source` the slice of the image that it reads. A part of the
-    image, of `length` pixels, has a row of zeros on the sides where the view looks over the edge; `within` is the rest.
+    `shown` is the slice of the view that overlaps the image, `source` the slice of the image that it reads. A part of
+    the image, of `length` pixels, has a row of zeros at each edge that the view crosses; `within` is the rest.
     """
 
     def __init__(self, theta: NDArray[np.float64], axis: int, pixels: int, out_pixels: int) -> None:
@@ -83,7 +83,7 @@ class _Taps:
         self.growth = len(low) / max(self.length, 1)
 
     def interpolate(self, part: Tensor, dim: int, low: Tensor, high: Tensor, out: Tensor | None = None) -> Tensor:
-        """`part` along `dim`, in `out` or else in the scratch memory `low`; `high` is scratch too."""
+        """Interpolate `part` along `dim` into `out`, or into the scratch memory `low`; `high` is scratch too."""
         shape = (*part.shape[:dim], len(self.index), *part.shape[dim + 1 :])
         ends, weight = (_shaped(low, shape), _shaped(high, shape)), self.weight
         for step, end in enumerate(ends):
@@ -96,7 +96,7 @@ class _Taps:
 
 
 def _positions(theta: NDArray[np.float64], axis: int, pixels: int, out_pixels: int) -> NDArray[np.float64]:
-    """Where the pixel centres of a view lie along an axis of the source (0 rows, 1 columns), in pixels."""
+    """Positions of a view's pixel centres along an axis of the source (0 rows, 1 columns), in pixels."""
     row = 1 - axis
     centres = (2 * np.arange(out_pixels) + 1) / out_pixels - 1
     positions: NDArray[np.float64] = (theta[row, row] * centres + theta[row, 2] + 1) * (pixels / 2)
@@ -104,7 +104,7 @@ def _positions(theta: NDArray[np.float64], axis: int, pixels: int, out_pixels: i
 
 
 def _run(inside: NDArray[np.bool_]) -> slice:
-    """Where `inside` is true, which is in one run: a view's places come one after the other."""
+    """The slice where `inside` is true; a view's positions are monotonic, so there is only one."""
     places = np.flatnonzero(inside)
     return slice(places[0], places[-1] + 1) if len(places) else slice(0)
 

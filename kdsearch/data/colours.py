@@ -1,7 +1,7 @@
-"""Normalisation and colour jitter of one byte image at a time, in place: what the CPU does in place of batches.
+"""Normalisation and colour jitter of one byte image at a time, in place: the CPU's alternative to batches.
 
-The same as `views.photometric` and a normalisation after it, without temporaries of the size of a batch. Each image's
-numbers are computed alone, so they do not depend on the batch.
+Equal to `views.photometric` followed by a normalisation, without temporaries of the size of a batch. Each image is
+computed alone, so its values do not depend on the batch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Facts about a data set that networks, terms and reports need."""
+"""Properties of a data set that networks, terms and reports need."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ THERMAL_MEAN, THERMAL_STD = 0.449, 0.226
 class DatasetInfo:
     """Name, classes and input channels of a data set.
 
-    `channels` is 3 (RGB) or 4 (RGB and thermal). `mean` and `std`, one value a channel, normalise images scaled to
-    [0, 1].
-    `palette` has one RGB colour a class. `video` says whether samples carry a next frame and its flow.
+    `channels` is 3 (RGB) or 4 (RGB and thermal). `mean` and `std`, one value per channel, normalise images scaled to
+    [0, 1]. `palette` has one RGB colour per class. `video` is set if samples have a next frame and the flow to it.
     """
 
     name: str

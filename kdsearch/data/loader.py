@@ -1,7 +1,7 @@
 """Batches of a split, made on the training device.
 
-There are no loader processes: the store is memory-mapped and holds decoded images, so a batch is one indexed copy of
-bytes, and all arithmetic on them is batched on the device.
+There are no loader processes. The store is memory-mapped and holds decoded images, so a batch is one indexed copy of
+bytes, and all further arithmetic runs on the device in batches.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Batch:
     """Images and labels of one step on one rank.
 
     `image_bchw` is float32, normalised by the data set's mean and std; `label_bhw` int64 with `IGNORE_INDEX`; `index`
-    int64 `[B]` (on the CPU) is each sample's row in the split. `theta_b23` is the view that was taken, to warp cached
-    teacher maps with. With frames, `next_image_bchw` is the later frame, through the same jitter, and `flow_b2hw` the
-    flow to it in pixels of the view; `next_theta_b23` is its own view where it is another view of the same image.
+    int64 `[B]` (on the CPU) is each sample's row in the split. `theta_b23` is the view, with which cached teacher maps
+    are warped. With frames, `next_image_bchw` is the later frame with the same jitter, `flow_b2hw` the flow to it in
+    pixels of the view; `next_theta_b23` is set where the later frame is another view of the same image.
     """
 
     image_bchw: Tensor
@@ -54,7 +54,7 @@ class Batch:
     next_theta_b23: Tensor | None = None
 
     def tensor_split(self, parts: int) -> list[Batch]:
-        """This batch in `parts` of (nearly) equal size."""
+        """This batch, split into `parts` of (nearly) equal size."""
         columns = [
             (None,) * parts if column is None else column.tensor_split(parts)
             for column in (getattr(self, field.name) for field in fields(self))
@@ -65,9 +65,9 @@ class Batch:
 class Batches:
     """The batches that one rank of a trial trains and validates on.
 
-    `batch_size` counts images a step over all ranks. The order of an epoch, its views and its jitter depend on
-    (seed, epoch) alone: any number of ranks sees the same global batches. `frames` adds a later frame: the next one of
-    a video set through the same view, or a second view of the same image with exact flow (in training alone).
+    `batch_size` counts images per step over all ranks. The order of an epoch, its views and its jitter depend on
+    (seed, epoch) alone, so any number of ranks sees the same global batches. `frames` adds a later frame: the next one
+    of a video set in the same view, or (in training alone) a second view of the same image with exact flow.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Batches:
             yield self._train_batch(epoch, order[start : start + self.local_size])
 
     def val(self) -> Iterator[Batch]:
-        """Whole images in order: over all ranks each exactly once, so ranks may differ in batches by one or more."""
+        """Whole images in order, each exactly once over all ranks; ranks may differ in their number of batches."""
         own = np.array_split(np.arange(len(self.split)), self.world_size)[self.rank]
         for start in range(0, len(own), self.local_size):
             rows = own[start : start + self.local_size]
@@ -131,7 +131,7 @@ class Batches:
             yield batch
 
     def whole_images(self, rows: NDArray[np.int64], next_frame: bool = False) -> Tensor:
-        """Whole images `[B, C, H, W]` as `val` gives them, or their next frames: normalised, without view or jitter."""
+        """Whole images `[B, C, H, W]` or their next frames, as in `val`: normalised, without view or jitter."""
         images = self.split.next_images if next_frame else self.split.images
         if self.device.type != "cpu":
             return self._normalise(self._unit(images, rows))

@@ -1,4 +1,4 @@
-"""Optical flow between two frames of a data set that comes without it: DIS (OpenCV) or RAFT (torchvision).
+"""Optical flow between two frames of a data set without flow of its own: DIS (OpenCV) or RAFT (torchvision).
 
 A flow is float32 `[H, W, 2]`, (x, y) in pixels: `first(p)` shows what `second(p + flow(p))` shows.
 """
@@ -20,7 +20,7 @@ FlowName = Literal["none", "dis", "raft"]
 
 
 class Flow(Protocol):
-    """Estimates flow; may be called from several threads. `facts` name what its result depends on."""
+    """Estimates flow; may be called from several threads. `facts` identify the method, for fingerprints."""
 
     facts: tuple[object, ...]
 
@@ -30,7 +30,7 @@ class Flow(Protocol):
 def open_flow(root: Path, name: FlowName, weights: str | None, gap: int = 1) -> Flow | None:
     """The estimator of a reader's options `flow`, `flow_weights` (relative to the data folder `root`) and `gap`.
 
-    None for "none". `UserError` for options without effect, weights that do not load, and OpenCV that is not installed.
+    None for "none". `UserError` for options without effect, weights that do not load, and a missing OpenCV.
     """
     if name == "none" and gap != 1:
         raise UserError("gap has no effect without next frames; set flow to dis or raft, or remove gap")
@@ -67,7 +67,7 @@ class Dis:
 
 
 class Raft:
-    """RAFT (Teed and Deng, ECCV 2020), large or small as torchvision's `weights` are, on the GPU where there is one."""
+    """RAFT (Teed and Deng, ECCV 2020), large or small according to torchvision's `weights`; on a GPU if available."""
 
     def __init__(self, weights: Path) -> None:
         import torch

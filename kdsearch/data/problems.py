@@ -1,4 +1,4 @@
-"""What can be wrong with a sample, by kind: the command `kdsearch data check` counts them."""
+"""Kinds of errors in samples, which the command `kdsearch data check` counts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from kdsearch.errors import UserError
 
 
 class MissingFileError(UserError):
-    """A file that a sample needs is not there."""
+    """A file of a sample does not exist."""
 
 
 class DamagedFileError(UserError):
-    """A file is there and cannot be read."""
+    """A file of a sample exists and cannot be read."""
 
 
 class LabelRangeError(UserError):
-    """A label holds a value that is no class of the set."""
+    """A label contains a value that is no class of the data set."""
 
 
 KINDS: dict[str, type[UserError]] = {

@@ -1,11 +1,11 @@
-"""Random views of training images: one 2x3 affine matrix a sample for geometry, factors a sample for colour.
+"""Random views of training images: per sample one 2x3 affine matrix for geometry, and factors for colour.
 
-A matrix `theta` maps normalised coordinates of the view to those of the source, as `torch.nn.functional.affine_grid`
-with `align_corners=False` has it: (-1, -1) and (1, 1) are the outer corners of the corner pixels, so the same matrix
+A matrix `theta` maps normalised coordinates of the view to those of the source, as in `torch.nn.functional.affine_grid`
+with `align_corners=False`: (-1, -1) and (1, 1) are the outer corners of the corner pixels, so the same matrix
 warps the image and any map of it at another stride. Outside the source a view shows 0 in images, which is the mean
 colour once they are normalised, and `IGNORE_INDEX` in labels.
 
-All lots depend on (seed, epoch, index of the sample) alone, never on the batch or the process that draws them.
+All random numbers depend on (seed, epoch, index of the sample) alone, never on the batch or the process.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ GREY = (0.2989, 0.587, 0.114)  # torchvision's luma
 def random_views(seed: int, epoch: int, indices: Indices, size: Size, crop: Size, augment: Augment) -> Tensor:
     """Matrices `theta_b23` (float32, CPU) of random views of `crop` (height, width) pixels.
 
-    A view is what resizing the image of `size` by a factor from `augment.scale`, cropping at a random place and
-    flipping would show. An image smaller than the crop after resizing lies at a random place in it.
+    A view equals a resize of the image of `size` by a factor from `augment.scale`, a crop at a random place and a
+    random flip. An image smaller than the crop after resizing lies at a random place in it.
     """
     low, high = augment.scale
     zoom = low + (high - low) * _uniform(seed, epoch, indices, ZOOM)
@@ -50,8 +50,8 @@ def random_views(seed: int, epoch: int, indices: Indices, size: Size, crop: Size
 def next_views(theta_b23: Tensor, seed: int, epoch: int, indices: Indices, crop: Size, motion: float) -> Tensor:
     """A second view near each of `theta_b23`, both of `crop` pixels, as if the camera had moved a little.
 
-    It is shifted by up to `motion` of the view, turned by up to `motion` radians about its centre, and zoomed by up to
-    a factor `1 + motion` in or out. Float32, on the device of `theta_b23`.
+    It is shifted by up to `motion` times the view's size, turned by up to `motion` radians about its centre, and zoomed
+    in or out by up to a factor `1 + motion`. Float32, on the device of `theta_b23`.
     """
     turn, shift_x, shift_y, zoom = (
         2 * _uniform(seed, epoch, indices, lot) - 1 for lot in (NEXT_ANGLE, NEXT_X, NEXT_Y, NEXT_ZOOM)
@@ -68,7 +68,7 @@ def next_views(theta_b23: Tensor, seed: int, epoch: int, indices: Indices, crop:
 
 
 def identity_views(count: int) -> Tensor:
-    """Matrices `theta_b23` of the whole image as it is."""
+    """Matrices `theta_b23` of the whole image, unchanged."""
     return torch.eye(2, 3).expand(count, 2, 3)
 
 
@@ -80,8 +80,8 @@ def warp_images(image_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor
 def warp_maps(map_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
     """The views of maps of whole images at any stride, bilinear, in `out_size`; the nearest border value outside.
 
-    An image ends within the outer half of a map's border cells, where 0 from outside would bleed into valid pixels.
-    What a view shows beyond the image is ignored in its labels, whatever stands there.
+    An image ends within the outer half of a map's border cells, where zeros from outside would bleed into valid pixels.
+    Labels ignore the part of a view beyond the image, so the values there do not matter.
     """
     return _warp(map_bchw, theta_b23, out_size, "bilinear", "border")
 
@@ -133,7 +133,7 @@ def flow_between(theta_a: Tensor, theta_b: Tensor, size: Size) -> Tensor:
 
 
 def flow_of_view(flow_b2hw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
-    """The flow between two frames as seen when both are shown through the same view: nearest, 0 outside the image."""
+    """The flow between two frames in the same view of both: nearest, 0 outside the image."""
     _, _, height, width = flow_b2hw.shape
     moved = _warp(flow_b2hw, theta_b23, out_size, "nearest", "zeros")
     source_to_unit = torch.tensor([2 / width, 2 / height], device=moved.device)
@@ -177,7 +177,7 @@ def _blend(image: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def _uniform(seed: int, epoch: int, indices: Indices, lot: int) -> NDArray[np.float64]:
-    """One number in [0, 1) an index: a hash of (seed, epoch, index, lot) by rounds of splitmix64."""
+    """One number in [0, 1) per index: a hash of (seed, epoch, index, lot) by rounds of splitmix64."""
     state = np.zeros(len(indices), np.uint64)
     for word in (seed, epoch, np.asarray(indices), lot):
         state = _splitmix64(state ^ np.asarray(word, np.uint64))

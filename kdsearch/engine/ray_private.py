@@ -44,7 +44,7 @@ def free_orphaned_places() -> None:
 @cache
 def _warn(reason: str) -> None:
     logger.warning(
-        "Ray %s lacks the private interfaces of Ray %s (%s): resources of worker groups that were killed are freed only "
+        "Ray %s lacks the private interfaces of Ray %s (%s): the resources of killed worker groups are freed only "
         "at the end of the study",
         ray.__version__, WRITTEN_FOR, reason,
     )  # fmt: skip

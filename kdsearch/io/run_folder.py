@@ -1,4 +1,4 @@
-"""The folder of one study: where each file lies."""
+"""The folder of one study: the path of each file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kdsearch.errors import UserError
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths in `<storage>/<name>`; data stores and teachers lie in `<storage>/.cache` and serve all studies."""
+    """Paths in `<storage>/<name>`; all studies share the data stores and teachers in `<storage>/.cache`."""
 
     path: Path
 
@@ -29,7 +29,7 @@ class RunFolder:
 
     @property
     def lock(self) -> Path:
-        """Held by the study's driver as long as it lives; made when the study first began, and never written."""
+        """Locked by the study's driver as long as it lives. Created at the first start, and always empty."""
         return self.journal.with_suffix(".lock")
 
     @property
@@ -39,7 +39,7 @@ class RunFolder:
 
     @property
     def tracking_lock(self) -> Path:
-        """Held by the process that writes to MLflow."""
+        """Locked by the process that writes to MLflow."""
         return self.path / "tracking.lock"
 
     @property
@@ -79,7 +79,7 @@ class RunFolder:
         return self.cache / "data"
 
     def checkpoint(self, trial_id: str) -> Path:
-        """Full training state of a trial that is not over."""
+        """Full training state of an unfinished trial."""
         return self.checkpoints / f"{_plain(trial_id)}.pt"
 
     def student(self, trial_id: str) -> Path:
@@ -97,7 +97,7 @@ class RunFolder:
         return cls(Path(storage).expanduser().resolve() / name)
 
     def create(self) -> None:
-        """Make the folder and its sub-folders; `UserError` where that is not possible."""
+        """Create the folder and its sub-folders; `UserError` where that is not possible."""
         self.refuse_links()
         try:
             for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):
@@ -108,23 +108,22 @@ class RunFolder:
         except OSError as error:
             raise UserError(
                 f"The run folder {self.path} cannot be written ({error.strerror}); "
-                "give a folder that can be with --storage."
+                "give a writable folder with --storage."
             ) from error
 
     def refuse_links(self) -> None:
-        """Raise `UserError` for a link in the folder, which may come from somebody else.
+        """Raise `UserError` for a link in the folder, which somebody else may have made.
 
-        Weights of trials that are over are removed, logs are written and students are copied: through a link that
-        would be elsewhere.
+        A study removes weights, writes logs and copies students; a link would redirect that to another place.
         """
         for entry in (*self.path.glob("*"), *self.checkpoints.glob("*"), *self.students.glob("**/*")):
-            # Optuna's own lock is a link that leads nowhere.
+            # The lock of Optuna's journal is a dangling link.
             if entry.is_symlink() and entry.name != f"{self.journal.name}.lock":
                 raise UserError(f"{entry} is a link; put the file or folder itself in its place.")
 
 
 def _plain(trial_id: str) -> str:
-    """The id of a trial as part of a path; `UserError` for one that a study would not give, read from a file."""
+    """The id of a trial as part of a path; `UserError` for an id, read from a file, that no study assigns."""
     if not re.fullmatch(r"[a-z]+\d*", trial_id):
-        raise UserError(f"{trial_id!r} is no trial's name; the run folder was changed. Bring it back from a copy.")
+        raise UserError(f"{trial_id!r} is no trial's name; the run folder was changed. Restore it from a copy.")
     return trial_id

@@ -1,4 +1,4 @@
-"""Passwords in URIs are refused: URIs stand in logs, in the live view, in run folders and in what is tracked."""
+"""Passwords in URIs are refused, because URIs appear in logs, the live view, run folders and MLflow."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def local_path(path: str | Path) -> Path:
     """The local path of `path`, with `~` expanded. `UserError` for a URI of another kind, such as s3://."""
     text = str(path)
     if is_remote(text):
-        raise UserError(f"{text}: only a local folder will do here; copy the data to a local or mounted folder")
+        raise UserError(f"{text}: only a local folder is possible here; copy the data to a local or mounted folder")
     return Path(unquote(urlsplit(text).path)) if _SCHEME.match(text) else Path(text).expanduser()
 
 

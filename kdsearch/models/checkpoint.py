@@ -1,4 +1,4 @@
-"""Checkpoints of whole networks: files of weights, and folders that say which network theirs are of."""
+"""Checkpoints of whole networks: files of weights, and folders that also describe their network."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from kdsearch.models.networks.smp import OWN
 def checkpoint_file(source: str, config: AnyNetwork) -> Path:
     """The file of weights that `source` names, to be loaded into the network of `config`.
 
-    `source` is such a file, or a folder with `model.safetensors` and a `config.json`: as `save_pretrained` of
-    segmentation_models_pytorch writes it (and the Hugging Face hub keeps it), or a student of kdsearch. Nothing is
-    downloaded.
+    `source` is a file, or a folder with `model.safetensors` and `config.json`: written by `save_pretrained` of
+    segmentation_models_pytorch (as on the Hugging Face hub), or a student of kdsearch. Nothing is downloaded.
 
-    Raises `UserError` where there is nothing, and where the folder holds another network, with the settings of that.
+    `UserError` if there is nothing, and for a folder with another network, whose settings the message contains.
     """
     path = Path(source)
     if not path.exists():
@@ -65,7 +64,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _arch(class_name: str, path: Path) -> str:
-    """How kdsearch, and smp, name the architecture of this class of smp."""
+    """The name, in kdsearch and smp, of the architecture of this class of smp."""
     ensure_torchvision()
     import segmentation_models_pytorch as smp
 
@@ -76,7 +75,7 @@ def _arch(class_name: str, path: Path) -> str:
 
 
 def _not_default(arch: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Those options of the smp constructor, as JSON has them, that it would not take by itself."""
+    """The options of the smp constructor that differ from its defaults, as JSON values."""
     ensure_torchvision()
     import segmentation_models_pytorch as smp
 

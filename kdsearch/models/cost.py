@@ -1,4 +1,4 @@
-"""What a network costs and gives at a size, exactly and without running it: all on the meta device."""
+"""Exact costs and output shapes of a network at a size, computed on the meta device without running it."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ Size = tuple[int, int]
 class Cost:
     """Cost of inference: `gflops` is 2 x MAC / 1e9 for one image, `params_m` millions of parameters.
 
-    Operations are those of convolutions, matrix products and attention, as `torch.utils.flop_counter` counts them. (On
-    the CPU that counter misses fused attention; on the meta device it does not.)
-    Detail heads serve training alone and do not count in `gflops`.
+    `torch.utils.flop_counter` counts the operations of convolutions, matrix products and attention. (It misses fused
+    attention on the CPU, but not on the meta device.) Detail heads serve training alone and are left out of `gflops`.
     """
 
     gflops: float
@@ -35,7 +34,7 @@ class Cost:
 def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
     """Cost of the network of `config` for one image of `size` (height and width in pixels).
 
-    Raises `UserError` for a network that cannot be built and for a size that it cannot take, with one that it can.
+    `UserError` for a network that cannot be built and for a size that it does not accept, with the nearest valid one.
     """
     return _cost(without_weights(config).model_dump_json(), info, size)
 
@@ -57,7 +56,7 @@ def _tap_shapes(config_json: str, info: DatasetInfo, size: Size) -> dict[str, tu
 
 
 def tap_shapes(config: AnyNetwork, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
-    """Channels, height and width of `"logits"` and of every tap, detail heads too, for images of `size`.
+    """Channels, height and width of `"logits"` and of every tap, including detail heads, for images of `size`.
 
     Raises `UserError` as `network_cost` does.
     """
@@ -88,7 +87,7 @@ def _forward(network: Network, info: DatasetInfo, size: Size, details: bool) -> 
 
 
 def _nearest(network: Network, info: DatasetInfo, size: Size) -> str:
-    """A sentence with the nearest size that runs: multiples of the divisor, the short side grown up to 256 pixels."""
+    """A sentence with the nearest valid size: multiples of the divisor, with a short side of up to 256 pixels."""
     divisor = network.size_divisor
     height, width = (max(1, round(length / divisor)) * divisor for length in size)
     shorter = min(height, width)

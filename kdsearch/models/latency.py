@@ -1,4 +1,4 @@
-"""How long a network takes for one image on a device."""
+"""Latency of a network for one image on a device."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.models.registry import build_network
 
 WARM_UP, WARM_UP_S = 5, 0.5
-"""Runs that do not count: so many, fewer where they take longer than that together, one at the least."""
+"""Runs before the measurement: at least one, then up to this many or this many seconds."""
 LEAST, MOST, SECONDS = 5, 200, 1.0
-"""Runs that count: at least and at most so many, and in between for so long."""
+"""Measured runs: the least, the most, and the seconds after which no further one starts."""
 
 
 def latency_ms(config: AnyNetwork, info: DatasetInfo, size: tuple[int, int], target: Target) -> float:
-    """Median milliseconds from one normalised image of `size` to its logits, in fp32, in eval mode, as it is exported.
+    """Median milliseconds from one normalised image of `size` to its logits, in fp32 and eval mode, as exported.
 
-    On one CPU thread that is the time that the thread computes, which is its latency on a free core whatever else runs
-    on the others; on several threads and on a GPU it is time by the clock, and wants a device with nothing else to do.
-    The process must have been given the target's threads. Weights are random: they do not change the time.
+    On one CPU thread this is the thread's computing time, its latency on a free core whatever runs on the others. On
+    several threads and on a GPU it is wall-clock time and requires an otherwise idle device. The process must be
+    limited to the target's threads. Weights are random, since they do not affect the time.
 
-    Raises `UserError` for a network that cannot be built, `RuntimeError` for one that does not run on the device.
+    `UserError` for a network that cannot be built, `RuntimeError` for one that does not run on the device.
     """
     device = torch.device(target.kind)
     network = build_network(without_weights(config), info).eval().to(device)

@@ -12,10 +12,20 @@ from kdsearch.models.seg_output import SegOutput
 class Network(nn.Module, ABC):
     """A segmentation network: normalised images `[B, C, H, W]` in, `SegOutput` out.
 
-    `detail_taps` says whether `forward` also computes the detail heads (`bound*`, `bin*`), where the network has them.
-    They serve training and teaching alone: switch them off to validate, count and export.
-    `size_divisor` divides every height and width that the network accepts, in pixels.
-    `dropped` names the modules of the library's network that never run and were left out.
+    **Output.** `forward` returns logits `[B, K, h, w]` before up-sampling, and named taps `[B, C, h, w]`. For a given
+    image size the shapes do not depend on the batch or the device, so that `models.cost.tap_shapes` finds them on the
+    meta device.
+
+    **Sizes.** `size_divisor` divides every height and width, in pixels, that the network accepts.
+
+    **Detail heads.** `detail_taps` makes `forward` compute the detail heads (`bound*`, `bin*`) of a network that has
+    them. They serve training and teaching alone and are off in evaluation, cost and export.
+
+    **Weights.** `encoders` are the modules that encoder weights are loaded into. Every parameter receives a gradient
+    from the logits or the supervised taps; `dropped` names the modules of a library's network that never run and were
+    removed for that reason. In eval mode the output is deterministic.
+
+    `kdsearch.testing.networks.NetworkConformance` tests this contract.
     """
 
     detail_taps: bool = True
@@ -28,4 +38,4 @@ class Network(nn.Module, ABC):
 
     @abstractmethod
     def encoders(self) -> list[nn.Module]:
-        """The modules that encoder weights are loaded into, with equal state-dict keys."""
+        """The encoders; those that share one `encoder_weights` have equal state-dict keys."""

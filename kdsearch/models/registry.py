@@ -1,4 +1,4 @@
-"""Networks from their configuration, real or on the meta device, without parameters that they never use."""
+"""Networks from their configuration, with values or on the meta device, without unused parameters."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from kdsearch.models.network import Network
 from kdsearch.models.weights import load_encoders
 
 PROBE_SIZE = 256
-"""Height and width of the image that shows which modules run. Every smp decoder accepts it."""
+"""Height and width of the image that reveals unused modules. Every smp decoder accepts it."""
 
 
 def build_network(config: AnyNetwork, info: DatasetInfo) -> Network:
     """The network of `config` for the classes and channels of `info`, on the CPU in training mode.
 
-    Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if it is set.
-    Modules of the encoder that never run (such as the stages beyond `encoder_depth`) are left out.
+    Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if set. Modules
+    of the encoder that never run (such as stages beyond `encoder_depth`) are removed.
 
-    Raises `UserError` for what cannot be built, and for weights that cannot be loaded.
+    `UserError` for a network that cannot be built, and for weights that cannot be loaded.
     """
     network = _construct(config, info)
     _drop(network, meta_network(config, info).dropped)
@@ -46,7 +46,7 @@ def _load_encoders(network: Network, config: AnyNetwork) -> None:
 
 
 def meta_network(config: AnyNetwork, info: DatasetInfo) -> Network:
-    """The same network on the meta device in evaluation mode, cached: it has shapes and no values. Do not change it."""
+    """The same network on the meta device, in eval mode: shapes without values. Cached, so do not change it."""
     return _meta_network(without_weights(config).model_dump_json(), info)
 
 
@@ -76,9 +76,9 @@ def _construct(config: AnyNetwork, info: DatasetInfo) -> Network:
 
 
 class _EmptyOnMeta(TorchFunctionMode):
-    """Puts parameters on the meta device as they are made, which makes their initialisation free.
+    """Creates parameters on the meta device, which makes their initialisation free.
 
-    `torch.device("meta")` would also take the small tensors that constructors compute with and read back.
+    `torch.device("meta")` would also affect the small tensors that constructors compute with and read back.
     """
 
     def __torch_function__(
@@ -127,7 +127,7 @@ def _never_run(network: Network, channels: int) -> tuple[str, ...]:
 
 
 def _drop(network: Network, names: tuple[str, ...]) -> None:
-    """Put an identity in the place of each named module."""
+    """Replace each named module by an identity."""
     for name in names:
         network.set_submodule(name, nn.Identity())
     network.dropped = names

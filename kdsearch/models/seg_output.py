@@ -1,4 +1,4 @@
-"""What every student and teacher returns."""
+"""The output of every student and teacher."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class SegOutput:
     """Output of a segmentation network.
 
     `logits` are `[B, K, h, w]`, before up-sampling to the label's size.
-    `taps` are named feature maps `[B, C, h, w]`: `"c1".."c4"` (encoder, strides 4, 8, 16, 32 or as the network has
-    them), `"head"` (before the classifier) and what a network adds, such as CLNet's `"con1".."con3"` (contrast
-    features) and its detail heads `"bound1".."bound3"`, `"bin1".."bin3"` (2-class logits).
+    `taps` are named feature maps `[B, C, h, w]`: `"c1".."c4"` (encoder, at strides 4, 8, 16, 32 or the network's own),
+    `"head"` (before the classifier) and those of single networks, such as CLNet's `"con1".."con3"` (contrast features)
+    and its detail heads `"bound1".."bound3"`, `"bin1".."bin3"` (2-class logits).
     """
 
     logits: Tensor

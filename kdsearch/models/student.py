@@ -1,4 +1,4 @@
-"""A trained student on disk, and read back: `load_student(folder)`."""
+"""Trained students on disk: written by `save_student`, read by `load_student`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ FORMAT = 1
 class Student(nn.Module):
     """A segmentation network with its preprocessing.
 
-    Images are uint8, 0 to 255, `[H, W, C]`, C being 3 (RGB) or 4 (RGB and thermal). `segment` goes from one image of
-    any size to its class ids; `predict` from a batch of images `[B, H, W, C]` to theirs, without resizing: H and W
-    must be multiples of the network's stride. `preprocess` makes of such a batch what `forward` takes: normalised
-    images `[B, C, H, W]`. `size` is the height and width that it was trained and evaluated at.
+    Images are uint8, 0 to 255, `[H, W, C]`, with C 3 (RGB) or 4 (RGB and thermal). `segment` returns the class ids of
+    one image of any size; `predict` those of a batch of images `[B, H, W, C]` without resizing, so H and W must be
+    multiples of the network's stride. `preprocess` converts such a batch to the input of `forward`: normalised images
+    `[B, C, H, W]`. `size` is the height and width of training and evaluation.
     """
 
     def __init__(self, network: nn.Module, info: DatasetInfo, size: tuple[int, int]) -> None:
@@ -47,7 +47,7 @@ class Student(nn.Module):
         self.register_buffer("std_c", torch.tensor(info.std).view(1, -1, 1, 1), persistent=False)
 
     def preprocess(self, images_bhwc: NDArray[np.uint8]) -> Tensor:
-        """Images in [0, 1], less the mean, by the standard deviation. `ValueError` for other types and shapes."""
+        """Images scaled to [0, 1], minus mean, over standard deviation. `ValueError` for other types and shapes."""
         if images_bhwc.dtype != np.uint8:
             raise ValueError(f"expected uint8 images, 0 to 255, got {images_bhwc.dtype}: scale and convert them")
         if images_bhwc.ndim != 4 or images_bhwc.shape[-1] != self.info.channels:
@@ -74,7 +74,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def segment(self, image_hwc: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Class ids `[H, W]` of one image at its own size: it is resized to `size` and the logits are resized back."""
+        """Class ids `[H, W]` of one image: it is resized to `size`, and the logits to the image's own size."""
         image_bchw = self.preprocess(resize_image(image_hwc, self.size)[None])
         native = torch.Size(image_hwc.shape[:2])
         classes: NDArray[np.uint8] = upsampled_classes(self(image_bchw), native)[0].to(torch.uint8).cpu().numpy()
@@ -110,7 +110,7 @@ def save_student(
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """`config.json` of a student's folder; `UserError` where there is none or it is another format."""
+    """`config.json` of a student's folder; `UserError` if it is missing or of another format."""
     path = folder / "config.json"
     try:
         config: dict[str, Any] = json.loads(path.read_text())
@@ -124,7 +124,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    """`metrics.json` of a student's folder, as numbers; `UserError` where it is missing or damaged."""
+    """`metrics.json` of a student's folder, as numbers; `UserError` if it is missing or damaged."""
     path = folder / "metrics.json"
     try:
         return {str(name): float(value) for name, value in json.loads(path.read_text()).items()}
@@ -133,9 +133,9 @@ def read_metrics(folder: Path) -> dict[str, float]:
 
 
 def read_trial(folder: Path) -> TrialConfig:
-    """The configuration that a student was trained with; `UserError` where it is none of this version."""
+    """The configuration that a student was trained with; `UserError` if this version cannot read it."""
     try:
-        # As JSON, for strict types take lists as tuples there alone.
+        # As JSON: only there do strict types accept lists as tuples.
         return TrialConfig.model_validate_json(json.dumps(read_config(folder).get("trial")))
     except ValueError as error:
         reason = " ".join(str(error).split())
@@ -145,8 +145,8 @@ def read_trial(folder: Path) -> TrialConfig:
 def load_student(folder: str | Path) -> Student:
     """The student in `folder` (`students/<trial>` of a run, or an export bundle), in eval mode on the CPU.
 
-    Reads safetensors and JSON only, so a folder from elsewhere cannot run code. Raises `UserError` for a folder that
-    does not hold a whole student.
+    Reads safetensors and JSON only, so a folder from elsewhere cannot run code. `UserError` for a folder without a
+    complete student.
     """
     folder = Path(folder)
     config = read_config(folder)
@@ -161,8 +161,8 @@ def load_student(folder: str | Path) -> Student:
     except (KeyError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'config.json'} does not describe a student ({reason}).") from error
-    # A folder from elsewhere may name initial weights: they would be read, or downloaded, for nothing.
+    # A folder from elsewhere may name initial weights, which would be read or downloaded for nothing.
     network = build_network(without_weights(network_config), info)
     load_network(network, folder / "model.safetensors")
-    network.detail_taps = False  # they serve training alone
+    network.detail_taps = False  # detail heads serve training alone
     return Student(network, info, (height, width)).eval()

@@ -21,8 +21,8 @@ def load_encoders(network: Network, encoder: str, source: str) -> None:
 
     `source` is a file (.safetensors, .pt, .pth), a folder that holds one named after the encoder
     (`mobilenet_v2_imagenet.safetensors`), or "imagenet" for the weights that smp and timm download. Keys may be
-    those of torchvision, timm or smp, behind any of the prefixes `module.`, `model.`, `encoder.`, `backbone.`; what the
-    encoder does not have, such as a classifier, is left out. Three-channel weights extend to RGB and thermal: the
+    those of torchvision, timm or smp, with any of the prefixes `module.`, `model.`, `encoder.`, `backbone.`; keys that
+    the encoder lacks, such as a classifier, are skipped. Three-channel weights extend to RGB and thermal: the
     fourth filter is the mean of the others, and all are scaled by 3/4, so that equal channels give equal responses.
 
     Raises `UserError` for a missing or unreadable file and, with counts and names, for weights that do not cover the
@@ -65,8 +65,8 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -
 def load_network(network: nn.Module, path: str | Path) -> None:
     """Fill a whole network, such as a teacher, from a checkpoint: .safetensors, or a state_dict in .pt or .pth.
 
-    Raises `UserError` for a missing or unreadable file and, with counts and names, unless the keys and shapes are those
-    of the network (up to a prefix `module.`, and modules that never run and so were left out of the network).
+    `UserError` for a missing or unreadable file and, with counts and names, unless the keys and shapes are those of the
+    network, apart from a prefix `module.` and the modules in `Network.dropped`.
     """
     load_state(network, Path(path), unused=getattr(network, "dropped", ()))
 
@@ -97,7 +97,7 @@ def _download(encoder: str) -> Mapping[str, Tensor]:
         pretrained = get_encoder(encoder, weights=True if encoder.startswith("tu-") else "imagenet")
     except (OSError, KeyError, RuntimeError, ValueError) as error:
         raise UserError(
-            f"The ImageNet weights of {encoder} cannot be had ({error}). "
+            f"The ImageNet weights of {encoder} cannot be downloaded ({error}). "
             "Check the network, or name a file or folder as encoder_weights."
         ) from error
     state: Mapping[str, Tensor] = pretrained.state_dict()

@@ -5,6 +5,7 @@ Contract
 
 A callback is a subclass of `StudyCallback` that overrides the events it wants; every method of the base does nothing.
 The driver calls all callbacks in one thread, one event at a time, in the order in which they were given.
+`kdsearch.testing.callbacks.CallbackConformance` tests this contract.
 
 Order of events
 ---------------

@@ -97,7 +97,8 @@ class ArtifactsCallback(StudyCallback):
 
     def _point(self, member: TrialRecord, confirmation: Confirmation) -> FrontierPoint:
         known: dict[str, Any] = {name: value for name, value in confirmation.numbers().items() if not math.isnan(value)}
+        known |= member.cost
         return FrontierPoint(
-            trial=member.id, miou=member.miou, **{**member.cost, **known},
-            gain_of_class=dict(confirmation.gain_of_class), student=str(self.run.student(member.id)), params=member.params,
+            trial=member.id, miou=member.miou, **known, gain_of_class=dict(confirmation.gain_of_class),
+            student=str(self.run.student(member.id)), params=member.params,
         )  # fmt: skip

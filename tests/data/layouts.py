@@ -55,6 +55,22 @@ def write_camvid(root: Path, lists: str | None = None, end: str = ".png") -> Pat
     return root
 
 
+def write_mfnet(root, train=4, val=2, size=(24, 32)):
+    """A small folder in MFNet's layout; half of the names end in D, half in N."""
+    rng = np.random.default_rng(0)
+    (root / "images").mkdir(parents=True)
+    (root / "labels").mkdir()
+    names = [f"{i:05d}{'DN'[i % 2]}" for i in range(train + val)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (*size, 4), dtype=np.uint8), "RGBA").save(root / "images" / f"{name}.png")
+        Image.fromarray(rng.integers(0, 9, size, dtype=np.uint8)).save(root / "labels" / f"{name}.png")
+    for split, own in (("train", names[:train]), ("val", names[train:])):
+        for suffix, end in (("", ""), ("_day", "D"), ("_night", "N")):
+            lines = [name for name in own if name.endswith(end)]
+            (root / f"{split}{suffix}.txt").write_text("\n".join(lines) + "\n")
+    return root
+
+
 def write_cityscapes(root: Path, labels: str = "labelIds", frames: int = 0) -> Path:
     """Two cities; `frames` later ones of each labelled image go to leftImg8bit_sequence."""
     values = {"labelIds": [*range(34)], "labelTrainIds": [*range(19), 255]}[labels]
@@ -133,3 +149,7 @@ def write_folder(root: Path, lists: bool = False, thermal: str = "none", classes
             (root / f"{split}.txt").write_text("".join(f"{name}.png\n" for name in names))
     (root / "classes.yaml").write_text(classes + channels)
     return root
+
+
+def pixels(path):
+    return np.array(Image.open(path))

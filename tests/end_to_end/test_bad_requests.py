@@ -145,7 +145,7 @@ def test_an_option_that_the_sampler_does_not_have(capfd: pytest.CaptureFixture[s
 
 def test_nothing_to_start_warm_from(capfd: pytest.CaptureFixture[str], space: Path, tmp_path: Path) -> None:
     message = refused(capfd, str(space), "--warm-start", str(tmp_path), "--name", "x")
-    assert f"--warm-start {tmp_path}: no study lies there" in message
+    assert f"--warm-start {tmp_path}: it holds no study" in message
     assert not (tmp_path / "runs" / "x").exists()
 
 

@@ -205,7 +205,7 @@ def test_a_study_is_extended_and_another_starts_from_what_it_found(start: Start,
     lower = "train.lr={log: [1e-4, 2e-3], default: 1e-3}"
     extended = start(str(space), "--resume", "--name", "one", "--trials", "2", "--set", lower)
     assert extended.finish() == 0, extended.output
-    assert "the space has changed: generation 2 imports 1 finished trials" in extended.output
+    assert "the space has changed: version 2 imports 1 finished trials" in extended.output
     assert started(extended) == ["t0001"]
     trials = pd.read_parquet(run / "trials.parquet")
     assert list(trials.state) == ["COMPLETE", "COMPLETE"]

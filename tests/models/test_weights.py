@@ -99,7 +99,7 @@ def test_weights_that_cannot_be_had_are_explained(monkeypatch: pytest.MonkeyPatc
         raise OSError("no route to host")
 
     monkeypatch.setattr(smp_encoders, "get_encoder", offline)
-    with pytest.raises(UserError, match=r"mobilenet_v2 cannot be had \(no route to host\)"):
+    with pytest.raises(UserError, match=r"mobilenet_v2 cannot be downloaded \(no route to host\)"):
         build_network(with_weights(smp("fpn", "mobilenet_v2"), "imagenet"), dataset(3))
 
 

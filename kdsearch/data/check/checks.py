@@ -1,4 +1,4 @@
-"""Reads a whole data set and says what is in it and what is wrong with it. Writes nothing, stores nothing."""
+"""Check of a whole data set: its content and its errors. Writes nothing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kdsearch.data.reader import SPLITS, Reader, Sample, check_sample
 from kdsearch.errors import UserError
 
 AHEAD = 64
-"""Samples that are read before they are counted: what was read is not kept."""
+"""Samples read ahead of the counting; they are dropped once counted."""
 
 
 @dataclass
 class SplitReport:
-    """What a split holds. `class_pixels` and `class_images` are, a class, its pixels and the images that show it."""
+    """The content of a split. `class_pixels` and `class_images` count, per class, its pixels and images with it."""
 
     class_pixels: NDArray[np.int64]
     class_images: NDArray[np.int64]
@@ -58,7 +58,7 @@ class Problem:
 
 @dataclass
 class Report:
-    """What `check_set` found. `shown` are samples for a picture."""
+    """The result of `check_set`. `shown` are samples for a picture."""
 
     info: DatasetInfo
     splits: dict[str, SplitReport]
@@ -71,7 +71,7 @@ class Report:
         return {k: {s: sum((p.kind, p.split) == (k, s) for p in self.problems) for s in self.splits} for k in kinds}
 
     def absent(self) -> dict[str, list[str]]:
-        """Classes that no image shows, by split."""
+        """Classes that occur in no image, by split."""
         return {
             name: [c for c, count in zip(self.info.classes, split.class_images, strict=True) if count == 0]
             for name, split in self.splits.items()
@@ -96,7 +96,7 @@ def check_set(
     shown: int = 4,
     threads: int | None = None,
 ) -> Report:
-    """Read every sample of every split once, at its native size; of each split keep `shown` samples for a picture.
+    """Read every sample of every split once, at its native size; keep `shown` samples per split for a picture.
 
     `progress(done, total)` is called after each sample.
     """
@@ -143,6 +143,6 @@ def _count(found: SplitReport, sample: Sample, counts: NDArray[np.int64]) -> Non
 
 
 def _spread(keys: list[str], count: int) -> list[str]:
-    """`count` of the keys, evenly spread."""
+    """`count` of the keys, at even distances."""
     places = np.linspace(0, len(keys) - 1, min(count, len(keys))).round().astype(int)
     return [keys[place] for place in places]

@@ -20,9 +20,9 @@ OVERLAY = 0.55
 
 
 def write_picture(path: Path, info: DatasetInfo, shown: list[tuple[str, str, Sample]]) -> None:
-    """A sample a row, `train` left and `val` right: the image, thermal and flow where there are any, and the overlay.
+    """One sample per row, `train` left and `val` right: the image, thermal and flow if present, and the overlay.
 
-    Pixels without a class keep the image's colour, hatched. Any format that Pillow writes, by the name's end.
+    Pixels without a class keep the image's colour, hatched. The suffix of `path` selects one of Pillow's formats.
     """
     columns = [
         [_panels(info, f"{split} {key}", sample) for split, key, sample in shown if split == name] for name in SPLITS
@@ -64,7 +64,7 @@ def _panels(info: DatasetInfo, title: str, sample: Sample) -> NDArray[np.uint8]:
 
 
 def _flow_colours(flow_hw2: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Hue by direction, saturation by length against the longest but 1 % of the picture."""
+    """Hue by direction, saturation by length relative to the picture's 99th percentile."""
     length = np.hypot(flow_hw2[..., 0], flow_hw2[..., 1])
     hue = (np.arctan2(flow_hw2[..., 1], flow_hw2[..., 0]) / (2 * np.pi) + 0.5) * 255
     saturation = np.clip(length / max(float(np.percentile(length, 99)), 1e-6), 0, 1) * 255
@@ -73,7 +73,7 @@ def _flow_colours(flow_hw2: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 
 def _legend(info: DatasetInfo, height: int) -> NDArray[np.uint8]:
-    """Swatches and names, in as many columns as the height asks for."""
+    """Swatches and names, in as many columns as the height requires."""
     a_column = max(1, height // LINE)
     entries = [*zip(info.classes, info.palette, strict=True), ("no class: hatched", (255, 255, 255))]
     image = Image.new("RGB", (LEGEND * -(-len(entries) // a_column), height), "white")
@@ -92,7 +92,7 @@ def _text(text: str, width: int) -> NDArray[np.uint8]:
 
 
 def _latin(text: str) -> str:
-    """Pillow's own font has no other letters."""
+    """`text` in Latin-1, the only letters in Pillow's own font."""
     return text.encode("latin-1", "replace").decode("latin-1")
 
 

@@ -1,4 +1,4 @@
-"""The report of `kdsearch data check` as tables for people."""
+"""The report of `kdsearch data check` as tables for terminals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from rich.table import Table
 from kdsearch.data.check.checks import Report, SplitReport
 
 LISTED = 20
-"""Problems that are printed; JSON has all."""
+"""Problems that are printed; JSON contains all."""
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
-    """Counts and sizes by split, frequencies by class, then what is wrong, one line a sample."""
+    """Counts and sizes by split, frequencies by class, then one line per problem."""
     console = console or Console()
     console.print(_facts(report))
     console.print(_classes(report))

@@ -1,4 +1,4 @@
-"""What readers of image and label files share: pairing by name, lists, class ids, next frames."""
+"""Base of the readers of image and label files: pairing by name, lists, class ids, next frames."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IMAGE_ENDS = (".png", ".jpg", ".jpeg")
 
 @dataclass(frozen=True)
 class Pair:
-    """The files of one sample. Thermal files are given where the fourth channel has files of its own."""
+    """The files of one sample. Thermal files are set if the fourth channel has files of its own."""
 
     image: Path
     label: Path
@@ -37,10 +37,9 @@ class Pair:
 class PairReader:
     """Base of the readers whose samples are pairs of files.
 
-    `pairs` holds the files of each split's samples by key. `ids` gives the class id, or
-    `IGNORE_INDEX`, of each value that a label file may hold; without it the values are the ids. With a `flow`, every
-    pair has a `next_image`, and the set is a video set. `facts` are options that change samples but not files.
-    Keys in two splits at once are a `UserError`.
+    `pairs` holds the files of each split's samples by key. `ids` maps each value that a label file may contain to its
+    class id or `IGNORE_INDEX`; without it the values are the ids. With a `flow`, every pair has a `next_image`, and the
+    set is a video set. `facts` are options that change samples but not files. `UserError` for a key in two splits.
     """
 
     def __init__(
@@ -124,7 +123,7 @@ class PairReader:
 
 
 def _partner(pair: Pair, missing: Path) -> Path:
-    """A file of the pair that is there, to say what the missing one belongs to."""
+    """An existing file of the pair, which tells the user what the missing one belongs to."""
     present = [file for file in pair.files() if file.exists()]
     return present[0] if present else missing.parent
 
@@ -136,9 +135,9 @@ def pair_files(
     image_ends: Sequence[str] = IMAGE_ENDS,
     label_ends: Sequence[str] = (".png",),
 ) -> dict[str, Pair]:
-    """The pairs of `names`, or without them of every name in either folder. A name is a file name less its end.
+    """The pairs of `names`, or of every name in either folder. A name is a file name without its ending.
 
-    A file that is not there is reported when its sample is read. `UserError` for a folder that is missing or empty.
+    A missing file is reported when its sample is read. `UserError` for a folder that is missing or empty.
     """
     have_images, have_labels = files_by_name(images, image_ends), files_by_name(labels, label_ends)
     image_end = next(iter(have_images.values())).suffix if len(image_ends) > 1 else image_ends[0]
@@ -172,20 +171,20 @@ def files_by_name(folder: Path, ends: Sequence[str] = IMAGE_ENDS) -> dict[str, P
 
 
 def read_names(path: Path) -> list[str]:
-    """The names in a list, one a line: bare, or as a path, of which the last part without its end counts.
+    """The names in a list, one per line: bare, or the last part of a path, without its ending.
 
-    What follows the first word of a line (in some lists the path of the label) is left out. `UserError` for a list that
-    is missing or empty or repeats a name.
+    The rest of a line after its first word (in some lists the path of the label) is skipped. `UserError` for a list
+    that is missing or empty or repeats a name.
     """
     try:
         lines = [line.split() for line in path.read_text().splitlines()]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; the data set needs its lists of names") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; write one name a line") from None
+        raise UserError(f"{path} is not a text file; write one name per line") from None
     names = [_bare(words[0]) for words in lines if words]
     if not names:
-        raise UserError(f"{path} names no image; write one name a line")
+        raise UserError(f"{path} names no image; write one name per line")
     seen: set[str] = set()
     for name in names:
         if name in seen:
@@ -201,7 +200,7 @@ def _bare(word: str) -> str:
 
 
 def pair_frames(pairs: dict[str, Pair], gap: int) -> dict[str, Pair]:
-    """Give each pair the frame `gap` pairs later in its sequence; the last `gap` of a sequence, the frame before.
+    """Each pair with the frame `gap` pairs later in its sequence; for the last `gap` pairs, the frame `gap` earlier.
 
     A key is SEQUENCE_NUMBER, where letters may precede the number: `0006R0_f00930`. `UserError` for keys of another
     form, and for sequences with fewer than `2 gap` frames.

@@ -1,8 +1,8 @@
-"""The Arrow file of one split while it is written: allocated whole, then filled row by row.
+"""The Arrow file of one split: its layout, writing and memory mapping.
 
-The file is first written with zeros where the pixels go, so that a full disk is found before anything is decoded. Rows
-are put in their places with plain writes, in any order and from any thread. Writing through a mapping would save
-nothing, and a disk that fails or is full would kill the process instead of raising an error.
+The file is first allocated with zeros in place of pixels, so that a full disk is found before anything is decoded. Rows
+are then filled with plain writes, in any order and from any thread. Writing through a mapping would save nothing, and a
+full or failing disk would kill the process instead of raising an error.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def sample_bytes(layout: Layout) -> int:
 
 
 class StoreFile:
-    """A split's file, allocated and open for writing. `ValueError` where it is not what `allocate` left."""
+    """A split's allocated file, open for writing. `ValueError` if the file was not made by `allocate`."""
 
     def __init__(self, path: Path, keys: list[str], layout: Layout) -> None:
         self.path, self.layout = path, layout
@@ -53,11 +53,11 @@ class StoreFile:
 
     @classmethod
     def allocate(cls, path: Path, keys: list[str], layout: Layout) -> StoreFile:
-        """Write the file with zeros for all pixels. `DiskError` where there is no room."""
+        """Write the file with zeros for all pixels. `DiskError` if the disk is full."""
         columns = [pa.array(keys, pa.string())]
         for dtype, shape in layout.values():
             item = _item_bytes(dtype, shape)
-            # Pages of an anonymous mapping that are only read take no memory.
+            # Pages of an anonymous mapping that are only read use no memory.
             zeros = mmap.mmap(-1, item * len(keys), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, prot=mmap.PROT_READ)
             columns.append(
                 pa.FixedSizeBinaryArray.from_buffers(pa.binary(item), len(keys), [None, pa.py_buffer(zeros)])
@@ -71,7 +71,7 @@ class StoreFile:
         return cls(path, keys, layout)
 
     def write(self, row: int, values: dict[str, NDArray[Any]]) -> None:
-        """Put a sample's columns in their places."""
+        """Write a sample's columns into its row."""
         for name, (dtype, shape) in self.layout.items():
             value: NDArray[Any] = np.ascontiguousarray(values[name], dtype)
             if value.shape != shape:
@@ -83,7 +83,7 @@ class StoreFile:
                     start, rest = start + written, rest[written:]
 
     def sync(self) -> None:
-        """Wait until all that was written is on disk."""
+        """Wait until everything written is on disk."""
         with writing(self.path):
             os.fsync(self._descriptor)
 
@@ -92,7 +92,7 @@ class StoreFile:
 
 
 def damaged(file: Path, what: str) -> UserError:
-    """The error for a file that cannot be used, with the way out."""
+    """The error for an unusable file of a store, with its remedy."""
     return UserError(f"{file} {what}; delete the folder {file.parent} and it will be built again")
 
 
@@ -125,7 +125,7 @@ def _item_bytes(dtype: type, shape: tuple[int, ...]) -> int:
 
 
 def _offsets(path: Path, keys: list[str], layout: Layout) -> dict[str, int]:
-    """Where each column of pixels begins in the file."""
+    """The offset of each column of pixels in the file."""
     with pa.memory_map(str(path)) as source:
         start = source.read_buffer(1).address
         batch = pa.ipc.open_file(source).get_batch(0)

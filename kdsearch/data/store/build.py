@@ -1,7 +1,7 @@
-"""Writes a store, so that a half-written one is never seen and one that was cut off is gone on with.
+"""Writer of stores: an incomplete store is never visible, and an interrupted build is continued.
 
-Everything goes into a hidden sibling folder, which is renamed once all of it is on disk. `store_file.py` writes a
-split's file, `store_temporary.py` keeps the folder and the list of rows that are done.
+Everything is written into a hidden sibling folder, which is renamed once all of it is on disk. `arrow_file.py` writes a
+split's file, `temporary.py` manages the folder and the list of finished rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from kdsearch.io.atomic import sync_path
 from kdsearch.io.disk import DiskError, writing
 
 LISTED = 10
-"""Bad files that an error message names."""
+"""Bad files that an error message lists."""
 
 
 class BadSamplesError(UserError):
@@ -46,10 +46,10 @@ def write_store(
     progress: Callable[[int, int], None] | None,
     threads: int | None,
 ) -> None:
-    """Read every sample, resize it and write the store `folder`; leave one that another process wrote meanwhile.
+    """Read every sample, resize it and write the store `folder`, unless another process completes it first.
 
-    Goes on with a build of the same samples at the same size that was cut off. A `UserError` names the bad files, or
-    the file that the disk did not take.
+    Continues an interrupted build of the same samples at the same size. `UserError` names the bad files, or the file
+    that could not be written.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def write_store(
 
 
 class _Build:
-    """The files of a store that is being filled."""
+    """The files of a store during its build."""
 
     def __init__(
         self, temporary: Path, reader: Reader, size: tuple[int, int], keys: dict[str, list[str]], plan: dict[str, Any]
@@ -113,12 +113,12 @@ class _Build:
         self.progress.close()
 
     def fill_all(self, progress: Callable[[int, int], None] | None, threads: int | None) -> dict[str, Any]:
-        """Fill the rows that are not done; returns what `meta.json` says about the splits."""
+        """Fill the unfinished rows; returns the properties of the splits for `meta.json`."""
         total, done = sum(map(len, self.keys.values())), sum(map(len, self.progress.done.values()))
         problems: list[str] = []
         if done and progress is not None:
             progress(done, total)
-        # Threads: PIL decodes and resizes without the interpreter lock, and starting processes costs seconds each.
+        # Threads, since PIL decodes and resizes without the interpreter lock and a process takes seconds to start.
         with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
             for split in SPLITS:
                 rows = [row for row in range(len(self.keys[split])) if row not in self.progress.done[split]]
@@ -144,7 +144,7 @@ class _Build:
         return {split: self._facts(split) for split in SPLITS}
 
     def _fill(self, split: str, row: int) -> list[int] | str:
-        """Read a sample into its row; returns its pixels a class at the stored size, or what is wrong with it."""
+        """Read a sample into its row; returns its pixels per class at the stored size, or the error message."""
         key, info = self.keys[split][row], self.reader.info
         try:
             values = _columns(self.reader, split, key, self.size)
@@ -166,7 +166,7 @@ class _Build:
 
 
 def _reopened(temporary: Path, keys: dict[str, list[str]], layout: Layout) -> dict[str, StoreFile]:
-    """The files that a builder left, or none where they are not whole."""
+    """The files of an interrupted build, or none if they are incomplete."""
     files: dict[str, StoreFile] = {}
     try:
         for split in SPLITS:
@@ -196,7 +196,7 @@ def _columns(reader: Reader, split: str, key: str, size: tuple[int, int]) -> dic
 
 
 def _check_space(root: Path, layout: Layout, keys: dict[str, list[str]]) -> None:
-    """Say what is needed before gigabytes of zeros are written."""
+    """`UserError` if the disk is too small, before gigabytes of zeros are written."""
     needed, free = sample_bytes(layout) * sum(map(len, keys.values())) + 2**20, shutil.disk_usage(root).free
     if free < needed:
         raise UserError(f"{root} has {free / 1e9:.1f} GB free, the store needs {needed / 1e9:.1f} GB; make room")

@@ -1,7 +1,7 @@
-"""The hidden folder in which a store is built, and what a build that was cut off left in it.
+"""The hidden folder in which a store is built, and its recovery after an interrupted build.
 
-A builder holds a lock on its folder; the system drops the lock when the process ends, however it ends. A folder whose
-lock is free was left behind: the next builder of the same store takes it over and goes on after its last flushed row.
+A builder holds a lock on its folder; the system releases the lock when the process ends, however it ends. A folder with
+a free lock is therefore abandoned: the next builder of the same store continues after its last flushed row.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from kdsearch.io.disk import writing
 from kdsearch.io.locks import acquire
 
 BUILDING = ".building"
-"""Ends the names of temporary folders."""
+"""Suffix of temporary folders."""
 PLAN, ROWS = "plan.json", "rows.jsonl"
 KEPT_SECONDS = 7 * 24 * 3600
-"""How long what is left of a cut-off build of another set is kept for its next builder."""
+"""Time for which an interrupted build of another data set is kept for its next builder."""
 FLUSH_SECONDS = 2.0
-"""At most this much work is lost with a builder."""
+"""The work that a killed builder loses at most."""
 
 
 @contextmanager
 def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """A locked sibling of `folder`: one with this `plan` that was left behind, else a new one.
+    """A locked sibling of `folder`: an abandoned one with this `plan`, else a new one.
 
-    It is removed at the end unless it was renamed, and after errors of the data or the disk; after anything else, such
+    Removed at the end unless it was renamed, and after errors of the data or the disk. After any other exception, such
     as an interruption, it stays for the next builder.
     """
-    temporary, lock = _left_behind(folder, plan) or _new(folder)
+    temporary, lock = _abandoned(folder, plan) or _new(folder)
     try:
-        _remove_litter(folder)
+        _remove_abandoned(folder)
         yield temporary
         shutil.rmtree(temporary, ignore_errors=True)
     except (UserError, OSError):
@@ -51,10 +51,10 @@ def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
 
 
 class Progress:
-    """The rows that are done, with their pixels a class, in a file of one line a row.
+    """The finished rows with their pixels per class, in a file with one line per row.
 
-    A row is written down only after its pixels are on disk, so what a line says holds even after a power cut. A torn
-    line ends the file: it and all after it are not believed.
+    A line is written only after the row's pixels are on disk, so every complete line is true even after a power cut. An
+    incomplete line ends the file: it and all lines after it are dropped.
     """
 
     def __init__(self, path: Path, counts: dict[str, int], num_classes: int) -> None:
@@ -64,10 +64,10 @@ class Progress:
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
             try:
                 split, row, classes = json.loads(line)
-                believed = line.endswith(b"\n") and 0 <= row < counts[split] and len(classes) == num_classes
+                is_valid = line.endswith(b"\n") and 0 <= row < counts[split] and len(classes) == num_classes
             except (ValueError, TypeError, KeyError):
                 break
-            if not believed:
+            if not is_valid:
                 break
             self.done[split][row] = classes
             valid += len(line)
@@ -76,14 +76,14 @@ class Progress:
             self._file.truncate(valid)
 
     def add(self, split: str, row: int, classes: list[int], file: StoreFile) -> None:
-        """Note a row of `file`, and flush if the last time is long ago."""
+        """Record a row of `file`, and flush if the last flush is `FLUSH_SECONDS` ago."""
         self.done[split][row] = classes
         self._pending.append(json.dumps([split, row, classes]) + "\n")
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush(file)
 
     def flush(self, file: StoreFile) -> None:
-        """Bring the pixels to disk, then the lines that say so. All pending rows are rows of `file`."""
+        """Write the pixels to disk, then the lines of their rows. All pending rows are rows of `file`."""
         file.sync()
         with writing(self._path):
             self._file.write("".join(self._pending).encode())
@@ -97,7 +97,7 @@ class Progress:
 
 
 def write_plan(temporary: Path, plan: dict[str, Any]) -> None:
-    """Say what is built here. Written once the files are allocated: a folder without a plan is litter."""
+    """Record the build's parameters once its files are allocated; a folder without a plan can be removed."""
     with writing(temporary / PLAN):
         partial = temporary / f"{PLAN}.partial"
         partial.write_text(json.dumps(plan))
@@ -120,11 +120,11 @@ def _new(folder: Path) -> tuple[Path, int]:
             temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=BUILDING, dir=folder.parent))
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the store from other users of the node
         lock = _lock(temporary)
-        if lock is not None:  # else another process took it for litter before it was locked
+        if lock is not None:  # else another process removed it before it was locked
             return temporary, lock
 
 
-def _left_behind(folder: Path, plan: dict[str, Any]) -> tuple[Path, int] | None:
+def _abandoned(folder: Path, plan: dict[str, Any]) -> tuple[Path, int] | None:
     for path in sorted(folder.parent.glob(f".{folder.name}.*{BUILDING}")):
         lock = _lock(path)
         if lock is None:
@@ -136,7 +136,7 @@ def _left_behind(folder: Path, plan: dict[str, Any]) -> tuple[Path, int] | None:
 
 
 def _lock(path: Path) -> int | None:
-    """The lock on a temporary folder, or None where its builder lives or it is no longer there."""
+    """The lock on a temporary folder, or None if its builder is alive or the folder is gone."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     except OSError:
@@ -150,8 +150,8 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _remove_litter(folder: Path) -> None:
-    """Remove what no builder will go on with: folders without a plan, of older data, or left long ago."""
+def _remove_abandoned(folder: Path) -> None:
+    """Remove abandoned folders that no builder will continue: without a plan, of older data, or too old."""
     same_set = f".{folder.name.rpartition('-')[0]}-"
     for path in folder.parent.glob(f".*{BUILDING}"):
         lock = _lock(path)

@@ -1,4 +1,4 @@
-"""Convolution and resizing as CLNet uses them throughout."""
+"""Convolution and resizing that all parts of CLNet use."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ class CLNet(Network):
     """CLNet for images of four channels, RGB and thermal.
 
     The student of the paper shares one encoder between the modalities, the teacher has two; the rest is the same.
-    The encoder is smp's MiT, with its stochastic depth of 0 to 0.1 over the blocks. Any height and width from 32 pixels
-    on will do. Parameters that the published code creates and never uses (2,596,068 at width 64) are not created.
+    The encoder is smp's MiT, with its stochastic depth of 0 to 0.1 over the blocks. Any height and width of 32 pixels
+    or more is accepted. Parameters that the published code creates and never uses (2,596,068 at width 64)
+    are not created.
 
     With 3 decoder steps logits come out at full resolution, as published; with 2 at stride 2.
 
@@ -74,6 +75,6 @@ class CLNet(Network):
         if self.thermal_encoder is not None:
             return self.encoder(rgb_b3hw)[-4:], self.thermal_encoder(thermal_b3hw)[-4:]
         stages = self.encoder(torch.cat((rgb_b3hw, thermal_b3hw)))[-4:]
-        # Sliced, as torch.export cannot tell how many parts `chunk` makes of a batch of any size.
+        # Sliced, since torch.export cannot derive the number of parts of `chunk` for a dynamic batch size.
         batch = image_bchw.shape[0]
         return [stage_bchw[:batch] for stage_bchw in stages], [stage_bchw[batch:] for stage_bchw in stages]

@@ -1,4 +1,4 @@
-"""How CLNet decodes fused features: boundary and region detail guide the semantics (Guo et al., KBS 2024: DGSD)."""
+"""CLNet's decoder of fused features: boundary and region details guide the semantics (Guo et al., KBS 2024: DGSD)."""
 
 from __future__ import annotations
 

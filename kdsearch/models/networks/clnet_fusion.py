@@ -1,4 +1,4 @@
-"""How CLNet fuses RGB and thermal features, level by level (Guo et al., KBS 2024: MHFI)."""
+"""CLNet's fusion of RGB and thermal features, level by level (Guo et al., KBS 2024: MHFI)."""
 
 from __future__ import annotations
 

@@ -15,17 +15,17 @@ from kdsearch.models.network import Network
 from kdsearch.models.seg_output import SegOutput
 
 OWN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "upsampling", "aux_params")
-"""Constructor arguments that follow from the trial, or that act on what is not used: the up-sampled logits."""
+"""Constructor arguments that the trial determines, or that affect only the unused up-sampled logits."""
 
 
 class SmpNetwork(Network):
     """An smp network that returns its logits before up-sampling, with taps, without hooks.
 
-    Taps: `c1`..`c4` are the last four stages of the encoder that are not empty (`c4` the last; fewer when the encoder
-    is cut by `encoder_depth`), `head` what the classifier takes. State-dict keys are smp's own.
+    Taps: `c1`..`c4` are the last four non-empty stages of the encoder (`c4` the last; fewer with a smaller
+    `encoder_depth`), `head` is the input of the classifier. State-dict keys are smp's own.
 
-    Sizes have to be multiples of the encoder's stride, except for `unet`. In training mode `deeplabv3` and
-    `deeplabv3plus` need two images a batch: they normalise a map of one pixel.
+    Sizes must be multiples of the encoder's stride, except for `unet`. In training mode `deeplabv3` and `deeplabv3plus`
+    need two images per batch, because they normalise a map of one pixel.
 
     Raises `UserError` for an unknown encoder or option, and where smp refuses the combination.
     """
@@ -93,16 +93,16 @@ def check_encoder(name: str) -> None:
 
 
 def check_options(arch: str, options: dict[str, Any], constructor: type) -> None:
-    """Raise `UserError` for an option that the smp constructor does not name, or that is not the user's to set."""
+    """Raise `UserError` for an option that the smp constructor lacks, or that users cannot set."""
     parameters = inspect.signature(constructor).parameters.values()
     known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD and p.name not in OWN]
     if "encoder_output_stride" not in known:
-        known.append("output_stride")  # the constructor hands it on to the encoder
+        known.append("output_stride")  # the constructor passes it to the encoder
     for option in options:
         if option in OWN:
             raise UserError(
-                f"'{option}' is not an option of {arch}: it follows from the trial, or acts on what kdsearch "
-                "leaves out (logits are taken before up-sampling and activation). Remove it."
+                f"'{option}' is not an option of {arch}: the trial determines it, or it affects only steps "
+                "that kdsearch omits (up-sampling and activation of the logits). Remove it."
             )
         if option not in known:
             raise UserError(f"{arch} has no option '{option}'.{did_you_mean(option, known)}")

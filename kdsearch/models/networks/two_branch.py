@@ -24,8 +24,8 @@ class TwoBranch(Network):
     - `gate`: `a z_c + (1 - a) z_t`, with `a` the sigmoid of a 1x1 convolution of both;
     - `max_conf`: at each pixel the branch of lower entropy.
 
-    Taps are those of each branch behind `cnn.` and `transformer.`, its logits too, and `gate` `[B, 1, h, w]`; without a
-    prefix they are the CNN's. The branches' relations to the student are separate targets and are never concatenated.
+    Taps are those and the logits of each branch, with the prefix `cnn.` or `transformer.`, the CNN's also without one,
+    and `gate` `[B, 1, h, w]`. The branches' relations to the student are separate targets and are never concatenated.
     `fuse` may be changed at any time: all three fusions share their weights.
     """
 
@@ -47,7 +47,7 @@ class TwoBranch(Network):
             taps |= {f"{name}.{tap}": feat_bchw for tap, feat_bchw in output.taps.items()}
             taps[f"{name}.logits"] = output.logits
         logits_c, logits_t = at_coarser_size(branches["cnn"].logits, branches["transformer"].logits)
-        # The gate learns from finished branches: its gradient goes no further.
+        # The gate does not train the branches: its gradient stops here.
         taps["gate"] = self.gate(torch.cat([logits_c, logits_t], 1).detach()).sigmoid()
         return SegOutput(self._fused(logits_c, logits_t, taps["gate"]), taps)
 

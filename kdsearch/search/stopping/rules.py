@@ -4,8 +4,9 @@ Contract
 --------
 
 A stop rule is a subclass of `StopRule`. `keep` is called once per trial and rung, in the order in which trials reach
-the rung, and has to follow from its arguments and from earlier calls alone: a resumed study replays the calls to
-rebuild the rule. `on_complete` is called when a trial has reached its last epoch.
+the rung. `on_complete` is called when a trial has reached its last epoch. A decision has to follow from the arguments
+of `keep` and from earlier calls of `on_complete` alone: a resumed study repeats those calls to rebuild the rule.
+`kdsearch.testing.stop_rules.StopRuleConformance` tests this contract.
 
 Values
 ------
@@ -16,8 +17,7 @@ directions. Costs are known before training, so only `miou` changes between rung
 State
 -----
 
-`RungState` records every decision on disk and handles the audit; a rule keeps in memory what it needs and writes
-nothing.
+`RungState` records every decision on disk and handles the audit; a rule holds its state in memory and writes nothing.
 
 Plug-ins list their rules by name in `STOP_RULES`, a mapping from a name to a subclass.
 """

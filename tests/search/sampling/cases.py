@@ -18,5 +18,3 @@ BRANCHES = SPACE.replace(
 def open_study(tmp_path: Path, sampler: str, text: str = SPACE) -> StudyStorage:
     (tmp_path / "s.yaml").write_text(text.replace("sampler: random", f"sampler: {sampler}"))
     return StudyStorage.open(None, load_space(tmp_path / "s.yaml"), lambda config: {"gflops": 2.0, "params_m": 1.0})
-
-

@@ -56,14 +56,14 @@ def test_a_trial_makes_as_many_calls_to_the_storage_after_120_trials_as_after_30
     )
     storage = StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "s.yaml"), cost_of)
     calls: Counter[str] = Counter()
-    storage = storage._search._storage
+    backend = storage._search._storage
     for name in ("get_all_trials", "get_trial", "set_trial_param", "set_trial_user_attr", "set_trial_state_values"):
 
         def counted(*arguments: Any, name: str, method: Any, **options: Any) -> Any:
             calls[name] += 1
             return method(*arguments, **options)
 
-        monkeypatch.setattr(storage, name, partial(counted, name=name, method=getattr(storage, name)))
+        monkeypatch.setattr(backend, name, partial(counted, name=name, method=getattr(backend, name)))
     per_trial = []
     for number in range(1, 121):
         calls.clear()
@@ -81,5 +81,3 @@ def test_a_trial_makes_as_many_calls_to_the_storage_after_120_trials_as_after_30
     assert all(made.get("get_all_trials", 0) == 0 for made in late)  # the one call that goes through all trials
     assert max(sum(made.values()) for made in late) <= max(sum(made.values()) for made in early)
     storage.close()
-
-

@@ -68,6 +68,6 @@ def test_damage_in_the_middle_is_an_error_with_its_line_and_nothing_is_changed(
     lines = journal.read_bytes().splitlines(keepends=True)
     lines[2] = b"\0" * len(lines[2].rstrip()) + b"\n"
     journal.write_bytes(b"".join(lines))
-    with pytest.raises(UserError, match=r"study\.journal:3 is damaged, and whole lines follow"):
+    with pytest.raises(UserError, match=r"study\.journal:3 is damaged, and complete lines follow"):
         StudyStorage.open(journal, space, cost_of)
     assert journal.read_bytes() == b"".join(lines)

@@ -19,7 +19,23 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.trial_record import TrialRecord
+from kdsearch.testing import toy_study
+from kdsearch.testing.storages import Open, StorageConformance, Tear
 from tests.search.conftest import SPACE, cost_of
+
+
+class TestConformance(StorageConformance):
+    @pytest.fixture
+    def open_storage(self, tmp_path: Path) -> Open:
+        return lambda space: StudyStorage.open(tmp_path / "study.journal", space, toy_study.cost_of)
+
+    @pytest.fixture
+    def tear(self, tmp_path: Path) -> Tear:
+        def tear(rest: bytes) -> None:
+            with (tmp_path / "study.journal").open("ab") as file:
+                file.write(rest)
+
+        return tear
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conformance import ReaderConformance
-from .layouts import opened
+from kdsearch.testing.readers import ReaderConformance
+from tests.data.layouts import opened
 
 pytestmark = [
     pytest.mark.real_data,

@@ -15,8 +15,12 @@ from kdsearch.data.check.picture import overlay
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store
+from tests.data.layouts import write_mfnet
 
-from .conftest import write_mfnet
+
+@pytest.fixture
+def mfnet_folder(tmp_path):
+    return write_mfnet(tmp_path / "mfnet")
 
 
 @pytest.fixture

@@ -8,8 +8,7 @@ from PIL import Image
 
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.errors import UserError
-
-from .layouts import FOLDER_NAMES, opened, write_folder
+from tests.data.layouts import FOLDER_NAMES, opened, write_folder
 
 
 def test_classes_ids_colours_and_ignored_values(tmp_path):

@@ -13,8 +13,7 @@ from kdsearch.config.data import DataConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store.store import build_store
 from kdsearch.errors import UserError
-
-from .layouts import CAMVID_NAMES, opened, write_camvid, write_image, write_label
+from tests.data.layouts import CAMVID_NAMES, opened, write_camvid, write_image, write_label
 
 
 @pytest.mark.parametrize("lists", [None, "names", "paths"])

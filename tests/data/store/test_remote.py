@@ -19,8 +19,7 @@ from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.io import object_storage
 from kdsearch.io.uris import in_folder
-
-from .conftest import write_mfnet
+from tests.data.layouts import write_mfnet
 
 ROOT = "s3://bucket/stores"
 

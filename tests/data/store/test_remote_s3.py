@@ -14,8 +14,7 @@ from kdsearch.data.readers.scenes import Scenes
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
-
-from .conftest import write_mfnet
+from tests.data.layouts import write_mfnet
 
 moto = pytest.importorskip("moto.server", reason="needs an S3 server: pip install 'moto[s3,server]'")
 

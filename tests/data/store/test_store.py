@@ -184,7 +184,7 @@ class TestBadFiles:
             assert part in message
 
     def test_the_first_ten_and_the_count(self, tmp_path):
-        from .conftest import write_mfnet
+        from tests.data.layouts import write_mfnet
 
         folder = write_mfnet(tmp_path / "set", train=14, val=2)
         for path in (folder / "images").iterdir():
