@@ -179,12 +179,12 @@ class StudyRunner:
     def _open_storage(self, stack: ExitStack, earlier: list[EarlierStudy]) -> tuple[StudyStorage, RungState]:
         """The study's journal and rungs, with the results of earlier studies where they are requested."""
         search = self.space.search
-        with _values_of_a_study(self.run.journal):
+        with values_of_a_study(self.run.journal):
             storage = StudyStorage.open(self.run.journal, self.space, self._costs)
             for each in storage.trials:
                 self.run.checkpoint(each.id)  # an id from a file becomes part of a path
         stack.callback(storage.close)
-        with _values_of_a_study(self.run.rungs):
+        with values_of_a_study(self.run.rungs):
             rungs = RungState(
                 search.rungs,
                 search.objectives,
@@ -328,7 +328,7 @@ def _no_cache() -> None:
 
 
 @contextmanager
-def _values_of_a_study(file: Path) -> Iterator[None]:
+def values_of_a_study(file: Path) -> Iterator[None]:
     """Turn errors from odd values in a file of the run folder into one sentence: it may come from somebody else."""
     try:
         yield

@@ -30,7 +30,7 @@ def test_latency_is_measured_once_and_is_the_frontiers_cost(start: Start, space:
     assert set(trials.latency_ms) <= {each["ms"] for each in measured.values()}
     report, page = (run / "report.html").read_text(), (run / "frontier.html").read_text()
     assert "Latency and FLOPs" in report
-    assert "latency of an image, ms" in report
+    assert "latency per image (ms)" in report
     assert '<option value="latency_ms" selected>' in page
 
     from mlflow import MlflowClient

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdsearch.api.runner import as_a_study_wrote_it
+from kdsearch.api.runner import values_of_a_study
 from kdsearch.cli.main import main as kdsearch
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store
@@ -75,7 +75,7 @@ def test_a_journal_with_odd_entries(entry: str, run: RunFolder) -> None:
     """Entries about trials and studies that are not there Optuna passes over; these it cannot."""
     with run.journal.open("a") as file:
         file.write(f"{entry}\n")
-    with pytest.raises(UserError, match="holds values that no study writes"), as_a_study_wrote_it(run.journal):
+    with pytest.raises(UserError, match="holds values that no study writes"), values_of_a_study(run.journal):
         StudyStorage.open(run.journal, load_space(str(run.space)), lambda config: {})
 
 
