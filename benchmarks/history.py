@@ -1,8 +1,8 @@
-"""What it costs the search to see a part of its history: hypervolume that TPE reaches with all of it and with parts.
+"""The price of a bounded history: hypervolume that TPE reaches with all of its trials and with parts of them.
 
     python benchmarks/history.py [--trials 500] [--seeds 3]
 
-On the landscape of `overhead.py`, with noise; one run, no Ray.
+On the objective of `overhead.py`, with noise; one run, no Ray.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def compare(trials: int, seeds: int) -> None:
     print(
         f"\nHypervolume after {trials} trials, mean and standard deviation of {seeds} seeds; CPU of a draw at the end\n"
     )
-    print("| history | hypervolume | ms a draw |\n|---|---|---|")
+    print("| history | hypervolume | ms per draw |\n|---|---|---|")
     reference = np.array([0.0, 100.0])
     for history in (50, 100, 200, 400, trials + 1):
         volumes, times = [], []
@@ -35,19 +35,19 @@ def compare(trials: int, seeds: int) -> None:
                     f"search.sampler={{name: tpe, history: {history}}}", f"search.seed={seed}", "train.epochs=1"
                 ],
             )  # fmt: skip
-            record = StudyStorage.open(None, space, cost_of)
+            storage = StudyStorage.open(None, space, cost_of)
             spent: deque[float] = deque(maxlen=50)
             for _ in range(trials):
                 begin = time.process_time()
-                trial = record.ask()
+                trial = storage.ask()
                 spent.append(time.process_time() - begin)
                 assert trial is not None
                 noise = np.random.default_rng([seed, int(trial.id[1:])]).normal(0, 0.01)
                 trial.epoch, trial.metrics = 1, {"val/miou": miou_of(trial.config) + float(noise)}
-                record.tell(trial, "COMPLETE")
-            # What the settings are worth, without the noise of the one training that chose them.
-            worth = [{"miou": miou_of(r.config), **r.cost} for r in record.frontier()]
-            volumes.append(hypervolume(costs(worth, space.search.objectives), reference))
+                storage.tell(trial, "COMPLETE")
+            # Without the noise of the training for which they were selected.
+            expected = [{"miou": miou_of(r.config), **r.cost} for r in storage.frontier()]
+            volumes.append(hypervolume(costs(expected, space.search.objectives), reference))
             times.append(np.mean(spent) * 1000)
         name = "all" if history > trials else str(history)
         print(f"| {name} | {np.mean(volumes):.3f} ± {np.std(volumes):.3f} | {np.mean(times):.0f} |", flush=True)

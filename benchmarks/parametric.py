@@ -1,4 +1,4 @@
-"""A landscape from formulas: a conditional space of real students, whose learning curves cross.
+"""A benchmark from formulas: a conditional space of real students, whose learning curves cross.
 
 What is known is real: the students' GFLOPs at 512x1024 with 19 classes (`kdsearch.models.cost`). The rest has the shape
 that trainings have: larger students reach more and learn more slowly, each has a learning rate of its own, distillation
@@ -34,7 +34,7 @@ WEIGHTS = {"kd": {"kd.weight": 1.0}, "kd+cwd": {"kd.weight": 1.0, "cwd.weight": 
 
 
 class Parametric:
-    """The landscape of one `variant`. Curves of a configuration are the same whenever it is asked."""
+    """The benchmark of one `variant`. Equal configurations have equal curves."""
 
     def __init__(self, variant: int) -> None:
         self.space = load_space(Path(__file__).parent / "landscapes" / "parametric.yaml")
@@ -60,17 +60,17 @@ class Parametric:
     def reference(self) -> dict[str, float]:
         return {"gflops": 80.0, "miou": 0.4}
 
-    def seconds(self, record: TrialRecord) -> float:
-        return 20.0 + record.cost["gflops"]
+    def seconds(self, trial: TrialRecord) -> float:
+        return 20.0 + trial.cost["gflops"]
 
     def best(self) -> NDArray[np.float64]:
         """mIoU and GFLOPs of the best configuration of each student."""
         gain = max(self._gain.values())
         return np.array([[self._capacity[s] + gain * _need(g) + abs(self._aux), g] for s, g in GFLOPS.items()])
 
-    def end(self, record: TrialRecord) -> float:
+    def final_miou(self, trial: TrialRecord) -> float:
         """mIoU at the end of training, without the noise of a seed."""
-        params, student = record.params, _student(record.config)
+        params, student = trial.params, _student(trial.config)
         method = params["distill"]
         lr_off = math.log10(params["train.lr"]) - self._lr[student]
         decay_off = math.log10(params["train.weight_decay"]) - self._decay
@@ -89,9 +89,9 @@ class Parametric:
         gain = self._gain[method] * _need(GFLOPS[student]) * fit
         return max(0.05, self._capacity[student] + gain + aux - loss - harm)
 
-    def curve(self, record: TrialRecord) -> NDArray[np.float64]:
-        params, student = record.params, _student(record.config)
-        seed = hashlib.sha256(f"{self.variant} {trial_key(record.config)}".encode()).digest()
+    def curve(self, trial: TrialRecord) -> NDArray[np.float64]:
+        params, student = trial.params, _student(trial.config)
+        seed = hashlib.sha256(f"{self.variant} {trial_key(trial.config)}".encode()).digest()
         rng = np.random.default_rng(list(seed))
         lr_off = math.log10(params["train.lr"]) - self._lr[student]
         strength = max(
@@ -103,7 +103,7 @@ class Parametric:
         rise = (1 - np.exp(-((done / slow) ** 0.8))) / (1 - math.exp(-((1 / slow) ** 0.8)))
         hot = 0.12 * max(0.0, lr_off) * (1 - done) ** 1.5
         noise = rng.normal(0, 0.006) * np.sqrt(done) + rng.normal(0, 0.010, self.epochs) * (1 - 0.8 * done)
-        return np.clip((self.end(record) - hot) * rise + noise, 0.0, 1.0)
+        return np.clip((self.final_miou(trial) - hot) * rise + noise, 0.0, 1.0)
 
 
 def _student(config: TrialConfig) -> str:

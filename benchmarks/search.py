@@ -5,8 +5,8 @@
 Every method trains on 8 asynchronous slots under a fake clock until all its trials together have had as many epochs as
 40, and 120, whole trainings. What counts then are the trials that were completed, each with the mIoU that its
 configuration reaches at its last epoch without the noise of a seed, whatever the method had observed. The number is the
-volume that they dominate over the volume that the landscape's best known frontier dominates. Methods with the same seed
-search the same variant of a landscape, so a second table has the mean of their differences.
+volume that they dominate over the volume that the benchmark's best known frontier dominates. Methods with the same seed
+search the same variant of a benchmark, so a second table has the mean of their differences.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.pareto import hypervolume
-from kdsearch.search.simulation.backend import Study, simulate
-from kdsearch.search.simulation.tabular_benchmark import Table, TabularBenchmark
+from kdsearch.search.simulation.backend import SimulatedStudy, SimulatorBackend
+from kdsearch.search.simulation.tabular_benchmark import BenchmarkTable, TabularBenchmark
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.trial_record import Outcome, TrialRecord
@@ -46,28 +46,30 @@ SLOTS = 8
 """Trials at a time."""
 
 
-class Land(Protocol):
-    """What the benchmark asks of a landscape beside what the simulator does."""
+class SearchBenchmark(Protocol):
+    """A `Benchmark` of the simulator whose best frontier is known."""
 
     space: SearchSpace
     epochs: int
 
     def cost(self, config: TrialConfig) -> dict[str, float]: ...
-    def curve(self, record: TrialRecord) -> NDArray[np.float64]: ...
-    def seconds(self, record: TrialRecord) -> float: ...
-    def end(self, record: TrialRecord) -> float: ...
+    def curve(self, trial: TrialRecord) -> NDArray[np.float64]: ...
+    def seconds(self, trial: TrialRecord) -> float: ...
+    def final_miou(self, trial: TrialRecord) -> float: ...
     def reference(self) -> dict[str, float]: ...
     def best(self) -> NDArray[np.float64]: ...
 
 
 class Camvid(TabularBenchmark):
-    """The landscape of real curves on CamVid. Each variant but 0 is fitted without a random fifth of the trials."""
+    """Real curves on CamVid. Each variant but 0 is fitted without a random fifth of the trials."""
 
     def __init__(self, variant: int) -> None:
-        table = Table.load(Path(__file__).parent / "landscapes" / "camvid.json")
+        table = BenchmarkTable.load(Path(__file__).parent / "landscapes" / "camvid.json")
         rng = np.random.default_rng([11, variant])
         left_out = rng.permutation(len(table.rows))[: len(table.rows) // 5 if variant else 0]
-        super().__init__(Table(table.space, [row for i, row in enumerate(table.rows) if i not in left_out]), variant)
+        super().__init__(
+            BenchmarkTable(table.space, [row for i, row in enumerate(table.rows) if i not in left_out]), variant
+        )
 
     def reference(self) -> dict[str, float]:
         """A mIoU that nine trials of ten exceed, and a little more than the largest student costs."""
@@ -80,7 +82,7 @@ class Camvid(TabularBenchmark):
         domains = self.space.parameters()
 
         def point(sample: Sample) -> tuple[float, float]:
-            return float(self.expected(sample.params)[-1]), self.cost(sample.trial)["gflops"]
+            return float(self.expected_curve(sample.params)[-1]), self.cost(sample.trial)["gflops"]
 
         samples = [self.space.sample(lambda _, domain: draw(rng, domain)) for _ in range(2000)]
         best: dict[float, tuple[float, Sample]] = {}
@@ -109,11 +111,11 @@ def draw(rng: np.random.Generator, domain: Range) -> Any:
     return round(value) if isinstance(domain, Int | IntLog) else value
 
 
-LANDSCAPES: dict[str, Callable[[int], Land]] = {"parametric": Parametric, "camvid": Camvid}
+BENCHMARKS: dict[str, Callable[[int], SearchBenchmark]] = {"parametric": Parametric, "camvid": Camvid}
 
 
-class ToldComplete(StudyStorage):
-    """Tells the sampler of stopped trials what Ray tells it: that they are complete, with the value at their rung."""
+class StoppedAsComplete(StudyStorage):
+    """Tells the sampler that stopped trials are complete, with the value at their rung, as Ray does."""
 
     def tell(self, record: TrialRecord, state: Outcome, reason: str = "") -> None:
         super().tell(record, "COMPLETE" if state == "PRUNED" else state, reason)
@@ -122,33 +124,33 @@ class ToldComplete(StudyStorage):
 class RaySearch:
     """Ray's `OptunaSearch` and `ASHAScheduler` with the settings they come with, driven without a cluster.
 
-    Both are told the horizon or the objectives and nothing else. Like kdsearch, the search starts with the space's
+    Both receive the horizon or the objectives and nothing else. Like kdsearch, the search starts with the space's
     defaults.
     """
 
-    def __init__(self, land: Land, seed: int, metrics: list[str]) -> None:
+    def __init__(self, benchmark: SearchBenchmark, seed: int, metrics: list[str]) -> None:
         from ray.tune.schedulers import ASHAScheduler
         from ray.tune.search.optuna import OptunaSearch
 
-        self.land = land
+        self.benchmark = benchmark
         several = len(metrics) > 1
         modes = ["max" if metric == "miou" else "min" for metric in metrics]
         self.searcher = OptunaSearch(
             self._define, metric=metrics if several else metrics[0], mode=modes if several else modes[0], seed=seed,
-            points_to_evaluate=[dict(land.space.default().params)],
+            points_to_evaluate=[dict(benchmark.space.default().params)],
         )  # fmt: skip
-        self.scheduler = ASHAScheduler(metric="miou", mode="max", max_t=land.epochs)
+        self.scheduler = ASHAScheduler(metric="miou", mode="max", max_t=benchmark.epochs)
         self.records: dict[str, TrialRecord] = {}
 
     def _define(self, trial: Any) -> None:
-        self._sample = self.land.space.sample(partial(_suggest, trial))
+        self._sample = self.benchmark.space.sample(partial(_suggest, trial))
 
     def next_trial(self) -> TrialRecord | Literal["wait", "done"]:
         trial_id = f"r{len(self.records):05d}"
         self.searcher.suggest(trial_id)
         sample = self._sample
         record = TrialRecord(
-            trial_id, "search", "RUNNING", sample.trial, dict(sample.params), self.land.cost(sample.trial)
+            trial_id, "search", "RUNNING", sample.trial, dict(sample.params), self.benchmark.cost(sample.trial)
         )
         self.records[trial_id] = record
         self.scheduler.on_trial_add(None, SimpleNamespace(trial_id=trial_id))
@@ -158,7 +160,7 @@ class RaySearch:
         record = self.records[trial_id]
         record.epoch, record.metrics = epoch, metrics
         result = self._result(record)
-        if epoch < self.land.epochs:
+        if epoch < self.benchmark.epochs:
             self.searcher.on_trial_result(trial_id, result)
         return str(self.scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial_id), result)) == "CONTINUE"
 
@@ -179,61 +181,65 @@ def _suggest(trial: Any, name: str, domain: Range) -> Any:
     return trial.suggest_float(name, domain.low, domain.high, log=isinstance(domain, Log))
 
 
-def ours(land: Land, seed: int, kind: type[StudyStorage] = StudyStorage, **search: str) -> Study:
-    """A study of kdsearch on the landscape's space and rungs, all else as it comes or as given here."""
+def ours(
+    benchmark: SearchBenchmark, seed: int, kind: type[StudyStorage] = StudyStorage, **search: str
+) -> SimulatedStudy:
+    """A study of kdsearch on the benchmark's space and rungs, with default settings or those given here."""
     settings = {"seed": str(seed), "trials": "1000000"} | search
-    tree = parse_yaml(land.space.to_yaml(), lambda line: "space")
+    tree = parse_yaml(benchmark.space.to_yaml(), lambda line: "space")
     for name in ("sampler", "stop", "reduction", "audit"):
         tree["search"].pop(name, None)
     for name, value in settings.items():
         set_override(tree, f"search.{name}={value}")
     space = SearchSpace(tree, "space")
     options = space.search
-    record = kind(None, space, land.cost)
+    storage = kind.open(None, space, benchmark.cost)
     rungs = RungState(
         options.rungs, options.objectives, options.stop, options.reduction, audit=options.audit, seed=options.seed
     )
     return StudyController(
-        space, record, rungs, land.reference(), teacher=None, confirm=False, callback=StudyCallback()
+        space, storage, rungs, benchmark.reference(), teacher=None, confirm=False, callback=StudyCallback()
     )
 
 
-METHODS: dict[str, Callable[[Land, int], Study]] = {
+METHODS: dict[str, Callable[[SearchBenchmark, int], SimulatedStudy]] = {
     "kdsearch": ours,
     "random": partial(ours, sampler="random", stop="none"),
     "NSGA-II": partial(ours, sampler="nsga2", stop="none"),
     "TPE": partial(ours, stop="none"),
-    "TPE + ASHA on mIoU": partial(ours, kind=ToldComplete, stop="miou", audit="0"),
+    "TPE + ASHA on mIoU": partial(ours, kind=StoppedAsComplete, stop="miou", audit="0"),
     "Ray: OptunaSearch(mIoU, GFLOPs) + ASHA": partial(RaySearch, metrics=["miou", "gflops"]),
     "Ray: OptunaSearch(mIoU) + ASHA": partial(RaySearch, metrics=["miou"]),
 }
 
 
-def volume(land: Land, points_n2: NDArray[np.float64]) -> float:
-    """What points of (mIoU, GFLOPs) dominate within the landscape's reference."""
-    corner = land.reference()
+def volume(benchmark: SearchBenchmark, points_n2: NDArray[np.float64]) -> float:
+    """What points of (mIoU, GFLOPs) dominate within the benchmark's reference."""
+    corner = benchmark.reference()
     return hypervolume(points_n2 * (-1, 1), np.array([-corner["miou"], corner["gflops"]]))
 
 
 @lru_cache(maxsize=4)
-def landscape_and_best(name: str, variant: int) -> tuple[Land, float]:
-    """A variant of a landscape, and the volume of its best known frontier."""
-    land = LANDSCAPES[name](variant)
-    return land, volume(land, land.best())
+def benchmark_and_best(name: str, variant: int) -> tuple[SearchBenchmark, float]:
+    """A variant of a benchmark, and the volume of its best known frontier."""
+    benchmark = BENCHMARKS[name](variant)
+    return benchmark, volume(benchmark, benchmark.best())
 
 
 def run(job: tuple[str, str, int]) -> tuple[str, str, int, list[float]]:
-    """Simulate one method on the variant of a landscape that the seed names: the job, and the volume at each budget."""
-    name, landscape, seed = job
+    """Simulate one method on the variant of a benchmark that the seed names: the job, and the volume at each budget."""
+    name, benchmark_name, seed = job
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    land, whole = landscape_and_best(landscape, seed)
-    completed = simulate(METHODS[name](land, seed), land, SLOTS, max(BUDGETS) * land.epochs)
+    benchmark, whole = benchmark_and_best(benchmark_name, seed)
+    completed = SimulatorBackend(benchmark, SLOTS).run(METHODS[name](benchmark, seed), max(BUDGETS) * benchmark.epochs)
     reached = []
     for budget in BUDGETS:
-        within = [c.record for c in completed if c.epochs <= budget * land.epochs]
-        reached.append(volume(land, np.array([[land.end(r), r.cost["gflops"]] for r in within])) / whole)
-    return name, landscape, seed, reached
+        within = [c.record for c in completed if c.epochs <= budget * benchmark.epochs]
+        reached.append(
+            volume(benchmark, np.array([[benchmark.final_miou(r), r.cost["gflops"]] for r in within])) / whole
+        )
+    return name, benchmark_name, seed, reached
 
 
 def mean_and_spread(values: Sequence[float]) -> str:
@@ -256,28 +262,30 @@ def table(columns: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10, help="seeds, each on a variant of the landscape of its own")
+    parser.add_argument("--seeds", type=int, default=10, help="seeds, each on a variant of the benchmark of its own")
     parser.add_argument("--first-seed", type=int, default=100)
-    parser.add_argument("--landscapes", nargs="+", choices=list(LANDSCAPES), default=list(LANDSCAPES))
+    parser.add_argument("--benchmarks", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--jobs", type=int, default=2, help="simulations side by side")
     parser.add_argument("--out", type=Path, help="write the table to this file")
     options = parser.parse_args()
     seeds = range(options.first_seed, options.first_seed + options.seeds)
-    jobs = [(name, land, seed) for seed in seeds for land in options.landscapes for name in options.methods]
+    jobs = [(name, benchmark, seed) for seed in seeds for benchmark in options.benchmarks for name in options.methods]
     reached: dict[tuple[str, str, int], list[float]] = {}
     with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        for name, land, seed, volumes in pool.imap_unordered(run, jobs):
-            reached[name, land, seed] = volumes
-            print(land, name, seed, [f"{volume:.4f}" for volume in volumes], flush=True)
-    columns = [(land, i) for land in options.landscapes for i in range(len(BUDGETS))]
-    titles = [f"{land}, {BUDGETS[i]}" for land, i in columns]
+        for name, benchmark, seed, volumes in pool.imap_unordered(run, jobs):
+            reached[name, benchmark, seed] = volumes
+            print(benchmark, name, seed, [f"{volume:.4f}" for volume in volumes], flush=True)
+    columns = [(benchmark, i) for benchmark in options.benchmarks for i in range(len(BUDGETS))]
+    titles = [f"{benchmark}, {BUDGETS[i]}" for benchmark, i in columns]
 
-    def each(name: str, land: str, i: int) -> list[float]:
-        return [reached[name, land, seed][i] for seed in seeds]
+    def each(name: str, benchmark: str, i: int) -> list[float]:
+        return [reached[name, benchmark, seed][i] for seed in seeds]
 
-    def ahead(name: str, land: str, i: int) -> list[float]:
-        return [own - other for own, other in zip(each("kdsearch", land, i), each(name, land, i), strict=True)]
+    def ahead(name: str, benchmark: str, i: int) -> list[float]:
+        return [
+            own - other for own, other in zip(each("kdsearch", benchmark, i), each(name, benchmark, i), strict=True)
+        ]
 
     text = HEADER.format(seeds=options.seeds, slots=SLOTS, first=options.first_seed) + "\n"
     text += table(titles, {name: [mean_and_spread(each(name, *at)) for at in columns] for name in options.methods})
@@ -295,13 +303,13 @@ HEADER = """# Search methods on simulated studies
 `python benchmarks/search.py --seeds {seeds} --first-seed {first}`
 
 Volume dominated by the trials completed within 40 and 120 trainings' worth of epochs, over the volume of the best known
-frontier; mean and standard deviation over {seeds} seeds, each on a variant of the landscape of its own; {slots}
+frontier; mean and standard deviation over {seeds} seeds, each on a variant of the benchmark of its own; {slots}
 asynchronous slots. `parametric`: formulas over real students' GFLOPs, see `benchmarks/parametric.py`. `camvid`: a
 Gaussian process through the curves of a study on CamVid, see `benchmarks/landscapes/camvid.yaml`. All methods start
 with the space's defaults. `TPE + ASHA on mIoU` has kdsearch's rungs, Ray's scheduler those that it comes with.
 """
 
-PAIRED = """How far kdsearch is ahead: mean difference on the same variants of the landscape, and its standard error.
+PAIRED = """How far kdsearch is ahead: mean difference on the same variants of the benchmark, and its standard error.
 """
 
 

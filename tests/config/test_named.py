@@ -66,7 +66,7 @@ def test_errors(section: dict[str, object], message: str) -> None:
 def test_without_the_plug_in() -> None:
     plugins.modules.cache_clear()
     for section in ({"stop": "median"}, {"sampler": {"name": "mine"}}):
-        with pytest.raises(ValidationError, match="there is no (stop rule|sampler)"):
+        with pytest.raises(ValidationError, match=r"there is no (stop rule|sampler)"):
             SearchConfig.model_validate(section)
 
 

@@ -55,6 +55,7 @@ def study(tmp_path: Path) -> StudyInfo:
 
 def test_an_exception_is_reported_once_and_costs_nothing(study: StudyInfo, capsys: pytest.CaptureFixture[str]) -> None:
     alone, beside = Log(), Log()
+    (study.path / "alone").mkdir()
     drive(alone, StudyInfo("toy", study.path / "alone", study.space))
     drive(CallbackList([Failing(), beside]), study)
     assert beside.events == alone.events
