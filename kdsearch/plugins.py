@@ -1,13 +1,12 @@
-"""Plug-ins: terms, readers, networks, samplers, stop rules and callbacks from outside this package.
+"""Plug-ins: terms, readers, samplers, stop rules and callbacks from outside this package.
 
 A plug-in is a Python module with at least one of these attributes:
 
 - `TERMS`: a list of `Term` classes;
 - `READERS`: a mapping from names to reader classes;
-- `NETWORKS`: a mapping from names to network classes;
-- `SAMPLERS`: a mapping from names to samplers;
+- `SAMPLERS`: a mapping from names to samplers (`search/sampling/factory.py` lists the forms);
 - `STOP_RULES`: a mapping from names to `StopRule` classes;
-- `CALLBACKS`: a list of `Callback` classes.
+- `CALLBACKS`: a list of `StudyCallback` classes, each made once per study.
 
 The environment variable `KDSEARCH_PLUGINS` lists modules, separated by commas; an installed package declares its
 modules as entry points of the group `kdsearch.plugins`. No file that kdsearch reads can list a plug-in, so the spaces,
@@ -31,7 +30,7 @@ from kdsearch.errors import UserError
 
 VARIABLE = "KDSEARCH_PLUGINS"
 GROUP = "kdsearch.plugins"
-LISTS = ("TERMS", "READERS", "NETWORKS", "SAMPLERS", "STOP_RULES", "CALLBACKS")
+LISTS = ("TERMS", "READERS", "SAMPLERS", "STOP_RULES", "CALLBACKS")
 """Attributes of a plug-in module that kdsearch reads."""
 
 

@@ -76,7 +76,7 @@ def test_a_reader(make: Make) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "has none of TERMS, READERS, NETWORKS, SAMPLERS, STOP_RULES, CALLBACKS"),
+        ("", "has none of TERMS, READERS, SAMPLERS, STOP_RULES, CALLBACKS"),
         ("TERMS = [int]\n", "no class of Term with a name"),
         ("from kdsearch.distill.base import Term\nTERMS = [Term]\n", "no class of Term with a name"),
         ("from kdsearch.distill.terms.kd import KD\nTERMS = [KD]\n", "there is a 'kd' already"),

@@ -91,15 +91,12 @@ class PluginSamplerConfig(Strict):
     pydantic model `Config`. The options are keyword arguments of the class; `Config`, if present, validates them here.
     """
 
-    name: str = Field(description="key of SAMPLERS in a plug-in")
+    name: Annotated[str, PluginName("sampler", (), "SAMPLERS")] = Field(description="key of SAMPLERS in a plug-in")
     options: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the sampler")
 
     @model_validator(mode="after")
     def _options_are_valid(self) -> Self:
-        known = SAMPLER.plugins()
-        if self.name not in known:
-            raise ValueError(f"no plug-in has a sampler '{self.name}'; name its module in KDSEARCH_PLUGINS")
-        config = getattr(known[self.name], "Config", None)
+        config = getattr(SAMPLER.plugins()[self.name], "Config", None)
         if isinstance(config, type) and issubclass(config, BaseModel):
             try:
                 config.model_validate(self.options)

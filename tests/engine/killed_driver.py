@@ -27,6 +27,7 @@ from kdsearch.engine.messages import Placement
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.report.callback import PagesCallback
 from kdsearch.search.callbacks import CallbackList
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
@@ -52,7 +53,9 @@ def drive(folder: Path, address: str | None) -> None:
     rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
     tables = ArtifactsCallback(space, run, record, dict, rungs)
     retention = RetentionCallback(space, run, record)
-    controller = StudyController(space, record, rungs, {"gflops": 10.0}, None, True, CallbackList([tables, retention]))
+    controller = StudyController(
+        space, record, rungs, {"gflops": 10.0}, None, True, CallbackList([tables, retention, PagesCallback(run)])
+    )
     if address is None:
         by_hand(controller, run)
     else:
