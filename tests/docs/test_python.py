@@ -20,7 +20,7 @@ def own_ray() -> Iterator[None]:
     import ray
 
     os.environ.setdefault("RAY_worker_niceness", "0")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     yield
     os.environ.pop("RAY_ADDRESS", None)
