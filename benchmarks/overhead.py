@@ -1,4 +1,4 @@
-"""What the driver of a study costs: CPU seconds and time of trials that do no work, with 8 out at a time.
+"""The overhead of a study's driver: CPU seconds and time of trials that do no work, with 8 running at a time.
 
     python benchmarks/overhead.py [--trials 1000] [--limit 300] [--rows "bare Optuna"] [--profile]
 
@@ -39,7 +39,7 @@ from kdsearch.engine.cluster import connected
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.search.callbacks import CallbackList
+from kdsearch.search.callbacks import CallbackList, StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.sampling.distributions import suggest
 from kdsearch.search.stopping.rung_state import RungState
@@ -68,7 +68,7 @@ def cost_of(config: TrialConfig) -> dict[str, float]:
 
 
 def miou_of(config: TrialConfig) -> float:
-    """A smooth landscape with one optimum a student, higher for dearer ones."""
+    """A smooth function with one optimum per student, higher for more expensive ones."""
     terms = config.distill
     away = abs(math.log10(config.train.lr / 2e-4)) + abs(math.log10(terms["dsrd"].weight))
     away += abs(math.log10(terms["clfd"].weight / 0.3)) + abs(math.log10(terms["clfd"].tau / 0.2))
@@ -92,7 +92,7 @@ class Clock:
     def __init__(self, marks: Iterable[int], limit_s: float) -> None:
         self.marks, self.limit_s = set(marks), limit_s
         self.tracking: tuple[float, float] | None = None
-        """CPU seconds of the process that writes to MLflow, and when it had made up with the driver."""
+        """CPU seconds of the process that writes to MLflow, and the time at which it had written everything."""
         self.rows: dict[int, tuple[float, float]] = {}
         self.start()
 
@@ -100,7 +100,7 @@ class Clock:
         self.begin = self.last = (0, time.process_time(), time.perf_counter())
 
     def count(self, n: int) -> None:
-        """`n` trials are over. At a mark, keep the CPU and wall time of each trial since the mark before."""
+        """`n` trials have ended. At a mark, store the CPU and wall time per trial since the mark before."""
         if n in self.marks or time.perf_counter() > self.begin[2] + self.limit_s:
             now = (n, time.process_time(), time.perf_counter())
             trials = n - self.last[0]
@@ -113,25 +113,25 @@ class Clock:
 
 @contextmanager
 def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tuple[StudyController, StudyStorage]]:
-    """All that a study's driver holds, in a folder for the time."""
+    """The objects of a study's driver, in a temporary folder."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         run = RunFolder(Path(name) / "run")
         run.create()
         write_text(run.space, space.to_yaml())  # the pages of a study are made from its folder
-        record = StudyStorage.open(run.journal, space, cost_of)
-        stack.callback(record.close)
+        storage = StudyStorage.open(run.journal, space, cost_of)
+        stack.callback(storage.close)
         search = space.search
         rungs = RungState(search.rungs, search.objectives, search.stop, search.reduction, run.rungs)
-        listeners: list[Any] = [ArtifactsCallback(space, run, record, dict, rungs)]
+        callbacks: list[StudyCallback] = [ArtifactsCallback(space, run, storage, dict, rungs)]
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
-            listeners.append(stack.enter_context(tracked(MLflowCallback(None, space, run, store, print), clock)))
-        yield StudyController(space, record, rungs, {"gflops": 100.0}, None, False, CallbackList(listeners)), record
+            callbacks.append(stack.enter_context(tracked(MLflowCallback(None, space, run, store, print), clock)))
+        yield StudyController(space, record, rungs, {"gflops": 100.0}, None, False, CallbackList(callbacks)), storage
 
 
 @contextmanager
 def tracked(tracker: MLflowCallback, clock: Clock) -> Iterator[MLflowCallback]:
-    """The tracker at work; afterwards `clock` knows what its process took, which lives as long as this."""
+    """The started callback; afterwards `clock` has the CPU time of its process, which ends with this context."""
 
     def children_s() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)  # of those that have ended
@@ -144,7 +144,7 @@ def tracked(tracker: MLflowCallback, clock: Clock) -> Iterator[MLflowCallback]:
 
 
 def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
-    """kdsearch without Ray: as many trials as there are slots are out, the oldest ends first."""
+    """kdsearch without Ray: as many trials as slots are running; the oldest ends first."""
     with study(space_of(sampler, trials), clock, with_tracker) as (controller, _):
         clock.start()
         out: deque[TrialRecord] = deque()
@@ -162,7 +162,7 @@ def driver(trials: int, clock: Clock, sampler: str, with_tracker: bool) -> None:
 
 
 def bare_optuna(trials: int, clock: Clock, in_memory: bool = False) -> None:
-    """The same parameters asked and the same values told, TPE as it comes, journal file as it comes."""
+    """The same parameters and values with the defaults of TPE and of the journal file."""
     with tempfile.TemporaryDirectory() as name:
         storage: Any = None
         if not in_memory:
@@ -225,30 +225,30 @@ def kdsearch_on_tune(trials: int, clock: Clock) -> None:
     from kdsearch.engine.messages import Placement
     from kdsearch.engine.tune import run_trials
 
-    with study(space_of("tpe", trials), clock, True) as (controller, record):
+    with study(space_of("tpe", trials), clock, True) as (controller, storage):
         clock.start()
-        controller.listeners.append(_Counting(clock))  # type: ignore[arg-type]
-        job_of: Any = lambda record: metrics_of(record.config)  # noqa: E731
+        assert isinstance(controller.callback, CallbackList)
+        controller.callback.callbacks.append(_Counting(clock))
+        job_of: Any = lambda trial: metrics_of(trial.config)  # noqa: E731
         run_trials(controller, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Timeouts(900), trainable=NoWork)
-        assert len(record.complete("search")) == trials, "every trial is heard of and complete"
+        assert len(storage.complete("search")) == trials, "every trial is complete"
 
 
-class _Counting:
-    """Counts ended trials, as the last of an controller's listeners."""
+class _Counting(StudyCallback):
+    """Counts ended trials; it is critical, so that the end of a row's time ends its study."""
+
+    critical = True
 
     def __init__(self, clock: Clock) -> None:
         self.clock, self.over = clock, 0
 
-    def on_trial_end(self, record: TrialRecord) -> None:
+    def on_trial_end(self, trial: TrialRecord) -> None:
         self.over += 1
         self.clock.count(self.over)
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None
-
 
 def bare_tune(trials: int, clock: Clock) -> None:
-    os.environ.pop("TUNE_MAX_PENDING_TRIALS_PG", None)  # kdsearch's choice; bare Tune is to run as it comes
+    os.environ.pop("TUNE_MAX_PENDING_TRIALS_PG", None)  # set by kdsearch; bare Tune runs with its defaults
     clock.start()
     with tempfile.TemporaryDirectory() as name:
         tune.Tuner(
@@ -265,14 +265,14 @@ def bare_tune(trials: int, clock: Clock) -> None:
 
 
 def table(rows: dict[str, Clock], marks: list[int]) -> None:
-    """One row a driver; a span that was cut off says after how many trials."""
-    print(f"\nCPU ms of the driver a trial (wall ms a trial), {SLOTS} out at a time\n")
+    """One row per driver; a span that was cut off has the number of its last trial."""
+    print(f"\nCPU ms of the driver per trial (wall ms per trial), {SLOTS} running at a time\n")
     spans = list(zip([0, *marks], marks, strict=False))
     heads = [
         "",
         *(f"trials {a + 1} to {b}" for a, b in spans),
         "seconds",
-        "MLflow's process: CPU ms a trial, done after s",
+        "MLflow's process: CPU ms per trial, done after s",
     ]
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name, clock in rows.items():

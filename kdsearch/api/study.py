@@ -57,7 +57,8 @@ class Study:
         """`running`, `done`, `interrupted` or `failed`; a study whose driver was killed is `interrupted`."""
         from kdsearch.search.storage.listing import status_of
 
-        return status_of(self._run)
+        # Where the disk was full at the end, the run folder does not have it.
+        return status_of(self._run) if self._end is None else self._end.status
 
     @property
     def space(self) -> SearchSpace:

@@ -1,10 +1,13 @@
-"""The term of docs/term.md and the reader of docs/data.md pass the suites that those of kdsearch pass."""
+"""The term of docs/term.md, the reader of docs/data.md and the plug-ins of docs/plugins.md pass the shipped suites."""
 
 from __future__ import annotations
 
+import json
 import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from examples.term import test_zscore_kd
 from kdsearch import plugins
 from kdsearch.data.reader import Reader
+from kdsearch.search.callbacks import StudyCallback, StudyInfo
+from kdsearch.testing.callbacks import drive
 from kdsearch.testing.readers import ReaderConformance
 from tests.docs.blocks import REPOSITORY, blocks
 
@@ -45,3 +50,33 @@ class TestReader(ReaderConformance):
                 image, label = rng.integers(0, 256, (8, 12, 3), np.uint8), rng.integers(0, 2, (8, 12)).astype(np.uint8)
                 np.savez(tmp_path / split / f"{split}{number}.npz", image=image, label=label)
         return lambda: reader(tmp_path)
+
+
+def _module(page: str, file: str) -> ModuleType:
+    """A module from a block of a page, registered under its name."""
+    block = next(block for block in blocks(REPOSITORY / "docs" / page) if block.argument == file)
+    module = ModuleType(file.removesuffix(".py"))
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), module.__dict__)
+    sys.modules[module.__name__] = module
+    return module
+
+
+_module("plugins.md", "our_plugins.py")
+_suites = _module("plugins.md", "test_our_plugins.py")
+
+
+class TestStopRule(_suites.TestMedianStop):
+    pass
+
+
+class TestSampler(_suites.TestNSGA3):
+    pass
+
+
+class TestCallback(_suites.TestFrontierLog):
+    def test_a_line_per_change(self, make: Callable[[StudyInfo], StudyCallback], study: StudyInfo) -> None:
+        callback = make(study)
+        drive(callback, study)
+        lines = (study.path / "frontier.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["trials"] == []
+        assert json.loads(lines[-1])["trials"]
