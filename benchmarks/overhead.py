@@ -4,11 +4,10 @@
 
 One after the other, in one run: kdsearch on Ray Tune (controller, journal, tables, MLflow in SQLite; each trial reports
 one epoch of 16 metrics), beside bare Tune with `reuse_actors` and the same trainable, which does nothing; kdsearch's
-driver without Ray, and parts of it; bare Optuna with a journal file and the same parameters, which ask and tell does
-not make slower by what a study also has to do. CPU is that of the driver process, all its threads; what the process
-that writes to MLflow takes has a column of its own. `--limit` ends a row after so many seconds, and the table says how
-far it came. `--profile` prints where the driver's time goes. GFLOPs come from a formula: the real ones are computed
-once for each student.
+driver without Ray, and parts of it; bare Optuna with a journal file and the same parameters. CPU is that of the driver
+process with all its threads; the process that writes to MLflow has a column of its own. `--limit` ends a row after so
+many seconds, and the table shows how far it came. `--profile` prints a profile of the driver. GFLOPs come from a
+formula: the real ones are computed once per student.
 """
 
 from __future__ import annotations
@@ -126,7 +125,7 @@ def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tupl
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
             callbacks.append(stack.enter_context(tracked(MLflowCallback(None, space, run, store, print), clock)))
-        yield StudyController(space, record, rungs, {"gflops": 100.0}, None, False, CallbackList(callbacks)), storage
+        yield StudyController(space, storage, rungs, {"gflops": 100.0}, None, False, CallbackList(callbacks)), storage
 
 
 @contextmanager
