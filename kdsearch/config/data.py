@@ -24,8 +24,8 @@ class Augment(Strict):
     )
     motion: Annotated[float, Field(gt=0, le=0.5)] = Field(
         0.08,
-        description="with frames 'views': how far apart two views of an image lie, as a share of the view; "
-        "zoom and rotation (radians) differ by as much",
+        description="with frames 'views': largest offset between two views of an image, as a share of the view; also "
+        "the largest difference of zoom, and of rotation in radians",
     )
 
 
@@ -35,14 +35,14 @@ class DataConfig(Strict):
     name: str = Field(description="reader: mfnet, scenes, ...")
     path: FilePath | None = Field(None, description="folder of the data set; built-in sets have none")
     size: Size = Field(description="height and width in pixels of stored images; evaluation size")
-    crop: Size | None = Field(None, description="height and width of the training view; size when not given")
+    crop: Size | None = Field(None, description="height and width of the training view; default: size")
     options: dict[str, Scalar] = Field(default_factory=dict, description="keyword arguments of the reader")
     augment: Augment = Augment()
     frames: Literal["auto", "video", "views"] = Field(
         "auto",
-        description="what terms that need video read: the next frame of a video set, or a second view of the same "
-        "image, with exact flow; auto: video where the data set is one",
+        description="second frame for terms that need video: video: the next frame of a video set; views: a second "
+        "view of the same image, with exact flow; auto: video for video sets, else views",
     )
     consistency: bool = Field(
-        False, description="report val/temporal_consistency; needs a video set, and validates on its next frames too"
+        False, description="report val/temporal_consistency; needs a video set, and validates on the next frames too"
     )

@@ -23,7 +23,7 @@ class Metric:
     column: str
     digits: str
     static: bool = True
-    """Whether it is known before training; such a metric is a cost."""
+    """Whether the metric is known before training; such a metric is a cost."""
 
     def format(self, value: float) -> str:
         """The number alone, such as `0.45`."""
@@ -41,18 +41,18 @@ _ALL = (
     Metric("params_m", "min", "M parameters", "parameters (millions)", "params M", ".2f"),
 )
 METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _ALL}
-"""Every metric by name. Costs stand in the order in which one of them becomes the main cost of a study."""
+"""Every metric by name. Costs are in order of precedence for the main cost of a study."""
 assert set(METRICS) == set(get_args(MetricName))
 
 COSTS = tuple(metric.name for metric in _ALL if metric.static)
 """Metrics that are known before training."""
 
 REPORTED_PREFIXES = ("val/", "time/", "loss/", "grad_ratio/")
-"""Beginnings of the names of metrics that a trial reports after each epoch."""
+"""Prefixes of the metrics that a trial reports after each epoch."""
 
 
 def main_cost(objectives: Mapping[Any, str]) -> str:
-    """The cost that a frontier is drawn against, sorted by, and whose knee is taken, of those among its objectives."""
+    """The cost among the objectives that frontiers are drawn against, sorted by, and have their knee in."""
     return next((name for name in COSTS if name in objectives), "gflops")
 
 
@@ -71,9 +71,9 @@ class Cost:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, float]) -> Cost:
-        """Reads what `to_dict` wrote. `UserError` where `gflops` or `params_m` is missing."""
+        """The inverse of `to_dict`. Raises `UserError` if `gflops` or `params_m` is missing."""
         try:
             latency = values.get("latency_ms")
             return cls(float(values["gflops"]), float(values["params_m"]), None if latency is None else float(latency))
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"these are no costs of a network ({type(error).__name__}: {error})") from error
+            raise UserError(f"not the costs of a network ({type(error).__name__}: {error})") from error

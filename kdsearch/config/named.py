@@ -27,7 +27,7 @@ class PluginName:
     attribute: str
 
     def plugins(self) -> dict[str, Any]:
-        """What plug-ins define, by name. Raises `UserError` for a name used twice."""
+        """The entries of plug-ins by name. Raises `UserError` for a name used twice."""
         merged = plugins.merged(self.attribute, dict.fromkeys(self.own))
         return {name: value for name, value in merged.items() if name not in self.own}
 

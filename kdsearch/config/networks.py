@@ -48,7 +48,7 @@ class TwoBranchConfig(Strict):
     transformer: SmpConfig
     fuse: Literal["mean_prob", "gate", "max_conf"] = Field(
         "mean_prob",
-        description="mean of the probabilities; a learned gate for each pixel; or the branch of lower entropy",
+        description="mean of the probabilities; a learned gate per pixel; or the branch of lower entropy",
     )
 
     @property
@@ -57,26 +57,27 @@ class TwoBranchConfig(Strict):
 
 
 class TeacherFields(Strict):
-    """What a teacher has beside its network."""
+    """Settings of a teacher beside those of its network."""
 
     checkpoint: FilePath | None = Field(
         None,
-        description="trained weights: a file (.safetensors, or a state_dict in .pt or .pth), or a folder that smp's "
-        "save_pretrained or kdsearch has written; none: train one",
+        description="trained weights: a file (.safetensors, or a state_dict in .pt or .pth), or a folder written by "
+        "smp's save_pretrained or by kdsearch; none: train a teacher",
     )
-    train: TrainConfig = Field(default_factory=TrainConfig, description="how it is trained when it has no checkpoint")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training of a teacher without a checkpoint")
     cache: Literal["off", "logits", "taps", "auto"] = Field(
         "off",
-        description="where students read the teacher's maps: off: asked at every step; logits, or taps (all that the "
-        "terms of the space read): from its maps of whole, un-jittered images, written once and cropped with each "
-        "view; auto: taps or logits where they fit a quarter of the free disk",
+        description="source of the teacher's maps: off: a forward pass at every step; logits, or taps (all that the "
+        "terms of the space read): maps of whole, un-jittered images, written once and cropped with each view; "
+        "auto: taps or logits if they fit into a quarter of the free disk",
     )
     cache_format: Literal["fp16", "uint8"] = Field(
-        "fp16", description="numbers of cached maps; uint8: 256 levels between the least and greatest of each channel"
+        "fp16",
+        description="number format of cached maps; uint8: 256 levels between minimum and maximum of each channel",
     )
     cache_top_k: NonNegativeInt = Field(
         0,
-        description="cached logits a pixel, the largest, in fp16; the others share what probability is left; 0: all",
+        description="largest logits cached per pixel, in fp16; the others share the remaining probability; 0: all",
     )
 
     @model_validator(mode="after")
@@ -115,7 +116,7 @@ TeacherConfig = Annotated[CLNetTeacher | SmpTeacher | TwoBranchTeacher, Field(di
 
 
 def without_weights(config: AnyNetwork) -> AnyNetwork:
-    """The network alone: without what a teacher has beside it, and without where its first weights come from."""
+    """The network alone, without the settings of a teacher and without the source of its initial weights."""
     if isinstance(config, CLNetTeacher | SmpTeacher | TwoBranchTeacher):
         config = config.network()
     if isinstance(config, TwoBranchConfig):

@@ -26,13 +26,13 @@ class TPEConfig(Strict):
     """Tree-structured Parzen estimator; with several objectives the multi-objective form (Ozaki et al., 2022)."""
 
     name: Literal["tpe"] = "tpe"
-    n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that is modelled")
-    n_ei_candidates: PositiveInt = Field(24, description="candidates that are compared for each draw")
-    multivariate: bool = Field(False, description="model the parameters that all trials have together, not one by one")
+    n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that the model proposes")
+    n_ei_candidates: PositiveInt = Field(24, description="candidates per draw")
+    multivariate: bool = Field(False, description="model the parameters that all trials have jointly, not one by one")
     group: bool = Field(False, description="multivariate within each branch of the space; needs multivariate")
-    constant_liar: bool = Field(True, description="keep away from the trials that are running")
+    constant_liar: bool = Field(True, description="penalise candidates near running trials")
     history: Annotated[int, Field(ge=50)] = Field(
-        400, description="trials it learns from: a quarter the best, the others the latest; bounds the time of a draw"
+        400, description="trials in the model: one quarter the best, the others the latest; bounds the time per draw"
     )
 
     @model_validator(mode="after")
@@ -46,8 +46,10 @@ class NSGA2Config(Strict):
     """Genetic algorithm with non-dominated sorting (Deb et al., 2002)."""
 
     name: Literal["nsga2"]
-    population_size: Annotated[int, Field(ge=2)] = Field(50, description="trials of a generation; the first is random")
-    mutation_prob: Probability | None = Field(None, description="none: one parameter of each child on average")
+    population_size: Annotated[int, Field(ge=2)] = Field(
+        50, description="trials per generation; the first generation is random"
+    )
+    mutation_prob: Probability | None = Field(None, description="none: one mutated parameter per child on average")
     crossover_prob: Probability = 0.9
     swapping_prob: Probability = 0.5
 
@@ -59,10 +61,10 @@ class GPConfig(Strict):
     """
 
     name: Literal["gp"]
-    n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that is modelled")
-    deterministic_objective: bool = Field(False, description="the same trial gives the same mIoU every time")
+    n_startup_trials: NonNegativeInt = Field(10, description="random trials before the first that the model proposes")
+    deterministic_objective: bool = Field(False, description="repeated trials give the same mIoU")
     history: Annotated[int, Field(ge=50)] = Field(
-        150, description="trials it learns from: a quarter the best, the others the latest; time grows with its cube"
+        150, description="trials in the model: one quarter the best, the others the latest; time grows with its cube"
     )
 
 
@@ -111,7 +113,7 @@ AnySampler = BuiltInSampler | PluginSamplerConfig
 
 
 def _named(value: Any) -> Any:
-    """`tpe` as `{name: tpe}`; options without a name are those of the default."""
+    """`tpe` as `{name: tpe}`; options without a name belong to the default sampler."""
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""How a space is searched and its frontier confirmed: the `search` and `confirm` sections."""
+"""Settings of the search and of the confirmation of its frontier: the `search` and `confirm` sections."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: Any) -> Any:
-        """Read `"<= 60"`; what is already a constraint stays. Raises `ValueError`."""
+        """Parse `"<= 60"`; a constraint is returned unchanged. Raises `ValueError`."""
         if isinstance(text, Constraint):
             return text
         match = re.match(_CONSTRAINT, text) if isinstance(text, str) else None
@@ -49,7 +49,7 @@ class Constraint:
         return cls("<=" if match[1] == "<=" else ">=", float(match[2]))
 
     def violation(self, value: float) -> float:
-        """How far `value` is beyond the bound; at most 0 when it is kept."""
+        """Distance of `value` beyond the bound; at most 0 if the bound holds."""
         return value - self.bound if self.op == "<=" else self.bound - value
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ ConstraintText = Annotated[
 
 
 class SearchConfig(Strict):
-    """What is optimised, under which bounds, with which sampler, and when a trial stops early."""
+    """Objectives, bounds, sampler and early stopping."""
 
     trials: PositiveInt = 100
     objectives: dict[MetricName, Direction] = Field(
@@ -75,8 +75,9 @@ class SearchConfig(Strict):
     )
     constraints: dict[str, ConstraintText] = Field(
         {},
-        description="bounds on metrics: a trial beyond one on gflops, params_m or latency_ms is never trained, one "
-        "that ends beyond one on what it reports (val/miou, val/iou/<class>, time/train_s, ...) never on the frontier",
+        description="bounds on metrics: a trial that violates a bound on gflops, params_m or latency_ms is not "
+        "trained; one that violates a bound on a reported metric (val/miou, val/iou/<class>, time/train_s, ...) does "
+        "not enter the frontier",
     )
     latency: TargetText | None = Field(
         None,
@@ -86,25 +87,25 @@ class SearchConfig(Strict):
     rungs: Listed[tuple[PositiveInt, ...]] = Field((), description="epochs after which a trial may be stopped")
     stop: Annotated[str, STOP_RULE] = Field(
         "forecast",
-        description="who is stopped at a rung: forecast: a trial that even a fast gain would leave dominated by a "
-        "complete one (as pareto, until eight are complete); pareto, miou: all but the best share of the rung, by all "
-        "objectives or mIoU; none: nobody",
+        description="trials stopped at a rung: forecast: those that a complete trial would dominate even after a "
+        "fast gain (as pareto until eight are complete); pareto, miou: all but the best share of the rung, by all "
+        "objectives or by mIoU; none: no trial; or a stop rule of a plug-in",
     )
     audit: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.05, description="share of the stopped trials that train on, to show how often stopping is wrong"
+        0.05, description="share of the stopped trials that continue, to measure how often a stop is wrong"
     )
-    sampler: SamplerConfig = Field(TPEConfig(), description="a name, or a name with the sampler's options")
+    sampler: SamplerConfig = Field(TPEConfig(), description="a name, or a name with options of the sampler")
     seed: int = 0
     reduction: Annotated[int, Field(ge=2)] = Field(
-        3, description="one trial in so many goes on at a rung, where the best share does"
+        3, description="pareto, miou: one trial in this many continues at a rung"
     )
-    max_failures: NonNegativeInt = Field(3, description="deaths of its workers that a trial survives")
+    max_failures: NonNegativeInt = Field(3, description="restarts of a trial after the death of a worker")
     epoch_timeout: PositiveFloat | None = Field(
         None,
-        description="seconds after which an epoch, or setting a trial up, counts as hung and its workers are killed; "
-        "by default ten times the longest epoch so far and at least 600, for a trial's first at least 7200",
+        description="seconds after which an epoch, or the set-up of a trial, counts as hung and its workers are "
+        "killed; default: ten times the longest epoch so far and at least 600, for the first epoch at least 7200",
     )
-    start_timeout: PositiveFloat = Field(900, description="seconds in which a trial's workers must be up")
+    start_timeout: PositiveFloat = Field(900, description="seconds within which the workers of a trial must start")
 
     @field_validator("objectives")
     @classmethod
@@ -138,12 +139,10 @@ class SearchConfig(Strict):
 
 
 class ConfirmConfig(Strict):
-    """What is trained again after the search."""
+    """Repeated trainings after the search."""
 
     seeds: NonNegativeInt = Field(
         0,
-        description="seeds with which each frontier member, and the same student without distillation, is trained",
+        description="seeds per frontier member, and per student of it without distillation",
     )
-    cache: bool = Field(
-        False, description="repeats take the teacher's cached maps too, where the search did; else they ask it live"
-    )
+    cache: bool = Field(False, description="read the teacher's cached maps, if the search did; false: run the teacher")

@@ -1,4 +1,4 @@
-"""The base of every configuration model, and how errors of nested models keep their place."""
+"""Base of every configuration model; errors of nested models keep their location."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kdsearch.errors import did_you_mean
 
 T = TypeVar("T")
 Listed = Annotated[T, BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
-"""A tuple that is written as a list. What is in it stays strict: text never stands for a number."""
+"""A tuple that is written as a list. Its items stay strict: text is never read as a number."""
 
 
 class Strict(BaseModel):
-    """Base of every configuration: unknown keys are errors, values never change after construction."""
+    """Base of every configuration: unknown keys are errors, instances are immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -31,9 +31,9 @@ class Strict(BaseModel):
 
 
 def line_errors(details: list[ErrorDetails], prefix: tuple[int | str, ...] = ()) -> Iterator[InitErrorDetails]:
-    """The same errors, below `prefix`, in the form that makes a new `ValidationError`."""
+    """The same errors, with `prefix` before their location, as input of a new `ValidationError`."""
     for detail in details:
-        # A custom error, because pydantic makes its own kinds only with its own words.
+        # A custom error, because pydantic formats its own kinds with its own texts.
         error = PydanticCustomError(
             detail["type"],
             "{message}",

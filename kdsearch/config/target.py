@@ -1,4 +1,4 @@
-"""The device that the latency of students is measured on, as a space names it."""
+"""The device on which the latency of students is measured (`search.latency`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: Any) -> Any:
-        """Read `"cpu:4"`; what is already a target, or none, stays. Raises `ValueError`."""
+        """Parse `"cpu:4"`; a target or None is returned unchanged. Raises `ValueError`."""
         if text is None or isinstance(text, Target):
             return text
         match = re.match(_PATTERN, text) if isinstance(text, str) else None

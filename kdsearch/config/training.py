@@ -1,4 +1,4 @@
-"""Settings of the training: the `train` section, and that of a teacher."""
+"""Settings of training: the `train` section, and `teacher.train`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from kdsearch.config.strict import Strict
 
 
 class TrainConfig(Strict):
-    """How a network is trained. The poly learning-rate schedule always spans all `epochs`."""
+    """Training of a network. The poly learning-rate schedule always spans all `epochs`."""
 
     epochs: PositiveInt = 200
-    batch_size: PositiveInt = Field(8, description="images a step, over all ranks of the trial")
+    batch_size: PositiveInt = Field(8, description="images per step, over all ranks of the trial")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: PositiveFloat = 6e-5
     weight_decay: NonNegativeFloat = 1e-2
@@ -26,7 +26,8 @@ class TrainConfig(Strict):
         1.0, description="weight of the supervised boundary and binary losses, for networks with detail heads"
     )
     aux_weight: NonNegativeFloat = Field(
-        0.0, description="weight of the cross-entropy of an auxiliary FCN head on tap c3, in training alone; usual 0.4"
+        0.0,
+        description="weight of the cross-entropy of an auxiliary FCN head on tap c3, in training only; usual value 0.4",
     )
     edge_width: Literal[3, 5, 7] = Field(5, description="width in pixels of the boundary label")
     terms_grad_clip: PositiveFloat = Field(15.0, description="gradient-norm limit of the terms' own parameters")

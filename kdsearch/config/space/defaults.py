@@ -1,4 +1,4 @@
-"""A search space with everything said: what its file leaves at a default is written out."""
+"""A search space in full: every setting that its file omits is written out with its default."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from kdsearch.config.space.ranges import Choice, Int, IntLog, Log, Uniform
 from kdsearch.config.space.tree import Node, OneOf, Section, join
 
 Document = Callable[[Mapping[str, str]], BaseModel]
-"""The space's sample in which certain branches are taken, all else at its default."""
+"""Returns the sample of the space that takes the given branches and has everything else at its default."""
 
 
 def written_out(root: Section, raw: Mapping[str, Any], document: Document) -> dict[str, Any]:
-    """`raw`, the plain tree of the space `root`, with all defaults in it; it draws the same trials."""
+    """`raw`, the plain tree of the space `root`, completed with all defaults; it yields the same trials."""
     complete: dict[str, Any] = _written_out(root, raw, "", {}, (), document)
     return complete
 
@@ -23,7 +23,7 @@ def written_out(root: Section, raw: Mapping[str, Any], document: Document) -> di
 def _written_out(
     node: Node, raw: Any, name: str, taken: Mapping[str, str], keys: tuple[str, ...], document: Document
 ) -> Any:
-    """`keys` lead from the document to this node's value; `taken` are the branches in which it exists."""
+    """`keys` is the path from the document to this node's value; `taken` are the branches in which it exists."""
     match node:
         case OneOf():
             branches = []
@@ -44,7 +44,7 @@ def _written_out(
             default = value.model_dump(mode="json")
             return children | {key: each for key, each in default.items() if key not in children}
         case _:
-            # A plain value. What a model reads from less than a mapping, as a sampler from its name, stays as it is.
+            # A plain value. A model that may be written as a scalar, such as a sampler by its name, stays a scalar.
             return raw
 
 

@@ -1,4 +1,4 @@
-"""The whole of a search-space file, as one sample of it is validated."""
+"""Model of a search-space file: one sample of the space is validated against it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from kdsearch.config.trial import TrialConfig
 
 
 class SpaceDocument(TrialConfig):
-    """A trial config with what a space has beside it."""
+    """The configuration of a trial, and the sections that only a space has."""
 
     name: str = Field(description="names the MLflow experiment and the run folder")
     description: str = ""
     search: SearchConfig = SearchConfig()
     confirm: ConfirmConfig = ConfirmConfig()
-    profiles: dict[str, dict[str, Any]] = Field({}, description="variants of this space, laid over it by --profile")
+    profiles: dict[str, dict[str, Any]] = Field(
+        {}, description="variants of this space; --profile NAME merges one into it"
+    )

@@ -1,4 +1,4 @@
-"""A trial as one row of a table, and as a key that tells equal trials."""
+"""A trial as one row of a table, and as a key that identifies equal trials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is laid over a space before it is read: a profile, a data set, and `--set` overrides."""
+"""Changes to a space before it is parsed: a profile, a data set, and `--set` overrides."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SEGMENT = re.compile(r"([^.\[\]]+)((?:\[[^.\[\]]+\])*)$")
 
 
 def overlay(base: Tree, over: Tree) -> Tree:
-    """`over` laid on `base`, both left as they are.
+    """A copy of `base` with `over` merged into it.
 
-    Sections merge; a range or a `one_of` on either side is replaced whole, and so is a section that changes its
-    `arch` (of `data` and of a sampler the `name`), because the keys of one architecture make no sense for another.
+    Sections are merged. A range or a `one_of` on either side is replaced as a whole, and so is a section that changes
+    its `arch` (`data` and `sampler`: their `name`), because the keys of one architecture do not fit another.
     """
     merged: Tree = copy(base)
     for key, value in over.items():
@@ -29,7 +29,7 @@ def overlay(base: Tree, over: Tree) -> Tree:
 
 
 def set_data(tree: Tree, name: str, path: str) -> None:
-    """Take another data set; options of the reader go when the reader changes."""
+    """Select another data set; the options of the reader are dropped if the reader changes."""
     origin = f"--data {name}={path}"
     if not isinstance(tree.get("data"), Tree):
         tree.put("data", Tree(), origin)
@@ -41,7 +41,7 @@ def set_data(tree: Tree, name: str, path: str) -> None:
 
 
 def set_override(tree: Tree, override: str) -> None:
-    """Carry out one `--set a.b[label].c=VALUE`, the value in YAML. Raises `UserError`."""
+    """Apply one `--set a.b[label].c=VALUE`, with a value in YAML. Raises `UserError`."""
     origin = f"--set {override}"
     path, equals, text = override.partition("=")
     steps = _steps(path.strip())
@@ -61,7 +61,7 @@ def _changes_identity(key: str, old: Tree, new: Tree) -> bool:
 
 
 def _steps(path: str) -> list[str]:
-    """`student[clnet].encoder` as `["student", "[clnet]", "encoder"]`; empty when it is no path."""
+    """`student[clnet].encoder` as `["student", "[clnet]", "encoder"]`; empty if it is not a path."""
     steps: list[str] = []
     for segment in path.split("."):
         match = _SEGMENT.match(segment)
@@ -72,7 +72,7 @@ def _steps(path: str) -> list[str]:
 
 
 def _set(node: Any, steps: list[str], value: Any, origin: Origin, name: str) -> None:
-    """Set what `steps` lead to below `node`, a section or a `one_of` called `name`."""
+    """Set the value at the path `steps` below `node`, a section or a `one_of` with the dotted name `name`."""
     step, *rest = steps
     if step.startswith("["):
         _set_in_branch(node, step[1:-1], rest, value, origin, name)

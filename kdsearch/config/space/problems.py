@@ -1,4 +1,4 @@
-"""What is wrong with a file: every problem found, each with its place, in one `UserError`."""
+"""Problems of a file: all of them, each with its place, in one `UserError`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Problem:
 
 
 def problems_error(problems: Iterable[Problem]) -> UserError:
-    """One error with each different problem on a line."""
+    """One error with one line per distinct problem."""
     return UserError("\n".join(dict.fromkeys(map(str, problems))))
 
 
 def locate(error: ValidationError, root: Section, origin: Origin, params: Mapping[str, Any]) -> list[Problem]:
-    """Pydantic's errors about a sample of `root`, at the keys that caused them.
+    """The validation errors of a sample of `root`, each at the key that caused it.
 
-    `params` says which branches the sample took; `origin` is that of the whole tree.
+    `params` holds the branches that the sample took; `origin` is that of the whole tree.
     """
     return [Problem(*_place(detail, root, origin, params), _message(detail)) for detail in error.errors()]
 
@@ -48,7 +48,7 @@ def _place(detail: ErrorDetails, root: Section, origin: Origin, params: Mapping[
         if not isinstance(node, Section):
             break
         if key not in node.children and key in (node.children.get("arch"), node.children.get("name"), PLUGIN_TAG):
-            continue  # pydantic names the member of a union that it took
+            continue  # the tag of a union member, which pydantic adds to the location
         name, origin, node = join(name, key), node.origins.get(key, origin), node.children.get(key)
         while isinstance(node, OneOf):
             name, node = node.branch(name, params[name])
@@ -63,7 +63,7 @@ def _keys(detail: ErrorDetails) -> list[str]:
 
 
 def _tag(detail: ErrorDetails) -> str:
-    """The key that says which member of a union a section is: `arch`, of a sampler `name`."""
+    """The key that selects the member of a union: `arch`, or `name` of a sampler."""
     return str(detail["ctx"]["discriminator"]).strip("'")
 
 

@@ -1,4 +1,4 @@
-"""The five ranges that a leaf of a search space may be."""
+"""The five kinds of range that a leaf of a search space may hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Scalar = bool | int | float | str | None
 
 
 class RangeError(ValueError):
-    """A range that is not well formed. The message does not say where: its reader knows the place."""
+    """A malformed range. The message names no place in a file; the caller adds it."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Uniform:
 
 @dataclass(frozen=True)
 class Log:
-    """A number between `low` and `high`, evenly spread over its logarithm."""
+    """A number between `low` and `high`, uniform on a logarithmic scale."""
 
     low: float
     high: float
@@ -46,7 +46,7 @@ class Int:
 
 @dataclass(frozen=True)
 class IntLog:
-    """An integer from `low` to `high`, both included, evenly spread over its logarithm."""
+    """An integer from `low` to `high`, both included, uniform on a logarithmic scale."""
 
     low: int
     high: int
@@ -57,7 +57,7 @@ class IntLog:
 class Choice:
     """One of `options`: scalars, lists or mappings.
 
-    A sampler knows each option by its *category*: the option itself, or its JSON text when it is a list or a mapping.
+    A sampler sees each option as its *category*: the option itself, or its JSON text for a list or a mapping.
     """
 
     options: tuple[Any, ...]
@@ -68,7 +68,7 @@ class Choice:
         return tuple(category(option) for option in self.options)
 
     def option(self, value: Any) -> Any:
-        """The option that `value`, an option or a category, stands for. Raises `RangeError` when none."""
+        """The option for `value`, an option or a category. Raises `RangeError` if there is none."""
         for option, known in zip(self.options, self.categories, strict=True):
             if value in (option, known):
                 return option
@@ -83,22 +83,22 @@ RANGE_KEYS = (*_FLOATS, *_INTEGERS, "choice")
 
 
 def category(option: Any) -> Scalar:
-    """The scalar under which a sampler and a table know an option."""
+    """The scalar that represents an option in samplers and tables."""
     return json.dumps(option) if isinstance(option, list | dict) else option
 
 
 def ends(domain: Range) -> tuple[Any, ...]:
-    """The values whose validity stands for the whole range: both ends, or every option."""
+    """Values to validate in place of the whole range: both ends, or every option."""
     return domain.options if isinstance(domain, Choice) else (domain.low, domain.high)
 
 
 def is_range(node: Any) -> bool:
-    """Whether a node of a tree means to be a range, well formed or not."""
+    """Whether a node of a tree has a key of a range, well formed or not."""
     return isinstance(node, Mapping) and any(key in node for key in RANGE_KEYS)
 
 
 def parse_range(node: Mapping[str, Any]) -> Range:
-    """Read `{log: [a, b], default: c}` and its like. Raises `RangeError`."""
+    """Parse a range such as `{log: [a, b], default: c}`. Raises `RangeError`."""
     kinds = [key for key in node if key in RANGE_KEYS]
     if len(kinds) > 1:
         raise RangeError(f"a range has one kind, found {' and '.join(kinds)}")

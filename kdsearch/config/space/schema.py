@@ -12,7 +12,7 @@ from kdsearch.config.terms.registry import term_configs
 
 Schema = dict[str, Any]
 
-# Where a value starts to be one that trials may differ in; below such a place everything is.
+# Properties that may differ between trials; everything below them may, too.
 _VARIABLE = {
     ("SpaceDocument", "student"), ("SpaceDocument", "distill"), ("SpaceDocument", "train"), ("DataConfig", "augment"),
     ("TwoBranchTeacher", "fuse"),
@@ -20,7 +20,7 @@ _VARIABLE = {
 
 
 def json_schema() -> Schema:
-    """Schema of draft 2020-12: a leaf may be a value or a range of it, a mapping may be a `one_of`. Imports torch."""
+    """Schema of draft 2020-12: a leaf is a value or a range, a mapping may be a `one_of`. Imports the plug-ins."""
     definitions = _Definitions(_plain_definitions())
     root = definitions.reference("SpaceDocument", variable=False, partial=False)
     return {
@@ -32,7 +32,7 @@ def json_schema() -> Schema:
 
 
 def _plain_definitions() -> dict[str, Schema]:
-    """Pydantic's schema of every model, with the distillation terms and the profiles in their place."""
+    """Pydantic's schema of every model, completed with the distillation terms and the profiles."""
     terms = term_configs()
     models: list[type[BaseModel]] = [SpaceDocument, *terms.values()]
     references, schema = models_json_schema([(model, "validation") for model in models], ref_template="{model}")
@@ -48,9 +48,9 @@ def _plain_definitions() -> dict[str, Schema]:
 
 
 class _Definitions:
-    """Writes each model's schema in the forms it is referred to.
+    """Writes the schema of each model in every form that is referenced.
 
-    In a `variable` form ranges may stand for values; in a `partial` one, that of profiles, no key is required.
+    In the `variable` form ranges may replace values; in the `partial` form, that of profiles, no key is required.
     """
 
     def __init__(self, plain: dict[str, Schema]) -> None:
@@ -58,10 +58,10 @@ class _Definitions:
         self.written: dict[str, Schema] = {}
 
     def reference(self, model: str, variable: bool, partial: bool) -> Schema:
-        """A reference to one form of a model; the form is written when it is first referred to."""
+        """A reference to one form of a model; the first reference writes the form."""
         name = model + ".range" * variable + ".partial" * partial
         if name not in self.written:
-            self.written[name] = {}  # a profile is a space again: the name must be taken before its parts are written
+            self.written[name] = {}  # profiles are spaces themselves: reserve the name before the parts are written
             self.written[name] = self._model(model, variable, partial)
         return {"$ref": f"#/$defs/{name}"}
 
@@ -83,7 +83,7 @@ class _Definitions:
         return {**about, "anyOf": [value, *kinds]}
 
     def _form(self, schema: Any, variable: bool, partial: bool) -> Any:
-        """The schema with each reference to a model turned into one to the wanted form of it."""
+        """The schema with each reference to a model replaced by a reference to the given form of it."""
         if isinstance(schema, list):
             return [self._form(item, variable, partial) for item in schema]
         if not isinstance(schema, dict):

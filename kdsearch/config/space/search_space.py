@@ -1,4 +1,4 @@
-"""Search spaces: a trial config whose leaves may be ranges and whose sections may be branches."""
+"""Search spaces: the configuration of a trial whose leaves may be ranges and whose sections may be branches."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from kdsearch.errors import UserError, did_you_mean
 __all__ = ["Sample", "SearchSpace", "Suggest", "flatten", "load_space", "profile_names", "space_from_text", "trial_key"]
 
 Suggest = Callable[[str, Range], Any]
-"""Gives a parameter's value from its name and range; of a choice the option, or its category."""
+"""Returns the value of a parameter from its name and range; for a choice, the option or its category."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One trial of a space, and the parameters that made it: scalars, non-scalar options by their category."""
+    """One trial of a space, and its parameters as scalars (options that are lists or mappings by their category)."""
 
     params: Mapping[str, Scalar]
     trial: TrialConfig
 
 
 class SearchSpace:
-    """A space that is valid throughout. Parameters are named by dotted paths, such as `student[clnet].encoder`."""
+    """A validated search space. Names of parameters are dotted paths, such as `student[clnet].encoder`."""
 
     def __init__(self, tree: Tree, origin: Origin) -> None:
-        """`origin` names the file in errors. Raises one `UserError` that lists everything wrong with `tree`."""
+        """`origin` names the file in errors. Raises one `UserError` that lists all problems of `tree`."""
         self._tree = tree
         self._origin = origin
         self._root = read_checked(tree, origin, SpaceDocument, _why_fixed)
@@ -53,16 +53,16 @@ class SearchSpace:
         self.confirm: ConfirmConfig = document.confirm
 
     def resolved(self) -> dict[str, Any]:
-        """The space after profile, data and overrides, as plain values; itself a space."""
+        """The space after profile, data and overrides, as plain values; the result is a valid space."""
         resolved: dict[str, Any] = plain(self._tree)
         return resolved
 
     def to_yaml(self) -> str:
-        """`resolved` as the text of a file that loads as this space."""
+        """`resolved` as YAML text that loads as this space."""
         return dump_yaml(self._tree)
 
     def complete(self) -> dict[str, Any]:
-        """`resolved` with every default written out, those of ranges and of the terms' options too."""
+        """`resolved` with every default written out, those of ranges and of term settings included."""
 
         def document(taken: Mapping[str, str]) -> SpaceDocument:
             tree = sample_tree(self._root, lambda name, domain: taken.get(name, domain.default))
@@ -73,13 +73,13 @@ class SearchSpace:
         return complete
 
     def parameters(self) -> dict[str, Range]:
-        """All parameters, the choices among branches and what is in each branch included."""
+        """All parameters: those of every branch, and the choice between the branches."""
         return {each.name: each.domain for each in parameters(self._root, self._origin)}
 
     def sample(self, suggest: Suggest) -> Sample:
-        """One trial; `suggest` is asked for the parameters that exist in the branches it takes, and for no others.
+        """One trial. `suggest` is called for the parameters that exist in the branches taken, and for no others.
 
-        Raises `UserError` when `suggest` gives what is not among the options of a choice.
+        Raises `UserError` if `suggest` returns a value that is not an option of a choice.
         """
         params: dict[str, Scalar] = {}
 
@@ -100,10 +100,10 @@ class SearchSpace:
         return self.from_params({})
 
     def corners(self) -> Iterator[tuple[str, Sample]]:
-        """The samples that stand for all networks and terms of the space, the default first, each with its name.
+        """Samples that represent all networks and terms of the space, each with a name; the default comes first.
 
         They are the ends of every integer range and the options of every choice in student, distillation and teacher;
-        real numbers change no shape.
+        real numbers do not change the shape of a network.
         """
         found = [
             each for each in parameters(self._root, self._origin)
@@ -113,7 +113,7 @@ class SearchSpace:
             yield ", ".join(f"{name}={value}" for name, value in params.items()), self.from_params(params)
 
     def from_params(self, params: Mapping[str, Any]) -> Sample:
-        """The sample that has these parameters; those not given take their default."""
+        """The sample with these parameters; the others take their defaults."""
         return self.sample(lambda name, domain: params.get(name, domain.default))
 
     def _trial(self, tree: Mapping[str, Any], params: Mapping[str, Scalar]) -> TrialConfig:
@@ -130,10 +130,10 @@ def load_space(
     overrides: Sequence[str] = (),
     data: tuple[str, str] | None = None,
 ) -> SearchSpace:
-    """Load a space from a path or by the name of a shipped one; then apply profile, data set and overrides in turn.
+    """Load a space from a path, or a shipped one by name; then apply profile, data set and overrides, in this order.
 
-    `overrides` are the `K=V` of `--set K=V`; `data` is the name of a reader and its path or URI. Raises `UserError`,
-    with a line for each problem: its file and line (or the option it came from), its key, and the fix.
+    `overrides` are the `K=V` of `--set K=V`; `data` is the name of a reader and its path or URI. Raises `UserError`
+    with one line per problem: its file and line (or the command-line option), its key, and the remedy.
     """
     path = find_space(source)
     origin = display(path)
@@ -148,7 +148,7 @@ def space_from_text(
     overrides: Sequence[str] = (),
     data: tuple[str, str] | None = None,
 ) -> SearchSpace:
-    """`load_space` from the text of a file, such as that of `SearchSpace.to_yaml`; `origin` names it in errors."""
+    """`load_space` from text, such as that of `SearchSpace.to_yaml`; `origin` names the source in errors."""
     tree = parse_yaml(text, lambda line: f"{origin}:{line}")
     if isinstance(tree, Tree):
         tree = _with_profile(tree, profile)
@@ -162,7 +162,7 @@ def space_from_text(
 
 
 def profile_names(source: str | Path) -> list[str]:
-    """Names of the profiles that the file of a space holds."""
+    """Names of the profiles in the file of a space."""
     path = find_space(source)
     origin = display(path)
     tree = parse_yaml(path.read_text(encoding="utf-8"), lambda line: f"{origin}:{line}")

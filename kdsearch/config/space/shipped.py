@@ -1,4 +1,4 @@
-"""Where spaces are found: the shipped ones by name, a user's own by path."""
+"""Lookup of search spaces: shipped ones by name, those of users by path."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def shipped_spaces() -> list[str]:
 
 
 def find_space(source: str | Path) -> Path:
-    """The file of a space named by a path or by the name of a shipped one. Raises `UserError`."""
+    """The file of a space, given by its path or, for a shipped one, by its name. Raises `UserError`."""
     path = Path(source)
     if isinstance(source, Path) or path.suffix in (".yaml", ".yml") or os.sep in source:
         if not path.is_file():
@@ -35,6 +35,6 @@ def find_space(source: str | Path) -> Path:
 
 
 def display(path: Path) -> str:
-    """The path as an error names it: relative where it lies below the working directory."""
+    """The path for error messages: relative if it is below the working directory."""
     absolute, here = path.absolute(), Path.cwd()
     return str(absolute.relative_to(here) if absolute.is_relative_to(here) else path)

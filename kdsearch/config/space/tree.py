@@ -12,7 +12,7 @@ from kdsearch.config.space.yaml_tree import Origin, Tree, plain
 from kdsearch.errors import did_you_mean
 
 Choose = Callable[[str, Range], Any]
-"""Gives the value of a parameter from its name and range."""
+"""Returns the value of a parameter from its name and range."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,18 @@ class Section:
 
 @dataclass(frozen=True)
 class OneOf:
-    """Branches by label. What is under a branch exists only when the branch is taken."""
+    """Branches by label. The parameters of a branch exist only if the branch is taken."""
 
     branches: Mapping[str, Node]
     default: str
 
     @property
     def labels(self) -> Choice:
-        """The choice among the branches, as the parameter that a sampler sees."""
+        """The choice between the branches, as the parameter that a sampler sees."""
         return Choice(tuple(self.branches), self.default)
 
     def branch(self, name: str, label: str) -> tuple[str, Node]:
-        """The name and the node of one branch of the `one_of` called `name`."""
+        """The name and the node of one branch of the `one_of` with the dotted name `name`."""
         return f"{name}[{label}]", self.branches[label]
 
 
@@ -62,10 +62,10 @@ def is_one_of(raw: Any) -> bool:
 
 
 def branch_labels(branches: list[Any]) -> list[str]:
-    """What each branch is called, where that tells it from the others, else its index.
+    """The label of each branch; a label that is not unique is replaced by the index of the branch.
 
-    A branch is called by its `arch`, `name` or `mode`; one that holds sections alone, such as a choice among sets of
-    distillation terms, by its keys: `kd+cwd`. Beside `none` a single other branch is `on`.
+    The label is the `arch`, `name` or `mode` of the branch; for a branch of sections alone, such as a set of
+    distillation terms, it is the keys, as in `kd+cwd`. A null branch is `none`, and a single other branch is `on`.
     """
     labels = [_own_label(branch) for branch in branches]
     if sorted(branch is None for branch in branches) == [False, True]:
@@ -82,7 +82,7 @@ def _own_label(branch: Any) -> str | None:
     label = next((value for value in candidates if isinstance(value, str)), None)
     if label is None and isinstance(branch, Mapping) and branch and all(map(_is_section, branch.values())):
         label = "+".join(branch)
-    # Labels are part of parameter names, and must not be taken for an index.
+    # Labels are part of parameter names, and must not look like an index.
     return label if label is not None and re.fullmatch(r"[A-Za-z_][\w+-]*", label) else None
 
 
@@ -91,7 +91,7 @@ def _is_section(raw: Any) -> bool:
 
 
 def build(node: Node, choose: Choose, name: str = "") -> Any:
-    """The plain value that `choose` makes of a node; it is asked only for parameters of the branches it takes."""
+    """The plain value of a node. `choose` is called only for the parameters of the branches that it takes."""
     match node:
         case OneOf():
             branch_name, branch = node.branch(name, choose(name, node.labels))
@@ -123,7 +123,7 @@ def parameters(
 
 
 class Reader:
-    """Turns a tree into nodes. What is not well formed stays as it is and is noted in `broken`."""
+    """Parses a tree into nodes. Malformed parts stay unparsed and are listed in `broken`."""
 
     def __init__(self) -> None:
         self.broken: list[tuple[Origin, str, str]] = []
@@ -165,7 +165,7 @@ class Reader:
 
 
 def _one_of_problem(raw: Tree) -> str | None:
-    """What is wrong with a `one_of` node itself, not with what is in its branches."""
+    """The problem of a `one_of` node itself, apart from its branches; None if it is well formed."""
     branches, default = raw["one_of"], raw.get("default", 0)
     for key in raw:
         if key not in ("one_of", "default"):

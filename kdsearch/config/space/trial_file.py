@@ -1,4 +1,4 @@
-"""One trial in a file of its own, as `kdsearch train` takes it."""
+"""Files with the configuration of one trial, the input of `kdsearch train`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from kdsearch.errors import UserError
 
 
 def load_trial(path: str | Path) -> TrialConfig:
-    """Read a trial, or the one that a student's `config.json` was trained by.
+    """Read a trial from its own file, or from the `config.json` of a student.
 
-    Raises one `UserError` that lists every problem with its line, key and fix.
+    Raises one `UserError` that lists every problem with its line, key and remedy.
     """
     file = Path(path)
     if not file.is_file():

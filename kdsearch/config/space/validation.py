@@ -1,4 +1,4 @@
-"""Validation of a whole space before anything starts, and of each sample of it."""
+"""Validation of a space before a study starts, and of each of its samples."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kdsearch.config.trial import TrialConfig
 
 Model = TypeVar("Model", bound=TrialConfig)
 WhyFixed = Callable[[str], str | None]
-"""Says why a parameter of some name may not be one, or nothing when it may."""
+"""Returns the reason why the setting of this name may not be a range, or None if it may."""
 
 
 def read_checked(raw: Any, origin: Origin, model: type[TrialConfig], why_fixed: WhyFixed) -> Section:
-    """Read a tree and validate it as `model`: at its defaults, and at the ends of every range in every branch.
+    """Parse a tree and validate it as `model`: at its defaults, and at the ends of every range in every branch.
 
     Raises one `UserError` that lists all problems.
     """
@@ -41,7 +41,7 @@ def read_checked(raw: Any, origin: Origin, model: type[TrialConfig], why_fixed: 
 
 
 def sample_tree(root: Section, choose: Choose) -> dict[str, Any]:
-    """One plain tree of a space, without the terms that are switched off."""
+    """One sample of a space as a plain tree, without the terms that are null."""
     tree: dict[str, Any] = build(root, choose)
     distill = tree.get("distill")
     if distill is None or isinstance(distill, dict):
@@ -50,14 +50,15 @@ def sample_tree(root: Section, choose: Choose) -> dict[str, Any]:
 
 
 def validate(tree: Mapping[str, Any], model: type[Model]) -> Model:
-    """`tree` as a `model`, where text never stands for a number. Raises pydantic's `ValidationError`."""
+    """`tree` as a `model`, strictly: text is never read as a number. Raises pydantic's `ValidationError`."""
     return model.model_validate(tree, strict=True)
 
 
 def corners(found: list[Parameter]) -> Iterator[Mapping[str, Any]]:
-    """Parameters, where they are not at their default, of the samples that stand for the whole space.
+    """Parameters that differ from their defaults in the samples that validation checks.
 
-    These are the default, and both ends of each range and each option of each choice, all else at its default.
+    These samples are the default, both ends of each range and each option of each choice, with all other parameters at
+    their defaults.
     """
     yield {}
     for parameter in found:

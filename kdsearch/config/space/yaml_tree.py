@@ -1,4 +1,4 @@
-"""YAML read into a tree that remembers where each key was written."""
+"""YAML parsed into a tree that records the file and line of each key."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from kdsearch.config.space.ranges import is_range
 from kdsearch.errors import UserError
 
 Origin = str
-"""Where a key comes from, as an error names it: `file.yaml:12`, `--set a.b=1`, ..."""
-
+"""The source of a key in error messages: `file.yaml:12`, `--set a.b=1`, ..."""
 
 MOST_VALUES = 100_000
-"""Keys and values that a file may hold; a space has some hundred."""
+"""Limit of keys and values in a file; a space has some hundred."""
 
 
 class Tree(dict[str, Any]):
-    """A mapping that knows the origin of each of its keys."""
+    """A mapping that records the origin of each of its keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +31,7 @@ class Tree(dict[str, Any]):
 
 
 def copy(value: Any, origin: Callable[[Origin], Origin] = lambda origin: origin) -> Any:
-    """A deep copy in which nothing is shared (YAML aliases share), with each origin passed through `origin`."""
+    """A deep copy without shared parts (YAML aliases are shared), with `origin` applied to each origin."""
     if isinstance(value, Tree):
         tree = Tree()
         for key, child in value.items():
@@ -70,28 +69,28 @@ def parse_yaml(text: str | bytes, origin: Callable[[int], Origin]) -> Any:
 
 
 def dump_yaml(value: Any) -> str:
-    """YAML text that `parse_yaml` reads back as the same value; a range and a list of scalars take one line."""
+    """YAML text that `parse_yaml` reads as the same value; a range and a list of scalars take one line."""
     return yaml.dump(plain(value), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=120)
 
 
 class _TooLong(Exception):  # noqa: N818
-    """The text stands for more values than a space has: aliases of aliases multiply."""
+    """The text expands to more values than a space can have: aliases of aliases multiply."""
 
 
 def _check_length(root: yaml.Node | None) -> None:
-    """Raise `_TooLong` where `root` would have more than `MOST_VALUES` nodes if each alias were written out."""
+    """Raise `_TooLong` if `root` has more than `MOST_VALUES` nodes with all aliases expanded."""
     lengths: dict[int, int] = {}
 
     def length(node: yaml.Node) -> int:
         if id(node) not in lengths:
-            lengths[id(node)] = MOST_VALUES + 1  # what holds itself is endless
+            lengths[id(node)] = MOST_VALUES + 1  # a node that contains itself is infinite
             children: list[Any] = [] if isinstance(node, yaml.ScalarNode) else node.value
             pairs = children if isinstance(node, yaml.MappingNode) else [(child,) for child in children]
             lengths[id(node)] = 1 + sum(length(child) for pair in pairs for child in pair)
         return lengths[id(node)]
 
     if root is not None and length(root) > MOST_VALUES:
-        raise _TooLong(f"its aliases stand for more than {MOST_VALUES} values, or for themselves")
+        raise _TooLong(f"its aliases expand to more than {MOST_VALUES} values, or to themselves")
 
 
 class _Loader(yaml.SafeLoader):
@@ -134,7 +133,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes what either YAML version would read as something other than text."""
+    """Quotes text that YAML 1.1 or YAML 1.2 would not read as text."""
 
     def represent_mapping(self, tag: str, mapping: Any, flow_style: bool | None = None) -> yaml.MappingNode:
         return super().represent_mapping(tag, mapping, flow_style or is_range(mapping))
