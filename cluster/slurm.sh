@@ -4,13 +4,13 @@
 #   export KDSEARCH_STORAGE=/shared/runs              a folder that all nodes mount (NFS, Lustre, ...)
 #   sbatch cluster/slurm.sh clfd --tracking-uri http://mlflow:5000 -- --data mfnet=/shared/MFNet --trials 100
 #
-# What follows the script's name is that of study.sh without NAME: the study is called slurm-JOBID. Python with kdsearch
+# The arguments are those of study.sh without NAME: the study is called slurm-JOBID. Python with kdsearch
 # must be first on the PATH of every node (a virtual environment on the shared folder, activated before sbatch).
 #
 # Authentication: a token for this job alone, in a file that only you can read, removed at the end.
-# Storage: KDSEARCH_STORAGE. Each trial is saved there after every epoch; a lost node costs the epochs in hand.
-# The end of the time limit: five minutes before it Slurm sends TERM, the study writes what it has and ends.
-# `scontrol requeue JOBID` goes on with it, as Slurm itself does after a pre-emption: a requeued job keeps its id.
+# Storage: KDSEARCH_STORAGE. Each trial is saved there after every epoch; a lost node costs the current epochs.
+# Time limit: five minutes before it Slurm sends TERM, the study writes its results and ends. `scontrol requeue JOBID`
+# continues it, as Slurm does after a pre-emption: a requeued job keeps its id.
 #SBATCH --job-name=kdsearch
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -49,7 +49,7 @@ driver=
 # shellcheck disable=SC2329  # called by the traps
 finish() {
     trap - EXIT TERM INT
-    # The driver first, while it still has a cluster: it needs a moment to write what it has.
+    # The driver first, while it still has a cluster: it needs a moment to write its results.
     if [[ -n $driver ]]; then
         kill -TERM "$driver" 2>/dev/null || true
         wait "$driver" 2>/dev/null || true
@@ -81,7 +81,7 @@ if ((${#nodes[@]} > 1)); then
     steps+=($!)
 fi
 
-# --grow-to: as many trials as there will be GPUs, whether all nodes have joined yet or not.
+# --grow-to: one trial per GPU of all nodes, also of those that have not joined yet.
 bash "$study" "slurm-$SLURM_JOB_ID" "$1" --address "$address" --grow-to $((${#nodes[@]} * (gpus > 0 ? gpus : 1))) \
     "${@:2}" &
 driver=$!

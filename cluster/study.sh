@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Start a study, or go on with it where it stands: the same line serves the first start and every restart.
+# Start a study, or continue it: the same line serves the first start and every restart.
 #
 #   study.sh NAME SPACE [OPTION...] [-- REQUEST...]
 #
-# OPTION... say where it runs (--grow-to, --gpus-per-worker, --tracking-uri, ...) and are given at every start.
-# REQUEST... says what is searched (--data, --profile, --set, --trials). It counts at the first start alone: the run
-# folder keeps the resolved space, and a resumed study does not take it again.
-# KDSEARCH_STORAGE is the folder that all nodes mount; stores, checkpoints and students lie in it.
+# OPTION... are the options of the cluster (--grow-to, --gpus-per-worker, --tracking-uri, ...), used at every start.
+# REQUEST... are those of the search (--data, --profile, --set, --trials), used at the first start alone: the run folder
+# keeps the resolved space.
+# KDSEARCH_STORAGE is the folder that all nodes mount, with stores, checkpoints and students.
 set -euo pipefail
 
 : "${KDSEARCH_STORAGE:?set it to a folder that all nodes mount, for example /shared/runs}"

@@ -1,4 +1,4 @@
-"""Makes the bucket that the MLflow server keeps artifacts in, unless it is there; settings from the environment."""
+"""Creates the bucket for the artifacts of the MLflow server, unless it exists; settings from the environment."""
 
 import os
 
