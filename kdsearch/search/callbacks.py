@@ -81,7 +81,7 @@ class StudyCallback:
         """The run folder exists and the space is valid; nothing is trained yet."""
 
     def on_message(self, text: str) -> None:
-        """One line of plain text for people: what the driver does or decided."""
+        """One line of plain text for people: a step or a decision of the driver."""
 
     def on_progress(self, label: str, done: int, total: int) -> None:
         """Progress of a step before training, such as building the data store; `done == total` is its end."""
@@ -96,26 +96,26 @@ class StudyCallback:
         """A trial was handed to the engine."""
 
     def on_trial_result(self, trial: TrialRecord) -> None:
-        """An epoch is over: `trial.epoch` and `trial.metrics` are its number and its metrics."""
+        """An epoch has ended: `trial.epoch` and `trial.metrics` are its number and its metrics."""
 
     def on_trial_restart(self, trial: TrialRecord, reason: str) -> None:
-        """The workers of a trial were lost; it goes on from its last checkpoint."""
+        """The workers of a trial were lost; it continues from its last checkpoint."""
 
     def on_trial_end(self, trial: TrialRecord) -> None:
-        """A trial is over; `trial.state` is its verdict and `trial.reason` the reason, where there is one."""
+        """A trial has ended; `trial.state` is its verdict and `trial.reason` the reason, which may be empty."""
 
     def on_frontier(self, members: Sequence[TrialRecord], hypervolume: float) -> None:
         """The frontier after a completed trial: its members, cheapest first, and the hypervolume they dominate."""
 
     def on_study_end(self, end: StudyEnd) -> None:
-        """The study is over, whatever its status; the run folder is complete."""
+        """The study has ended, whatever its status; the run folder is complete."""
 
     def close(self) -> None:
         """Release what the callback holds; called last, also where an exception ended the study. May come twice."""
 
 
 class CallbackList(StudyCallback):
-    """Delivers each event to several callbacks in turn; see the module for what becomes of their exceptions."""
+    """Delivers each event to several callbacks in turn; see the module for the handling of their exceptions."""
 
     def __init__(self, callbacks: Iterable[StudyCallback] = ()) -> None:
         self.callbacks = list(callbacks)
@@ -177,7 +177,9 @@ class CallbackList(StudyCallback):
             return
         traceback.print_exception(error)
         self._reported.add((id(callback), event))
-        text = f"callback {type(callback).__name__}.{event} failed ({type(error).__name__}: {error}); the study goes on"
+        text = (
+            f"callback {type(callback).__name__}.{event} failed ({type(error).__name__}: {error}); the study continues"
+        )
         for other in self.callbacks:
             if other is not callback and not (other.critical and event == "on_message"):
                 try:

@@ -1,11 +1,11 @@
-"""What repeats and controls say: is a frontier point that good with other seeds, and what did distillation gain it.
+"""Confirmation of the frontier: repeats with other seeds, and controls that measure the gain of distillation.
 
 The repeats of a frontier member are its configuration with other seeds; the control of a repeat is the same student
-with the same training and seed, without teacher and terms. The mIoU that the search itself found is left out of every
-number here: the member was chosen for it, so it is biased upwards.
+with the same training and seed, without teacher and terms. The mIoU of the search itself enters no number here: the
+member was selected for it, so it is biased upwards.
 
-Repeats and controls are found by their configuration, not by the member that they were trained for: members with the
-same student and training share their controls, and a member that is not distilled is its own control.
+Repeats and controls are looked up by configuration, not by the member that they were trained for: members with the same
+student and training share their controls, and a member that is not distilled is its own control.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 NAN = float("nan")
 DRAWS = 20_000
-"""Draws behind a `p_frontier`: its own error is below 0.004."""
+"""Draws per `p_frontier`: its standard error is below 0.004."""
 
 
 @dataclass(frozen=True)
 class Confirmation:
-    """One frontier member under other seeds. NaN is what the trainings so far do not tell.
+    """One frontier member under other seeds. Numbers that the trainings so far do not give are NaN.
 
     `seeds` counts its complete repeats; `miou_mean` and `miou_std` (n - 1) are over them, `control_miou_mean` over its
     complete controls. `gain` is the mean over seeds of repeat minus control, `gain_std` the spread of these
     differences, `gain_low` to `gain_high` their 95 % interval by Student's t (from two seeds on). A member that is not
-    distilled has no gain. `gain_of_class` is the mean difference in IoU, by class. `p_frontier`: see there.
+    distilled has no gain. `gain_of_class` is the mean difference in IoU by class. For `p_frontier` see that function.
     """
 
     seeds: int = 0
@@ -52,14 +52,14 @@ class Confirmation:
     gain_of_class: Mapping[str, float] = field(default_factory=dict)
 
     def numbers(self) -> dict[str, float]:
-        """All that is one number, by name."""
+        """The scalar fields by name."""
         return {name: value for name, value in vars(self).items() if name != "gain_of_class"}
 
 
 def repeats(config: TrialConfig, confirm: ConfirmConfig) -> Iterator[tuple[TrialConfig, TrialConfig]]:
     """Each repeat of a frontier member's `config`, with its control.
 
-    A search with cached maps has to hold without them, so repeats ask the teacher live unless `confirm.cache`.
+    Results with cached teacher maps have to hold without them, so repeats run the teacher unless `confirm.cache`.
     """
     teacher = config.teacher if config.distill else None
     if teacher is not None and not confirm.cache:
@@ -71,7 +71,7 @@ def repeats(config: TrialConfig, confirm: ConfirmConfig) -> Iterator[tuple[Trial
 
 
 def control_to_show(config: TrialConfig, records: Sequence[TrialRecord], confirm: ConfirmConfig) -> TrialRecord | None:
-    """Of the complete controls of a frontier member's `config` the one with the first seed: its weights are kept."""
+    """The complete control of a frontier member's `config` with the first seed: its weights are kept."""
     controls = {trial_key(r.config): r for r in records if r.stage == "control" and r.state == "COMPLETE"}
     if not controls:
         return None
@@ -85,7 +85,7 @@ def confirmations(
     confirm: ConfirmConfig,
     objectives: Mapping[Any, str],
 ) -> dict[str, Confirmation]:
-    """What is known of each of `members` by its id, from the repeats and controls among `records`."""
+    """The confirmation of each of `members` by its id, from the repeats and controls among `records`."""
     trained = {
         trial_key(record.config): record.metrics
         for record in records
@@ -122,10 +122,10 @@ def confirmations(
 def p_frontier(mious: Sequence[Sequence[float]], costs_nm: Costs) -> list[float]:
     """For each candidate, the probability that no other one of equal or lower costs has a higher true mean mIoU.
 
-    `mious` holds each candidate's results, one a seed; `costs_nm` its costs, which are known exactly. Candidates
-    without a result are not compared. One that no other equals or undercuts in costs is certain.
+    `mious` holds the results of each candidate, one per seed; `costs_nm` its costs, which are known exactly. Candidates
+    without a result are not compared. A candidate that no other equals or undercuts in all costs has probability 1.
 
-    A few seeds say little about one candidate's spread, so all share one, pooled over the candidates that have two
+    A few seeds determine the spread of one candidate poorly, so all share one, pooled over the candidates with two
     results or more. Given the results, the true means are drawn from their posterior under flat priors: the variance
     as `s2 * df / chi2(df)`, each mean as normal around the mean of its results with that variance over their number.
     So between two candidates the difference follows Student's t. NaN where no candidate has two results.

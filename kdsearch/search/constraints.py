@@ -1,4 +1,4 @@
-"""Bounds on metrics: which names can be bounded in a space, and which bounds a trial breaks."""
+"""Constraints of the search: which metrics can be bounded, and which bounds a trial breaks."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Constraints = Mapping[str, Constraint]
 
 
 def violations(constraints: Constraints, known: Mapping[str, float]) -> dict[str, float]:
-    """How far each bound is exceeded, at most 0 where it is kept; only of metrics in `known`."""
+    """How far each bound on a metric in `known` is exceeded; at most 0 if it is kept."""
     return {name: bound.violation(known[name]) for name, bound in constraints.items() if name in known}
 
 
 def broken(constraints: Constraints, known: Mapping[str, float]) -> str:
-    """The first bound that is not kept, in words; empty when all are. What was not reported keeps no bound."""
+    """The first bound that is broken, in words; empty if none is. A metric that was not reported breaks its bound."""
     for name, bound in constraints.items():
         if name not in known:
             return f"{name} was not reported, so it is not known to be {bound}"
@@ -32,7 +32,7 @@ def broken(constraints: Constraints, known: Mapping[str, float]) -> str:
 
 
 def static(constraints: Constraints) -> dict[str, Constraint]:
-    """Bounds that can be checked before training."""
+    """The bounds that can be checked before training."""
     return {name: bound for name, bound in constraints.items() if name in COSTS}
 
 
@@ -54,7 +54,7 @@ def check_names(space: SearchSpace, info: DatasetInfo) -> None:
 
 
 def check_reported(space: SearchSpace, metrics: Mapping[str, float]) -> None:
-    """Raise `UserError` for a bound on a metric that is missing from what an epoch reported.
+    """Raise `UserError` for a bound on a metric that the report of an epoch lacks.
 
     Losses and ratios of a term that only some trials have may be missing from the others.
     """
@@ -67,11 +67,11 @@ def check_reported(space: SearchSpace, metrics: Mapping[str, float]) -> None:
         if name.startswith("val/iou/"):
             raise UserError(
                 f"search.constraints: '{name}' is not reported: the class does not occur in the validation split; "
-                f"drop the bound: --resume --set 'search.constraints={{}}' goes on without any."
+                f"remove the bound: resume with --resume --set 'search.constraints={{}}'."
             )
         raise UserError(
             f"search.constraints: no trial reports '{name}'.{did_you_mean(name, sorted(metrics))} "
-            "Go on with --resume --set 'search.constraints={...}'."
+            "Correct it with --resume --set 'search.constraints={...}'."
         )
 
 

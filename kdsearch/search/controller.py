@@ -27,8 +27,8 @@ class StudyController:
     """Chooses the next trial, judges each report, and keeps storage, stop rule and callbacks in step.
 
     `teacher` is the training of the teacher, or None where it is trained already or nothing is distilled. `reference`
-    is the corner, in costs, that bounds the hypervolume. `may_start` is asked before each new trial: once it returns
-    False no trial starts any more, and those in flight are the last.
+    is the corner, in costs, that bounds the hypervolume. `may_start` is called before each new trial: once it returns
+    False no further trial starts, and those in flight are the last.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class StudyController:
         return "done"
 
     def _unconfirmed(self) -> TrialRecord | None:
-        """The next repeat or control of the frontier that is not in the storage yet; it is added there."""
+        """The next repeat or control of the frontier that the storage lacks; it is added there."""
         known = {trial_key(t.config) for t in self.storage.trials if t.stage in ("confirm", "control")}
         for member in self.members():
             for repeat, control in repeats(member.config, self.space.confirm):
@@ -102,7 +102,7 @@ class StudyController:
     # ---- reports and ends ----------------------------------------------------------------------------------------
 
     def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
-        """Take in the result of an epoch. False ends the trial: at its last epoch, or by the stop rule."""
+        """Record the result of an epoch. False ends the trial: at its last epoch, or by the stop rule."""
         trial = self.in_flight[trial_id]
         trial.epoch, trial.metrics = epoch, metrics
         trial.curve[epoch] = trial.miou
@@ -115,13 +115,13 @@ class StudyController:
         return trial.stage != "search" or self.rungs.keep(trial.id, epoch, trial.values())
 
     def on_trial_restart(self, trial_id: str, reason: str) -> None:
-        """Its workers were lost; it goes on from its last checkpoint."""
+        """Its workers were lost; it continues from its last checkpoint."""
         self.callback.on_trial_restart(self.in_flight[trial_id], reason)
 
     def on_trial_end(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         """End a trial: trained to its last epoch, stopped at a rung, or failed for the reason given.
 
-        `infeasible` means that the configuration is at fault, as far as these devices go.
+        `infeasible` means that the configuration does not fit on these devices.
         """
         trial = self.in_flight.pop(trial_id)
         state: Outcome

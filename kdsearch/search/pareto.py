@@ -1,4 +1,4 @@
-"""Dominance between points under several objectives. All functions take costs: smaller is better in every column."""
+"""Pareto dominance under several objectives. All functions take costs: smaller is better in every column."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ def costs(rows: Sequence[Mapping[str, float]], objectives: Mapping[Any, str]) ->
 
 
 def non_dominated(costs_nm: Costs) -> NDArray[np.bool_]:
-    """Mask `[n]` of points that no other point beats in one objective without being worse in another.
-
-    Of equal points the first one is kept.
-    """
+    """Mask `[n]` of points that no other point dominates. Of equal points the first one is kept."""
     n, objectives = costs_nm.shape
     if objectives <= 2:
         first: NDArray[np.bool_] = ranks(costs_nm) == 0
@@ -40,12 +37,12 @@ def non_dominated(costs_nm: Costs) -> NDArray[np.bool_]:
 def ranks(costs_nm: Costs) -> NDArray[np.int64]:
     """Non-dominated rank `[n]` of each point: 0 for the frontier, 1 for the frontier of the rest, and so on.
 
-    Of equal points each one is of a later rank than the one before.
+    Equal points have increasing ranks, in their order.
     """
     rank_n = np.full(len(costs_nm), -1, dtype=np.int64)
     if costs_nm.shape[1] <= 2:
-        # In the order of the first objective, a point is beaten by a front exactly if the front's least second
-        # objective so far is no greater than its own. Later fronts have greater ones, hence n log n.
+        # In the order of the first objective, a front dominates a point exactly if the front's least second objective
+        # so far is no greater than its own. Later fronts have greater ones, hence n log n.
         least: list[float] = []
         for i in np.lexsort((costs_nm[:, -1], costs_nm[:, 0])):
             second = float(costs_nm[i, -1])
@@ -77,7 +74,7 @@ def spread_order(costs_nm: Costs) -> list[int]:
 
 
 def hypervolume(costs_nm: Costs, reference_m: Costs) -> float:
-    """Volume dominated by the points and bounded by the reference point (two or more objectives, exact)."""
+    """Exact volume that the points dominate within the reference point, for any number of objectives."""
     inside = costs_nm[(costs_nm < reference_m).all(axis=1)]
     if len(inside) == 0:
         return 0.0

@@ -1,4 +1,4 @@
-"""One trial of a study, as its journal has it."""
+"""The record of one trial, and its form in the journal."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ State = Literal["RUNNING"] | Outcome
 
 @dataclass
 class TrialRecord:
-    """One trial as the journal has it. `metrics` are those of the last epoch it reported, `curve` its mIoU by epoch. A
-    trial that outlived its driver has no curve before the epoch at which the next driver took it up.
+    """One trial: its configuration, its costs before training, and its results so far.
 
-    `origin` says which earlier study trained it, of a trial that warm start brought. `broken` is the bound of the
-    search that its results do not keep, in words.
+    `metrics` are those of the last reported epoch, `curve` the mIoU by epoch. After a change of driver, `curve` lacks
+    the epochs of a running trial that the earlier driver received. `origin` names the earlier study that trained it, if
+    warm start imported it. `broken` is the constraint that its results break, in words.
     """
 
     id: str
@@ -48,16 +48,16 @@ class TrialRecord:
         return not self.broken
 
     def values(self) -> dict[str, float]:
-        """Everything an objective can name."""
+        """Values of everything that can be an objective."""
         return {"miou": self.miou, **self.cost}
 
     def known(self) -> dict[str, float]:
-        """Everything a constraint can name."""
+        """Values of everything that can be constrained."""
         return {**self.metrics, **self.cost}
 
 
 def trial_record_of(frozen: FrozenTrial) -> TrialRecord | None:
-    """A trial of a journal as a record; None for a copy, an import and what was never written down."""
+    """The record in a trial of a journal; None for a duplicate, an import, and a draw that was never written down."""
     if "trial" not in frozen.user_attrs:
         return None
     about = frozen.user_attrs["trial"]
@@ -68,7 +68,7 @@ def trial_record_of(frozen: FrozenTrial) -> TrialRecord | None:
 
 
 def attributes(record: TrialRecord) -> dict[str, Any]:
-    """What a journal says of a trial from its start."""
+    """The part of a record that the journal has from the start of the trial."""
     return {
         "id": record.id, "stage": record.stage, "config": record.config.model_dump(mode="json"),
         "params": record.params, "cost": record.cost, "origin": record.origin,

@@ -60,7 +60,7 @@ def test_an_exception_is_reported_once_and_costs_nothing(study: StudyInfo, capsy
     drive(CallbackList([Failing(), beside]), study)
     assert beside.events == alone.events
     failures = [text for text in beside.messages if "failed" in text]
-    assert failures == ["callback Failing.on_trial_start failed (RuntimeError: made to fail); the study goes on"]
+    assert failures == ["callback Failing.on_trial_start failed (RuntimeError: made to fail); the study continues"]
     assert capsys.readouterr().err.count("RuntimeError: made to fail") == 1
 
 

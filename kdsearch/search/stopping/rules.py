@@ -1,4 +1,4 @@
-"""Stop rules: which trials go on after a rung.
+"""Stop rules: which trials continue after a rung.
 
 Contract
 --------
@@ -51,7 +51,7 @@ class StopRule:
         self.reduction = reduction
 
     def keep(self, rung: Mapping[str, Point], trial_id: str, epoch: int) -> bool:
-        """Whether the trial goes on. `rung` holds the points of all trials seen at `epoch`, this one's included."""
+        """Whether the trial continues. `rung` holds the points of all trials seen at `epoch`, this one's included."""
         return True
 
     def on_complete(self, point: Point, reached: Mapping[int, Point]) -> None:
@@ -65,7 +65,7 @@ class NeverStop(StopRule):
 class ParetoHalving(StopRule):
     """Asynchronous successive halving on all objectives (Li et al., 2020; Salinas et al., 2021).
 
-    The best `1/reduction` of the trials seen at a rung go on, by non-dominated rank, in epsilon-net order inside a
+    The best `1/reduction` of the trials seen at a rung continue, by non-dominated rank, in epsilon-net order inside a
     rank; of the first ones at least one does.
     """
 

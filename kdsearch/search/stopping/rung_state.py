@@ -22,8 +22,8 @@ class RungState:
     A decision is a line of the file at `path` before it is returned, and final: a resumed driver that reaches the same
     rung with the same values repeats it.
 
-    A share `audit` of the trials that the rule would stop go on instead: they train to their end and measure how often
-    stopping is wrong. The choice follows from `seed` and the trial's id, so a resumed driver chooses the same.
+    A share `audit` of the trials that the rule would stop continues instead: they train to their end and measure how
+    often stopping is wrong. The choice follows from `seed` and the trial's id, so a resumed driver chooses the same.
     """
 
     def __init__(
@@ -49,9 +49,10 @@ class RungState:
             self._load(path)
 
     def keep(self, trial_id: str, epoch: int, values: Mapping[str, float]) -> bool:
-        """Whether a trial that has just finished `epoch` with these objective values goes on.
+        """Whether a trial that has just finished `epoch` with these objective values continues.
 
-        A trial that reaches a rung again with other values, after a restart from an earlier checkpoint, is judged anew.
+        A trial that reaches a rung again with other values, after a restart from an earlier checkpoint, gets a new
+        decision.
         """
         if isinstance(self.rule, NeverStop) or epoch not in self.reached:
             return True
@@ -92,7 +93,7 @@ class RungState:
         return {name: float(values[name]) for name in self.objectives}
 
     def _rung(self, epoch: int) -> dict[str, Point]:
-        """The points that are compared: audited trials take no part after their rung, so no other is judged by them."""
+        """The points that are compared. Audited trials are left out after their rung: no decision depends on them."""
         return {name: point for name, point in self.reached[epoch].items() if self.audited.get(name, epoch) >= epoch}
 
     def _end(self, trial_id: str, point: Point) -> None:
@@ -115,7 +116,7 @@ class RungState:
     def _load(self, path: Path) -> None:
         lines = path.read_text().splitlines(keepends=True)
         if lines and not lines[-1].endswith("\n"):
-            # A driver was killed in the middle of this line: nothing was done by that decision yet.
+            # A driver was killed in the middle of this line: nobody has acted on that decision yet.
             os.truncate(path, path.stat().st_size - len(lines.pop().encode()))
         for line in lines:
             entry = json.loads(line)
