@@ -1,7 +1,7 @@
-"""Which terms and modes are measured, each beside its formula as it reads and the way public codes write it.
+"""Table of the measured terms and modes, each with a naive form: the plain formula, in the style of public code.
 
-Loops over classes, gathers by mask, pair matrices: the modules of `naive` hold them, for `benchmarks/terms.py`. A naive
-form takes the term for its settings, layers and random state alone, and gives the same value and gradients.
+The naive forms are in the package `naive`: loops over classes, gathers by mask, pair matrices. A naive form takes
+settings, layers and random state from the term, and has the same value and gradients. `benchmarks/terms.py` runs them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Naive = Callable[[Any, SegOutput, SegOutput, Tensor, FramePair | None], Tensor]
 class Row:
     """One term in one mode, with the taps that it reads of both networks or of the teacher alone.
 
-    `tiny` are settings that fit tiny maps; `pairs` says that the naive form holds matrices of places by places, and
-    `needs(batch, pixels of a map)` how many bytes; `ours` is measured in the place of the term's call; `cpu_shrink`
+    `tiny` are settings for tiny maps; `pairs` marks naive forms with matrices of pixels by pixels, and
+    `needs(batch, pixels of a map)` is their size in bytes; `ours` is measured instead of the term's call; `cpu_shrink`
     divides the maps' sides on a CPU; `tolerance` is the greatest relative difference in fp32.
     """
 

@@ -17,12 +17,12 @@ from benchmarks.term_scenes import CLASSES, Scene, Setting, difference
 from kdsearch.testing.memory import peak_extra_bytes
 
 SECONDS_A_ROW = 10
-"""After so long no further repeat of a row is started, once there are three (one of a generator)."""
+"""Seconds after which no further repeat of a row starts, if there are three (one of a generator)."""
 
 
 @dataclass(kw_only=True)
 class Result:
-    """What was measured of one row: milliseconds, and bytes at `memory_setting`; none where that does not fit."""
+    """Measurements of one row: milliseconds, and bytes at `memory_setting`; None if that does not fit."""
 
     row: Row
     setting: Setting
@@ -45,7 +45,7 @@ class Result:
 
     @property
     def saving(self) -> float:
-        """Naive bytes over ours; where the naive form does not fit, by its formula."""
+        """Naive bytes over ours; from the formula if the naive form does not fit."""
         naive = naive_needs(self.row, self.memory_setting) if self.naive_bytes is None else self.naive_bytes
         return naive / max(self.ours_bytes, 1)
 
@@ -88,7 +88,7 @@ def measure(row: Row, setting: Setting, repeats: int, student_ms: float) -> Resu
 
 
 def naive_needs(row: Row, setting: Setting) -> int:
-    """Bytes of the naive form's pair matrices; 0 where it has none to speak of."""
+    """Bytes of the naive form's pair matrices; 0 if they are negligible."""
     height, width = setting.size
     return row.needs(setting.batch, height * width) if row.needs else 0
 
@@ -98,7 +98,7 @@ def naive_fits(row: Row, setting: Setting) -> bool:
 
 
 def seconds(function: Callable[[], object], device: torch.device) -> float:
-    """Wall time on a GPU; on a CPU that of the one thread, which other programs do not lengthen by much."""
+    """Wall time on a GPU; time of the one thread on a CPU, which other programs affect little."""
     if device.type == "cpu":
         started = time.process_time()
         function()

@@ -1,4 +1,4 @@
-"""Terms with random inputs, and whether their two forms agree on them, for `terms.py`."""
+"""Terms with random inputs, and the agreement of both forms on them, for `terms.py`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TAPS |= {f"{kind}{index}": (2, 2, 8) for kind in ("bound", "bin") for index in (
 
 @dataclass(frozen=True)
 class Setting:
-    """Shapes and type of one measurement; `tiny` divides the channels by 16 and takes a row's settings for that."""
+    """Shapes and type of one measurement; `tiny` divides the channels by 16 and uses the row's `tiny` settings."""
 
     batch: int
     size: tuple[int, int]
@@ -72,7 +72,7 @@ class Scene:
         self.target = self._labels()
         self.frames = self._frames(shapes_s, shapes_t) if row.video else None
         if row.ours is adversary_loss:
-            self.term.eval()  # spectral norms stand still, so that both forms see the same
+            self.term.eval()  # freezes spectral norms, so that both forms use the same
             ours(self.term, self.student, self.teacher, self.target, self.frames)
             self.term.requires_grad_(True)
 
@@ -107,7 +107,7 @@ class Scene:
         return self.row.ours or ours, self.row.naive
 
     def leaves(self) -> dict[str, Tensor]:
-        """What gets a gradient, by name."""
+        """Tensors with a gradient, by name."""
         leaves = {f"student.{name}": tap for name, tap in self.student.taps.items()}
         leaves["student.logits"] = self.student.logits
         if self.frames is not None:

@@ -30,7 +30,7 @@ from benchmarks.term_scenes import CLASSES, TINY, Scene, Setting, difference
 
 PAIR_GOAL, SHARE_GOAL = 10, 10
 NOISE = 0.05
-"""Difference in time, as a share, that is not called slower."""
+"""Relative difference in time that does not count as slower."""
 
 
 def table(results: Sequence[Result], common: Setting) -> list[str]:
@@ -65,7 +65,7 @@ def shape(setting: Setting) -> str:
 
 
 def goals(results: Sequence[Result]) -> list[str]:
-    """A line a goal: whether it was met, and by whom it was not."""
+    """One line per goal: met or not, and the terms that miss it."""
     slower = [f"{r.row.label} ({r.speedup:.2f})" for r in results if r.speedup is not None and r.speedup < 1 - NOISE]
     larger = [f"{r.row.label} ({r.saving:.1f})" for r in results if r.row.pairs and r.saving < PAIR_GOAL]
     costly = [f"{r.row.label} ({r.share:.0f} %)" for r in results if not r.row.generator and r.share > SHARE_GOAL]

@@ -13,7 +13,7 @@ from kdsearch.models.seg_output import SegOutput
 
 
 def student(term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None) -> Tensor:
-    """With the discriminator's gradients too, which codes that do not freeze it compute and throw away."""
+    """With the gradients of the discriminator, which implementations that do not freeze it compute and discard."""
     weights = {name: value.detach().requires_grad_() for name, value in term.discriminator.named_parameters()}
     term.discriminator.eval()
     return -torch.func.functional_call(term.discriminator, weights, (student.logits,)).mean()

@@ -74,7 +74,7 @@ def pixel_pixel(term: Any, student: SegOutput, teacher: SegOutput, target: Tenso
 
 
 def sampled(term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None) -> Tensor:
-    """The same on up to m pixels a class, picked in a loop."""
+    """The same on up to m pixels per class, picked in a loop."""
     ours, theirs, label = adapted(term, student, teacher, target)
     score = term.random.uniform(1, label.numel(), device=label.device)[0]
     places = []

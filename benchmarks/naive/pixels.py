@@ -1,4 +1,4 @@
-"""What naive forms share: labels and pixels, gathered by mask."""
+"""Helpers of the naive forms: labels and pixels, gathered by mask."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from kdsearch.models.seg_output import SegOutput
 
 
 def warped(feat: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """What the flow leads to, and whether that lies in the frame."""
+    """Warped map, and a mask of the pixels whose flow stays in the frame."""
     height, width = feat.shape[-2:]
     y, x = torch.meshgrid(
         *(torch.arange(n, device=feat.device, dtype=feat.dtype) for n in (height, width)), indexing="ij"

@@ -1,4 +1,4 @@
-"""A distillation term of your own: distillation on standardised logits. `docs/term.md` goes through it."""
+"""Example of a plug-in: distillation on standardised logits. `docs/term.md` explains it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class ZScoreKD(Term):
 def z_score(logits_bkhw: Tensor, eps: float = 1e-6) -> Tensor:
     """Logits with mean 0 and standard deviation 1 over the classes of each pixel; equal logits become 0."""
     centred_bkhw = logits_bkhw - logits_bkhw.mean(1, keepdim=True)
-    # Inside the root: a pixel whose logits are all equal has a standard deviation without a gradient.
+    # eps is inside the root: the standard deviation of equal logits has no gradient.
     return centred_bkhw * (centred_bkhw.square().mean(1, keepdim=True) + eps).rsqrt()
 
 

@@ -1,4 +1,4 @@
-"""What the shapes of two networks' outputs say: the taps they share, and the size at which they are compared."""
+"""Shapes of two networks' outputs: shared taps, the size of comparison, and the memory of maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from kdsearch.distill.base import Shapes
 from kdsearch.errors import UserError
 
 FLOAT = 4
-"""Bytes of a number in the precision of every term, fp32."""
+"""Bytes per number in fp32, the precision of every term."""
 
 
 def shared_taps(student: Shapes, teacher: Shapes) -> list[str]:
@@ -18,7 +18,7 @@ def require_tap(term: str, tap: str, student: Shapes, teacher: Shapes) -> None:
     """Raise `UserError`, with the taps to choose from, unless both networks have `tap`. `term` is the term's name."""
     shared = shared_taps(student, teacher)
     if not shared:
-        raise UserError(f"{term}: these networks share no tap; leave {term} out, or take another pair of networks.")
+        raise UserError(f"{term}: these networks share no tap; leave {term} out, or choose another pair of networks.")
     if tap not in shared:
         raise UserError(
             f"{term}: '{tap}' is not a tap of both networks; set it to one they share: {', '.join(shared)}."
@@ -26,7 +26,7 @@ def require_tap(term: str, tap: str, student: Shapes, teacher: Shapes) -> None:
 
 
 def matched_pixels(name: str, student: Shapes, teacher: Shapes) -> int:
-    """Pixels an image of the map `name` at the size where `features.match_size` compares both networks."""
+    """Pixels per image of the map `name` at the size where `features.match_size` compares both networks."""
     return max(height * width for _, height, width in (student[name], teacher[name]))
 
 
@@ -37,7 +37,7 @@ def resized_bytes(name: str, student: Shapes, teacher: Shapes, batch: int) -> in
 
 
 def adapted(name: str, student: Shapes, teacher: Shapes) -> Shapes:
-    """The student's shape of the map `name` once `features.channel_adapter` gave it the teacher's channels."""
+    """Shape of the student's map `name` after `features.channel_adapter`, with the teacher's channels."""
     return {name: (teacher[name][0], *student[name][1:])}
 
 

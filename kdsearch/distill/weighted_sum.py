@@ -25,7 +25,7 @@ class WeightedSum(nn.Module):
 
     @property
     def requirements(self) -> Requirements:
-        """What all the terms together read."""
+        """The joint requirements of all terms."""
         requirements = [term.requirements for term in self.terms.values()]
         return Requirements(
             taps=tuple(dict.fromkeys(tap for each in requirements for tap in each.taps)),
@@ -43,11 +43,11 @@ class WeightedSum(nn.Module):
         epochs: int,
         frames: FramePair | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total (fp32 scalar; an exact 0 without a graph when there are no terms) and each weighted term.
+        """The total (fp32 scalar; an exact 0 without a graph if there are no terms) and each weighted term.
 
-        `epoch` counts from 0, to `epochs`. A term in its warm-up is computed and multiplied by 0: DDP needs its
-        parameters in the graph of every step, and queues fill meanwhile. Values are not checked here: that would wait
-        for the device at every step; the trial checks all of an epoch at once.
+        `epoch` counts from 0 to `epochs` - 1. A term in its warm-up is computed and multiplied by 0: DDP needs its
+        parameters in the graph of every step, and queues fill. Values that are not finite pass through: a check would
+        wait for the device at every step, so the trial checks a whole epoch at once.
         """
         terms = self.terms
         if not terms:
@@ -58,7 +58,7 @@ class WeightedSum(nn.Module):
 
     @staticmethod
     def gradient_ratio(task_loss: Tensor, weighted: Mapping[str, Tensor], at: Tensor) -> dict[str, float]:
-        """Norm of each weighted term's gradient at a student tensor, divided by the norm of the task loss's there.
+        """Norm of each weighted term's gradient at a student tensor, divided by that of the task loss.
 
         `at` is a tensor of the student's graph, such as its logits; a term that does not depend on it has ratio 0.
         Graphs are kept, so a backward pass can follow. Useful ratios lie between 0.1 and 3.

@@ -1,4 +1,4 @@
-"""Settings of the adversarial terms."""
+"""Settings of the adversarial term of SKD and STC-KD."""
 
 from __future__ import annotations
 

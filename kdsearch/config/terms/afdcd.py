@@ -1,4 +1,4 @@
-"""Settings of the afdcd terms."""
+"""Settings of Af-DCD, augmentation-free dense contrastive distillation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AfDCDConfig(GeneratorConfig):
     w_ctr: NonNegativeFloat = Field(
         0.08, description="weight of the contrast; published 0.08 on Cityscapes; range 0.01 to 3"
     )
-    mode: Mode = Field("omni", description="what is contrasted: omni (published), spatial or channel")
+    mode: Mode = Field("omni", description="form of the contrast: omni (published), spatial or channel")
     metric: Metric = Field("l1", description="similarity: negative L1 distance (published) or cosine")
     tau: PositiveFloat | None = Field(
         None,
@@ -85,7 +85,7 @@ class AfDCDConfig(GeneratorConfig):
         where = f"with mode '{self.mode}'; leave it out, or set mode: omni"
         self.refuse_changed(_WITHOUT_EFFECT[self.mode], where)
         if self.w_ctr and self.layout.vectors == 1:
-            raise ValueError("one vector has nothing to be told from; raise 'groups' or 'patch'")
+            raise ValueError("a single vector has no negatives; raise 'groups' or 'patch'")
         if self.layout.groups == 1 and self.layout.exclude_same_group and self.w_ctr:
             raise ValueError(
                 "with one group 'exclude_same_group' leaves no negatives; use mode 'spatial', or more 'groups'"

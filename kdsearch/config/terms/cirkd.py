@@ -1,4 +1,4 @@
-"""Settings of the cirkd terms."""
+"""Settings of CIRKD, within the mini-batch and with a memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CIRKDConfig(TapTermConfig):
         "cheaper; published 1, and 4 for maps of 256 x 256 and more",
     )
     mask_ignored: bool = Field(
-        True, description="leave ignored pixels out; false: they count as any other, as in the CIRKD code"
+        True, description="leave ignored pixels out; false: count all pixels, as the CIRKD code does"
     )
 
 
@@ -37,12 +37,10 @@ class CIRKDMemoryConfig(TapTermConfig):
         0.1, description="weight of the region queue; published 0.1 (VOC 0.01); range 0.003 to 1; 0: no such queue"
     )
     queue: PositiveInt = Field(
-        20000, description="pixels a class in the queue; published 20000 (SegFormer 2000); range 2000 to 20000"
+        20000, description="pixels per class in the queue; published 20000 (SegFormer 2000); range 2000 to 20000"
     )
-    region_queue: PositiveInt = Field(2000, description="regions a class in the queue; published 2000")
-    pixels_per_class: PositiveInt = Field(
-        16, description="pixels of each class and image stored at each step; published 16"
-    )
+    region_queue: PositiveInt = Field(2000, description="regions per class in the queue; published 2000")
+    pixels_per_class: PositiveInt = Field(16, description="pixels stored per class, image and step; published 16")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

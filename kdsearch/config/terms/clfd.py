@@ -1,4 +1,4 @@
-"""Settings of the clfd terms."""
+"""Settings of CLFD, the contrastive feature distillation of CLNet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class CLFDConfig(TermConfig):
 
     default_tau: ClassVar[dict[str, float]] = {"memory": 0.07, "relation": 0.2}
 
-    mode: Mode = Field("proto", description="what is contrasted: see contrast.py; proto is the published default")
+    mode: Mode = Field(
+        "proto", description="form of the contrast, see distill/ops/contrast.py; proto is the published default"
+    )
     tau: PositiveFloat | None = Field(
         None,
         description="softmax temperature of cosine similarities; range 0.03 to 1; none: the authors' for the mode "
@@ -41,10 +43,8 @@ class CLFDConfig(TermConfig):
         64,
         description="pixel_pixel: random pixels of each class of the batch; range 16 to 256; none: all, exact",
     )
-    queue: PositiveInt = Field(60, description="memory: entries a class; the authors use 60 to 90; range 30 to 300")
-    pixels: PositiveInt = Field(
-        10, description="memory: pixels of each class and image stored at each step; the authors' value"
-    )
+    queue: PositiveInt = Field(60, description="memory: entries per class; the authors use 60 to 90; range 30 to 300")
+    pixels: PositiveInt = Field(10, description="memory: pixels stored per class, image and step; the authors' value")
 
     @property
     def temperature(self) -> float:

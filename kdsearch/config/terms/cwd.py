@@ -1,4 +1,4 @@
-"""Settings of the cwd terms."""
+"""Settings of CWD, channel-wise distillation of logits and of a tap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the dist terms."""
+"""Settings of DIST."""
 
 from __future__ import annotations
 

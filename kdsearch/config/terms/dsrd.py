@@ -1,4 +1,4 @@
-"""Settings of the dsrd terms."""
+"""Settings of DSRD, the detail and semantic response distillation of CLNet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the frkd terms."""
+"""Settings of the terms of FRKDNet."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ class FRKDRefineConfig(TapTermConfig):
     rho: float = Field(0.7, gt=0, lt=1, description="thr quantile: share of foreground; ours 0.7; range 0.3 to 0.95")
     soft: bool = Field(False, description="weigh pixels by their entropy instead of splitting them")
     t_e: PositiveFloat = Field(
-        0.2, description="soft: how fast the weight falls with the entropy (0 to 1); ours 0.2; range 0.05 to 1"
+        0.2, description="soft: scale of the fall of the weight with the entropy (0 to 1); ours 0.2; range 0.05 to 1"
     )
     filter_wrong: bool = Field(
-        False, description="a pixel that the teacher gets wrong is no foreground; with soft it has weight 0"
+        False,
+        description="exclude pixels that the teacher misclassifies from the foreground; with soft they have weight 0",
     )
     norm: Literal["none", "std", "l2"] = Field(
         "std",
-        description="what is done to the features of both networks first. std: each channel of an image has mean "
-        "0 and variance 1 over its valid pixels; l2: each pixel has norm 1; ours: std",
+        description="normalisation of the features of both networks; std: each channel of an image has mean 0 and "
+        "variance 1 over its valid pixels; l2: each pixel has norm 1; ours: std",
     )
     bg_ratio: NonNegativeFloat = Field(
         0.5, description="weight of the background, as a share of the foreground's; 0.5 as in FGD; range 0 to 1"

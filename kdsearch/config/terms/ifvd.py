@@ -1,4 +1,4 @@
-"""Settings of the ifvd terms."""
+"""Settings of IFVD."""
 
 from __future__ import annotations
 

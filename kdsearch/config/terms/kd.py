@@ -1,4 +1,4 @@
-"""Settings of the kd terms."""
+"""Settings of Hinton's distillation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings of the skd terms."""
+"""Settings of the pair-wise term of SKD."""
 
 from __future__ import annotations
 

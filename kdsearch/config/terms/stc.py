@@ -1,4 +1,4 @@
-"""Settings of the stc terms."""
+"""Settings of the terms of spatial-temporal consistency distillation (STC-KD)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class StcMotionConfig(TermConfig):
     """Settings of the term `stc_motion`."""
 
     space: Literal["prob", "logit"] = Field(
-        "prob", description="what is compared: prob, whatever the logits' scale (ours), or logit (ETC)"
+        "prob",
+        description="space of the comparison: prob, independent of the scale of the logits (ours), or logit (ETC)",
     )
     stop_gradient: bool = Field(
         False, description="hold the later frame fixed (ours); false: both frames learn, as in ETC"
@@ -39,7 +40,7 @@ class StcMotionConfig(TermConfig):
     )
     mask_out_of_frame: bool = Field(
         True,
-        description="leave out pixels whose flow leaves the frame (ours); false: they meet the border's (ETC)",
+        description="leave out pixels whose flow leaves the frame (ours); false: compare them with the border (ETC)",
     )
 
 

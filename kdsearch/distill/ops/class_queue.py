@@ -1,4 +1,4 @@
-"""What terms with a memory keep: an embedding of the student and queues of teacher features of each class."""
+"""Memory of terms: queues of teacher features per class, and the embedding of the student."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def embedding_head(student: int, teacher: int) -> nn.Sequential:
 class ClassQueue(nn.Module):
     """The last `length` teacher features of each class, as unit vectors; saved in the `state_dict`.
 
-    Under DDP each rank has its own, unless buffers are broadcast: then rank 0's is everyone's. With `all_ranks` every
-    rank stores what all of them push, so that the queues stay equal; all ranks must then push equally often.
+    Under DDP each rank has its own queue, unless buffers are broadcast from rank 0. With `all_ranks` every rank stores
+    the features of all ranks, so the queues stay equal; all ranks must then push equally often.
     """
 
     entries_kqc: Tensor
@@ -40,7 +40,7 @@ class ClassQueue(nn.Module):
 
     @property
     def filled_kq(self) -> Tensor:
-        """Which slots hold a feature."""
+        """Mask of the slots that hold a feature, `[K, length]`."""
         slots_q = torch.arange(self.entries_kqc.shape[1], device=self.fill_k.device)
         return slots_q < self.fill_k[:, None]
 
@@ -63,9 +63,9 @@ class ClassQueue(nn.Module):
         channels, length = feat_kmc.shape[2], self.entries_kqc.shape[1]
         new_k = taken_km.sum(1)
         rank_km = taken_km.cumsum(1) - 1
-        keep_km = taken_km & (rank_km >= new_k[:, None] - length)  # more than fit: the last ones
+        keep_km = taken_km & (rank_km >= new_k[:, None] - length)  # if more than fit, the last ones
         kept_k = keep_km.sum(1)
-        # Each row gets a slot of its own, those to keep first; the others put back what their slot holds.
+        # Each row has its own slot, rows to keep first; the other rows write back the content of their slot.
         order_kr = (~keep_km).byte().argsort(dim=1, stable=True)[:, :length]
         rank_r = torch.arange(order_kr.shape[1], device=order_kr.device)
         slot_kr = ((self.next_k + new_k - kept_k)[:, None] + rank_r) % length
@@ -79,10 +79,10 @@ class ClassQueue(nn.Module):
 
     @torch.no_grad()
     def sample(self, count: int) -> tuple[Tensor, Tensor]:
-        """Random entries `[K, n, C]` of each class, from its filled slots, and which classes have any `[K]`.
+        """Random entries `[K, n, C]` of each class, from its filled slots, and a mask of classes with entries `[K]`.
 
-        n is `count`, or the queue's length if that is less. The slots are the same for all classes with full queues,
-        none twice; a class with fewer entries repeats some. The copy stays as it is when the queue changes.
+        n is `count`, or the queue's length if that is less. The slots are distinct, and the same for all
+        classes with full queues; a class with fewer entries repeats some. Later pushes do not change the returned copy.
         """
         length, channels = self.entries_kqc.shape[1:]
         place_n = self.random.uniform(length, device=self.fill_k.device).argsort()[:count]

@@ -1,7 +1,7 @@
 """The contrastive forms of CLFD, as functions of features and labels.
 
 Student features come first, teacher features have no graph. All shapes are static: absent classes are masked out of
-every denominator rather than gathered away. Letters: K classes, C channels, n pixels of the whole batch.
+every denominator instead of being gathered away. Letters: K classes, C channels, n pixels of the whole batch.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def pixel_queue(
     """Each student pixel against a queue of unit vectors of each class. 0 with fewer than two classes in the queue.
 
     A pixel's loss is the mean, over its class's entries, of InfoNCE with that one positive and the entries of all
-    other classes as negatives. Entries that are not `filled_kq` take no part, nor do pixels whose class has none.
+    other classes as negatives. Entries outside `filled_kq` and pixels of classes without entries are left out.
     """
     classes, length, _ = queue_kqc.shape
     keys_c = queue_kqc.flatten(0, 1).T
@@ -113,7 +113,7 @@ def pixel_queue(
 
 
 def _masked(logits: Tensor, keep: Tensor) -> Tensor:
-    """The lowest finite value where not `keep`: its exponential is 0, and a row with nothing to keep stays finite."""
+    """The lowest finite value where not `keep`: its exponential is 0, and a fully masked row stays finite."""
     return logits.masked_fill(~keep, torch.finfo(logits.dtype).min)
 
 
@@ -130,7 +130,7 @@ def _inverse_norm(values_n: Tensor, member_nk: Tensor, eps: float = 1e-8) -> Ten
 def _by_rows(function: Callable[..., Tensor], chunk: int, rows_nc: Tensor, *others: Tensor) -> Tensor:
     """`function` of `chunk` rows of the inputs at a time, joined to `[n]`: a row's value depends on that row alone.
 
-    Each part's gradient is taken as soon as the part is computed, so that nothing of it is kept or computed twice.
+    The gradient of each part is computed directly after the part, so no part is kept or computed twice.
     """
     with_gradient = torch.is_grad_enabled() and rows_nc.requires_grad
     values_n: Tensor = _ByRows.apply(function, chunk, with_gradient, rows_nc, *others)  # type: ignore[no-untyped-call]

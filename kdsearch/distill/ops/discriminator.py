@@ -1,4 +1,4 @@
-"""The opponent of a student: a network that tells its logits from the teacher's."""
+"""Discriminator: a network that separates the student's logits from the teacher's."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 HALVINGS = 4
 LEAST_SIDE = 64
-"""Least side of a map that leaves a 4x4 window after four halvings."""
+"""Shortest side of a map that leaves a 4x4 window after four halvings."""
 
 
 class Discriminator(nn.Module):
@@ -52,8 +52,8 @@ class Discriminator(nn.Module):
             held += 2 * batch * self.width * 2**level * height * width
             if level >= 2:
                 held += 3 * batch * (height * width) ** 2
-        held += sum(weights) + max(weights)  # divided by their norms, and one re-ordered by its operator
-        return 4 * max(held, 4 * logits)  # in the deepest layers, or at the end of the backward pass
+        held += sum(weights) + max(weights)  # normalised copies, and one copy in the layout of its operator
+        return 4 * max(held, 4 * logits)  # the peak is in the deepest layers, or at the end of the backward pass
 
     def forward(self, logits_bkhw: Tensor) -> Tensor:
         score_b1hw: Tensor = self.layers(logits_bkhw)

@@ -1,4 +1,4 @@
-"""Making the maps of two networks comparable."""
+"""Size, channels and norms of the maps of two networks."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def resized(map_bchw: Tensor, size: tuple[int, ...]) -> Tensor:
 
 
 def channel_adapter(student: int, teacher: int, bias: bool = False) -> nn.Module:
-    """A 1x1 convolution from the student's channels to the teacher's; nothing when they are equal."""
+    """A 1x1 convolution from the student's channels to the teacher's; the identity if they are equal."""
     return nn.Identity() if student == teacher else nn.Conv2d(student, teacher, 1, bias=bias)
 
 
 def unit(tensor: Tensor, dim: int = -1, eps: float = 1e-8) -> Tensor:
     """`tensor` with L2 norm 1 along `dim`.
 
-    A vector shorter than `eps` has no direction: it becomes 0 and gets no gradient (`F.normalize` would hand it one
-    of 1/eps, and features after a ReLU do vanish). One with a NaN stays NaN, to be seen.
+    A vector shorter than `eps` has no direction: it becomes 0 without a gradient (`F.normalize` gives a gradient of
+    1/eps, and features after a ReLU do vanish). A vector with a NaN stays NaN, so that the error is visible.
     """
     norm = torch.linalg.vector_norm(tensor, dim=dim, keepdim=True)
     vanishes = norm <= eps

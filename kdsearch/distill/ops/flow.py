@@ -1,4 +1,4 @@
-"""Optical flow between two frames: following it, and where it can be trusted."""
+"""Optical flow between two frames: warping along it, and weights for occluded pixels."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def occlusion_weight(image_bchw: Tensor, next_image_bchw: Tensor, flow_b2hw: Ten
 
 
 def correspondence(frames: FramePair, map_bchw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """How the pixels of a map of the first frame find themselves in the later one, at the map's size.
+    """Correspondence of a map of the first frame with the later frame, at the map's size.
 
-    Returns the flow `[B, 2, h, w]` in the map's pixels, the weight V `[B, h, w]`, a mean over the input's pixels below
-    each of the map's, and which pixels stay in the frame (bool, `[B, h, w]`).
+    Returns the flow `[B, 2, h, w]` in the map's pixels, the weight V `[B, h, w]`, averaged over the input's
+    pixels per pixel of the map, and a mask of the pixels that stay in the frame (bool, `[B, h, w]`).
     """
     size = (map_bchw.shape[2], map_bchw.shape[3])
     weight_bhw = occlusion_weight(frames.image_bchw, frames.next_image_bchw, frames.flow_b2hw)
@@ -65,12 +65,12 @@ def input_size(shapes: Shapes) -> tuple[int, int]:
 
 
 def correspondence_bytes(batch: int, size: tuple[int, int], channels: int) -> int:
-    """Peak memory of `correspondence`, from the size and channels of the input; what it returns is far less."""
+    """Peak memory of `correspondence`, from the size and channels of the input; its results are far smaller."""
     return 4 * batch * size[0] * size[1] * (4 + channels)  # destination, grid and the warped image
 
 
 def _destination(flow_b2hw: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the flow leads from each pixel: column and row, `[B, h, w]` each."""
+    """Destination of the flow at each pixel: column and row, `[B, h, w]` each."""
     height, width = flow_b2hw.shape[-2:]
     column_w, row_h = (torch.arange(n, device=flow_b2hw.device, dtype=flow_b2hw.dtype) for n in (width, height))
     return flow_b2hw[:, 0] + column_w, flow_b2hw[:, 1] + row_h[:, None]

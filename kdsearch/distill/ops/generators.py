@@ -1,4 +1,4 @@
-"""What turns a masked student map into a guess of the teacher's: adapter, mask and generator of MGD and Af-DCD."""
+"""Reconstruction of the teacher's map from a masked student map: adapter, mask and generator of MGD and Af-DCD."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ class MaskedGenerator(nn.Module):
 
 
 def generator_bytes(config: GeneratorConfig, student: Shapes, teacher: Shapes, batch: int) -> tuple[int, int]:
-    """Memory of a `MaskedGenerator` and the squared error of its guess: their peak, and what is held between passes.
+    """Memory of a `MaskedGenerator` and the squared error of its guess: the peak, and the part held between passes.
 
-    The peak is in the backward pass of a convolution: it holds what each layer saved, the guess, two gradients and the
-    copies in its own layout that the convolution makes, 2.5 maps at most and one of the weights.
+    The peak is in the backward pass of a convolution: the saved tensors of each layer, the guess, two gradients, and
+    the copies in the layout of the convolution, at most 2.5 maps and one of the weights.
     """
     (channels_s, _, _), (channels, _, _) = student[config.tap], teacher[config.tap]
     pixels = batch * matched_pixels(config.tap, student, teacher)

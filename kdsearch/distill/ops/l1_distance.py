@@ -1,7 +1,7 @@
 """L1 distances between all pairs of two sets of vectors, and their gradient, exact and without L x L x d memory.
 
-`torch.cdist(p=1)` is the reference. On the CPU a compiled loop is several times faster than it at the sizes that
-matter; the gradient needs the pairs with a non-zero weight only, few of them behind a sharp softmax.
+`torch.cdist(p=1)` is the reference. On the CPU a compiled loop is several times faster at the usual
+sizes; the gradient needs only the pairs with a non-zero weight, which are few after a sharp softmax.
 Letters: p problems, i and j vectors of each, d channels.
 """
 
@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 COMPILE_FROM = 2**24
-"""Absolute differences in one call from which compiling pays: below it `cdist` takes milliseconds."""
+"""Absolute differences per call above which compilation pays; below, `cdist` takes milliseconds."""
 GATHERED = 2**18
 """Numbers in one temporary of the gradient's sparse form."""
 SPARSE_UP_TO = 1 / 16
-"""Share of non-zero weights up to which the sparse form of the gradient is the faster one."""
+"""Share of non-zero weights up to which the sparse form of the gradient is faster."""
 
 
 def l1_distances(left_pid: Tensor, right_pjd: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ def l1_distances(left_pid: Tensor, right_pjd: Tensor) -> Tensor:
 
 
 def l1_gradient(weight_pij: Tensor, left_pid: Tensor, right_pjd: Tensor) -> Tensor:
-    """`sum over j of weight * sign(left - right)`, `[p, i, d]`: what weighted distances hand back to `left`."""
+    """`sum over j of weight * sign(left - right)`, `[p, i, d]`: the gradient of weighted distances at `left`."""
     with torch.no_grad():
         chosen_n3 = weight_pij.nonzero()
         if len(chosen_n3) <= SPARSE_UP_TO * weight_pij.numel():
@@ -57,12 +57,12 @@ def _sparse_gradient(weight_pij: Tensor, chosen_n3: Tensor, left_pid: Tensor, ri
 
 
 def _by_broadcasting(left_pid: Tensor, right_pjd: Tensor) -> Tensor:
-    """Never run as it stands: it would hold p x i x j x d numbers. Compiled, it is one loop that holds none."""
+    """For compilation only: eager execution would hold p x i x j x d numbers, the compiled loop holds none."""
     return (left_pid[:, :, None] - right_pjd[:, None]).abs().sum(-1)
 
 
 class _Compiled:
-    """The compiled loop of this process; `cdist` once compiling has failed."""
+    """The compiled loop of this process, or `cdist` after compilation has failed."""
 
     function: Callable[[Tensor, Tensor], Tensor] | None = None
 
@@ -73,7 +73,7 @@ class _Compiled:
             cls.function = torch.compile(_by_broadcasting, dynamic=True, fullgraph=True) if found else _cdist
         try:
             return cls.function(left_pid, right_pjd)
-        except RuntimeError as error:  # also what the compiler's errors are
+        except RuntimeError as error:  # errors of the compiler are of this type, too
             if cls.function is _cdist:
                 raise
             cls.function = _cdist

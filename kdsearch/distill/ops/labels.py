@@ -1,4 +1,4 @@
-"""Labels at the size of a feature map, and what is averaged over them. Static shapes: no gathers by mask."""
+"""Labels at the size of a feature map, and means over labelled pixels. Static shapes: no gathers by mask."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from kdsearch.data.info import IGNORE_INDEX
 
 
 def labels_at(target_bhw: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Labels at `size` (nearest: no class is invented) and which of them count.
+    """Labels at `size` (nearest neighbour: no class is invented), and a mask of the valid ones.
 
-    Returns `label_bhw` (int64, 0 where ignored, so that it can index) and `valid_bhw` (bool).
+    Returns `label_bhw` (int64, 0 where ignored, a valid index) and `valid_bhw` (bool).
     """
     if target_bhw.shape[-2:] != size:
         target_bhw = F.interpolate(target_bhw[:, None].float(), size=size, mode="nearest")[:, 0].long()
@@ -38,7 +38,7 @@ def class_sums(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_clas
 
 
 def prototypes(feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Mean feature of each class over the whole batch `[K, C]` (0 when absent), and which are present `[K]`."""
+    """Mean feature of each class over the whole batch `[K, C]` (0 if absent), and a mask of present classes `[K]`."""
     sums_bkc, count_bk = class_sums(feat_bchw, label_bhw, valid_bhw, num_classes)
     count_k = count_bk.sum(0)
     return sums_bkc.sum(0) / count_k.clamp_min(1)[:, None], count_k > 0

@@ -14,7 +14,7 @@ from kdsearch.errors import UserError
 
 
 def check_logits(student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-    """Raise `UserError` unless both networks have one logit a class of the data set."""
+    """Raise `UserError` unless both networks have one logit per class of the data set."""
     for who, shapes in (("student", student), ("teacher", teacher)):
         if shapes["logits"][0] != info.num_classes:
             raise UserError(

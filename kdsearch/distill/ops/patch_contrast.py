@@ -1,7 +1,7 @@
 """Af-DCD's dense contrast inside small patches of a map, as functions of features.
 
 Letters: P independent problems, L vectors in each, d channels of a vector. A vector of a problem is numbered
-`position * groups + group`. The student's come first, the teacher's have no graph.
+`position * groups + group`. Student vectors come first; teacher vectors have no graph.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kdsearch.distill.ops.l1_distance import l1_distances, l1_gradient
 from kdsearch.distill.taps import FLOAT
 
 PAIRS = 2**18
-"""Pairs that exist at one time."""
+"""Limit of the pairs in memory."""
 
 
 def partition(map_bchw: Tensor, layout: Layout) -> Tensor:
@@ -68,7 +68,7 @@ class _Contrast(torch.autograd.Function):
                 left_pid, right_pjd = left_pld[here, low : low + rows], right_pld[here]
                 logits_pij = _similarities(left_pid, right_pjd, metric).div_(tau)
                 twin_pi1 = twin_i1.expand(len(logits_pij), -1, 1)
-                logits_pij -= logits_pij.gather(2, twin_pi1)  # large numbers cancel before they are added up
+                logits_pij -= logits_pij.gather(2, twin_pi1)  # cancels large numbers before the sum
                 logits_pij.masked_fill_(dropped_ij, -torch.inf)
                 top_pi1 = logits_pij.amax(2, keepdim=True)
                 logits_pij -= top_pi1
@@ -98,7 +98,7 @@ def _similarities(left_pid: Tensor, right_pjd: Tensor, metric: Metric) -> Tensor
 
 
 def _gradient(weight_pij: Tensor, left_pid: Tensor, right_pjd: Tensor, metric: Metric) -> Tensor:
-    """What `_similarities`, weighted, hand back to the left vectors."""
+    """Gradient of the weighted `_similarities` with respect to the left vectors."""
     return weight_pij @ right_pjd if metric == "cos" else l1_gradient(weight_pij, left_pid, right_pjd).neg_()
 
 
@@ -107,7 +107,7 @@ def contrast_bytes(pixels: int, channels: int, layout: Layout, metric: Metric, p
 
     `pixels` of the whole batch, before pooling. Of the pooled size there are the vectors of both networks and their
     gradient; with pooling the maps, and the places (int64) of their greatest numbers; with cosines the maps before
-    they were given length 1 and two gradients. Of the pairs there are eight numbers each, three with cosines.
+    normalisation and two gradients. Of the pairs there are eight numbers each, three with cosines.
     """
     pooled = pixels // pool**2
     maps = 3 + 4 * (metric == "cos") + 6 * (pool > 1)

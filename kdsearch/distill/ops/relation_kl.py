@@ -1,4 +1,4 @@
-"""How much two networks differ in what each pixel resembles, without ever holding the whole matrix of similarities."""
+"""KL divergence between two networks' pixel similarities, without the whole matrix of similarities in memory."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK = 2**22
-"""Most entries of a block of similarities; about three blocks exist at a time."""
+"""Limit of entries per block of similarities; about three blocks exist at a time."""
 
 
 def relation_kl(
@@ -26,10 +26,10 @@ def relation_kl(
     """`sum over rows n of weight_n * sum over groups of KL(p_T || p_S)`, a scalar; gradients for the student's tensors.
 
     `p` is the softmax, over the keys of one group, of `row . key / tau`. Rows are `[n, C]` and keys `[m, C]` of each
-    network; the m keys are `groups` equal parts, one after the other. Keys that are not `keep_m` take no part.
+    network; the m keys are `groups` equal parts, one after the other. Keys outside `keep_m` are masked.
 
-    Exact. It walks over `block` rows at a time (none: `block_rows`) and, as the gradient of a KL divergence at the
-    logits is `p_S - p_T`, adds up gradients as it goes: O(block m) memory, and the backward pass computes nothing.
+    Exact. It processes `block` rows at a time (None: `block_rows`). The gradient of a KL divergence at the logits is
+    `p_S - p_T`, so the forward pass accumulates gradients: O(block m) memory, and the backward pass computes nothing.
     """
     with_gradient = torch.is_grad_enabled() and (rows_s.requires_grad or keys_s.requires_grad)
     bias_m = torch.zeros_like(keys_s[:, 0])
@@ -43,7 +43,7 @@ def relation_kl(
 
 
 def block_rows(rows: int, keys: int) -> int:
-    """Rows at a time: no more than `BLOCK` entries, nor than an eighth of the rows."""
+    """Rows per block: at most `BLOCK` entries, and at most an eighth of the rows."""
     return max(min(rows // 8, BLOCK // keys), 1)
 
 

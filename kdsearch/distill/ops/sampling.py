@@ -1,4 +1,4 @@
-"""Random choices that are part of a term's state, so that a resumed trial makes the same ones."""
+"""Random choices of terms, with a state that is saved, so that a resumed trial makes the same choices."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class RandomState(nn.Module):
     """A generator saved in the `state_dict`, as a byte tensor: `torch.load(weights_only=True)` reads it.
 
     It is seeded from torch's global generator when built, so the trial's seed decides it. It draws on the CPU and
-    moves the result: the same numbers on every device. All ranks of a trial draw equally many numbers, so that their
-    states stay equal and the one of rank 0, which is saved, is everyone's.
+    moves the result, so every device has the same numbers. All ranks of a trial draw equally many numbers: their states
+    stay equal, and the state of rank 0, which is saved, is valid for all.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class RandomState(nn.Module):
         return torch.rand(shape, generator=self._generator).to(device, non_blocking=True)
 
     def of_images(self, batch: int, *shape: int, device: torch.device) -> Tensor:
-        """Numbers `[batch, *shape]` from [0, 1) for the images of this rank, whose batch is as large as any other's.
+        """Numbers `[batch, *shape]` from [0, 1) for the images of this rank; all ranks have batches of one size.
 
         Any number of ranks draws the same for the same global batch.
         """

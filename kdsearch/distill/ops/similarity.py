@@ -1,4 +1,4 @@
-"""Pair-wise similarity of a map's places, and how far two networks differ in it."""
+"""Pair-wise similarities between the nodes of a map, and their difference between two networks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NODE = re.compile(r"(stride|grid)([1-9]\d*)")
 
 
 def pool_nodes(feat_bchw: Tensor, node: str) -> Tensor:
-    """The places to compare, `[B, C, h', w']`, by max-pooling.
+    """Max-pooled nodes of a map, `[B, C, h', w']`.
 
-    `node` is `none` (every pixel), `stride{s}` (windows of s x s; at the border what is left of one) or `grid{g}`
+    `node` is `none` (every pixel), `stride{s}` (windows of s x s, cut off at the border) or `grid{g}`
     (g x g windows over the whole map). Raises `ValueError` for anything else.
     """
     kind, size = _parse(node)
@@ -68,7 +68,7 @@ def pair_similarity_bytes(student: Shape, teacher: Shape, node: str, batch: int)
     """Peak memory of `pool_nodes` and `pair_similarity` with their backward pass, from both maps' `(C, h, w)`."""
     (channels_s, nodes_s), (channels_t, nodes_t) = ((shape[0], _count(shape, node)) for shape in (student, teacher))
     nodes = max(nodes_s, nodes_t)
-    pooled = 0 if node == "none" else 3 * channels_s * nodes_s + channels_t * nodes_t  # with the places of the maxima
+    pooled = 0 if node == "none" else 3 * channels_s * nodes_s + channels_t * nodes_t  # with the indices of the maxima
     resized = sum(c * nodes for c, n in ((channels_s, nodes_s), (channels_t, nodes_t)) if n < nodes)
     if is_direct(nodes, channels_s, channels_t):
         pairs = (channels_s + channels_t) * nodes + 4 * nodes**2

@@ -1,4 +1,4 @@
-"""SKD's holistic term: the student learns to pass for the teacher before a discriminator."""
+"""SKD's holistic term: a discriminator separates student from teacher, and the student learns to deceive it."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from kdsearch.models.seg_output import SegOutput
 
 
 class Adversarial(Term):
-    """`-mean of D(z_S)`, with a discriminator D of logits that is trained beside the student.
+    """`-mean of D(z_S)`, with a discriminator D of logits that trains alongside the student.
 
-    Holistic distillation of SKD (Liu et al., CVPR 2019), a spatial term of STC-KD (Wang et al., 2022) too. The loss of
+    Holistic distillation of SKD (Liu et al., CVPR 2019), and a spatial term of STC-KD (Wang et al., 2022). The loss of
     D (`adversary_loss`), with the teacher's logits as the real ones:
 
     - `hinge`: `E[relu(1 - D(z_T))] + E[relu(1 + D(z_S))]`, Adam (CIRKD; published weight of the term 0.001);
     - `wgan_gp`: `E[D(z_S)] - E[D(z_T)] + gp_weight * E[(||grad D(x)|| - 1)^2]`, x at random between an image's logits;
-      SGD with momentum 0.9 and weight decay 5e-4 (SKD; published weight 0.1, there a factor of the loss of D as well,
-      so that its steps are those of `lr` 4e-5 here).
+      SGD with momentum 0.9 and weight decay 5e-4 (SKD; published weight 0.1, which also scales the loss of D:
+      this corresponds to `lr` 4e-5 here).
 
-    The value may be negative and is no measure of progress. D sees whole maps, ignored pixels too, at the finer of both
-    networks' sizes. `loss` changes no state; `adversary_loss` moves D's spectral norms on and draws x. Under DDP D has
-    gradients of its own rank alone until they are averaged.
+    The value may be negative and is no measure of progress. D reads whole maps, ignored pixels included, at the finer
+    of both networks' sizes. `loss` changes no state; `adversary_loss` updates D's spectral norms and draws x. Under DDP
+    the gradients of D are those of the rank until the caller averages them.
 
     Peak extra memory: O(B width h w), O(B (h w / 64)^2) for attention and a copy of D's weights, O(width^2).
     `adversary_loss` runs after the student's backward pass and takes about twice as much (up to four times in
@@ -70,10 +70,10 @@ class Adversarial(Term):
         return torch.optim.SGD(parameters, lr=self.config.lr, momentum=0.9, weight_decay=5e-4)
 
     def adversary_loss(self) -> Tensor:
-        assert self._last is not None, "adversary_loss comes after a forward pass"
+        assert self._last is not None, "adversary_loss needs a forward pass first"
         student_bkhw, teacher_bkhw = self._last
         self.discriminator.train(self.training)
-        # Cached, so that all maps of a step meet the same weights and spectral norms iterate once.
+        # Cached: all maps of a step use the same weights, and spectral norms iterate once.
         with torch.autocast(student_bkhw.device.type, enabled=False), parametrize.cached():
             fake_b1hw: Tensor = self.discriminator(student_bkhw)
             real_b1hw: Tensor = self.discriminator(teacher_bkhw)

@@ -26,11 +26,11 @@ class AfDCD(TapTerm):
     patches and channel groups, and contrasts each vector of the guess with the teacher's of its patch: InfoNCE, mean
     over anchors (see `patch_contrast`). Modes: `omni`, the published one, contrasts across pixels and groups;
     `spatial` all channels across the pixels of a patch; `channel` the groups of one pixel. The last two, `cos` and the
-    projector `light` are ours. Labels play no part, and the value is not 0 when both networks agree.
+    projector `light` are ours. Reads no labels. The value is not 0 where both networks agree.
 
-    The weights are of means, so `weight` stays 1. The authors sum; theirs are (lambda_fd C_T h w, lambda_ctr groups):
-    Cityscapes 33.6 and .08, VOC 8.4 and .08, ADE20K 8.4 and .64, COCO-Stuff 41.9 and .08, CamVid 33.2 and .16 (there
-    with `pool: 1`).
+    The weights are of means, so `weight` stays 1. The authors' losses are sums; their weights are (lambda_fd C_T h w,
+    lambda_ctr groups): Cityscapes 33.6 and .08, VOC 8.4 and .08, ADE20K 8.4 and .64, COCO-Stuff 41.9 and .08, CamVid
+    33.2 and .16 (there with `pool: 1`).
 
     Peak extra memory: O(B C_T h w + the generator's weights, for their gradient); the pairs take a constant part.
     """
@@ -68,7 +68,7 @@ class AfDCD(TapTerm):
             return peak
         channels, pixels = self.shapes_t[config.tap][0], matched_pixels(config.tap, self.shapes_s, self.shapes_t)
         contrast = contrast_bytes(batch * pixels, channels, config.layout, config.metric, config.pool)
-        return max(peak, held + contrast)  # the contrast's temporaries are gone when the generator's backward starts
+        return max(peak, held + contrast)  # the contrast's temporaries are freed before the generator's backward pass
 
 
 def _check_groups(groups: int, channels: int) -> None:

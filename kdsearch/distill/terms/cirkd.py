@@ -22,8 +22,8 @@ from kdsearch.models.seg_output import SegOutput
 class CIRKD(TapTerm):
     """`mean over pixels, and over the images of the batch, of KL(p_T || p_S)` (Yang et al., CVPR 2022).
 
-    `p` is the softmax of a pixel's cosines to all pixels of one image, divided by tau, in each network by itself: no
-    adapter. Zero when both networks agree. The published weight is 1.
+    `p` is the softmax of a pixel's cosines to all pixels of one image, divided by tau, within each network, so without
+    an adapter. Zero when both networks agree. The published weight is 1.
 
     Time grows with `(B h w)^2 C`. Peak extra memory: O(B h w (C_S + C_T) + r B h w), with r rows of similarities at a
     time, r B h w at most 4 M and at most an eighth of the whole matrix.

@@ -26,13 +26,13 @@ class CIRKDMemory(TapTerm):
     `L = mean over valid pixels of KL(p_T || p_S)`, where `p` is the softmax of a pixel's cosines, divided by tau, to
     random entries of a queue of teacher features: the same for both networks, about 4096 pixels or 1024 regions in all.
     The student is brought to the teacher's channels by a small network (1x1 - BN - ReLU - 1x1), whose batch statistics
-    (training only) see every pixel. A region is the mean of a class's unit vectors in one image. The published weight
+    (in training) cover every pixel. A region is the mean of a class's unit vectors in one image. The published weight
     is 1.
 
     Each call stores the batch's teacher features first, those of all ranks; in eval mode it stores nothing. Queues hold
     `K C_T (queue + region_queue)` numbers of state, 400 MB for 19 classes and 256 channels, which the `state_dict`
-    saves. Unlike the authors' code, a queue holds nothing but pixels of its class, wraps exactly, and is read where it
-    has been filled; a class with fewer entries repeats some. 0 as long as the queues are empty.
+    saves. Unlike in the authors' code, a queue holds only pixels of its class, wraps exactly, and only its filled
+    slots are read; a class with fewer entries repeats some. The value is 0 while the queues are empty.
 
     Peak extra memory: O(B h w (C_S + C_T + K) + 4096 C_T + r 4096), with r rows of similarities at a time, r 4096 at
     most 4 M.
@@ -88,7 +88,7 @@ class CIRKDMemory(TapTerm):
         resized = resized_bytes(tap, projected, self.shapes_t, batch)
         projector = 3 * FLOAT * batch * height * width * channels_t
         parameters = FLOAT * sum(parameter.numel() for parameter in self.projector.parameters())
-        copies, sweep = 4, 0  # and a gradient a queue
+        copies, sweep = 4, 0  # plus one gradient per queue
         for queue, total in ((self.pixel_queue, PIXEL_KEYS), (self.region_queue, REGION_KEYS)):
             if queue is not None:
                 keys = classes * min(total // classes + 1, queue.entries_kqc.shape[1])

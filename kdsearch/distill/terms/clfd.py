@@ -25,13 +25,13 @@ _CON = re.compile(r"con\d+")
 class CLFD(Term):
     """Pulls the student's features towards the teacher's of the same class, away from the other classes', by InfoNCE.
 
-    Guo et al., KBS 2024. A reconstruction: the intent is the paper's, the formulas are the
-    same author's in a sibling project or (`pixel_proto`, `pixel_pixel`, `symmetric`) ours. The modes themselves are in
-    `contrast.py`. Values of several layers add up. Classes that are absent from the batch and ignored pixels take no
-    part; with fewer than two classes the value is 0. It is not 0 when both networks agree.
+    Guo et al., KBS 2024. A reconstruction: the intent is the paper's, the formulas are the same author's in a sibling
+    project or (`pixel_proto`, `pixel_pixel`, `symmetric`) ours. `distill/ops/contrast.py` has the modes. Values of
+    several layers add up. Classes that are absent from the batch and ignored pixels are left out; with fewer than two
+    classes the value is 0. It is not 0 where both networks agree.
 
     `proto`, `pixel_proto` and `pixel_pixel` bring the student to the teacher's channels by a 1x1 convolution where
-    they differ; `memory` by an embedding head, whose batch statistics (training only) see every pixel. `spatial` and
+    they differ; `memory` by an embedding head, whose batch statistics (in training) cover every pixel. `spatial` and
     `relation` need neither. `memory` stores the batch's teacher pixels, then contrasts with the queue; in eval mode it
     stores nothing.
 
@@ -73,7 +73,7 @@ class CLFD(Term):
         return int(FLOAT * (kept + weights)) + (0 if self.config.mode == "spatial" else resized)
 
     def _layer_numbers(self, layer: str, batch: int) -> tuple[float, float]:
-        """Numbers held for a layer: while another one is computed, and at most."""
+        """Numbers held for a layer while another layer is computed, and their peak."""
         config, classes = self.config, self.info.num_classes
         channels_s, height, width = self.shapes_s[layer]
         channels_t = self.shapes_t[layer][0]
@@ -98,7 +98,7 @@ class CLFD(Term):
         kept, member = max(grads, pixels * (classes + 2)), pixels * (1.5 * classes + 3)
         if config.mode == "spatial":
             return kept, max(grads + pixels, member)
-        # The adapter's backward pass copies both maps with some numbers of CPU threads, and with others does not.
+        # Whether the adapter's backward pass copies both maps depends on the number of CPU threads.
         copied = (feats + grads) / 2
         peak = max(2 * feats + grads + copied, feats + member) if adapted else max(2 * grads, member)
         if config.mode == "proto_spatial":
@@ -162,7 +162,7 @@ class CLFD(Term):
             queue.push(feat_t, label_bhw, valid_bhw, self.config.pixels)
         return contrast.pixel_queue(
             pixels(feat_s),
-            queue.entries_kqc.clone(),  # the next push must not change what this step's backward pass reads
+            queue.entries_kqc.clone(),  # this step's backward pass reads the queue after the next push
             queue.filled_kq,
             label_bhw.flatten(),
             valid_bhw.flatten(),
@@ -172,7 +172,7 @@ class CLFD(Term):
 
 
 def _layers(choice: str, student: Shapes, teacher: Shapes) -> tuple[str, ...]:
-    """Names of the taps to contrast. Raises `UserError` when these networks lack them."""
+    """Names of the taps to contrast. Raises `UserError` if these networks lack them."""
     shared = sorted(name for name in student if name in teacher)
     con = tuple(name for name in shared if _CON.fullmatch(name))
     if choice == "auto":

@@ -23,8 +23,9 @@ class DIST(Term):
 
     rho is Pearson's correlation of both networks' probabilities: of a pixel's, over classes, and of a class's, over all
     pixels of the batch, which makes the second part depend on the batch size. Zero when both networks agree. Where one
-    network's values are constant rho is undefined: two constants agree (0), one counts 1/2. With two classes the first
-    part is a step function without a gradient. There is no factor T^2, as in the paper. The published weight is 1.
+    network's values are constant rho is undefined: two constants agree (0), a single constant gives 1/2. With two
+    classes the first part is piecewise constant, without a gradient. There is no factor T^2, as in the paper. The
+    published weight is 1.
 
     Peak extra memory: O(B K h w).
     """
@@ -65,12 +66,12 @@ def _rows(prob_nk: Tensor) -> Tensor:
 
 
 def _columns(prob_nk: Tensor, valid_n: Tensor) -> Tensor:
-    """Probabilities less their class's mean over the valid pixels; 0 at the others."""
+    """Probabilities minus the mean of their class over the valid pixels; 0 at the others."""
     valid_n1 = valid_n[:, None]
     mean_k = torch.where(valid_n1, prob_nk, 0.0).sum(0) / valid_n.sum().clamp_min(1)
     return torch.where(valid_n1, prob_nk - mean_k, 0.0)
 
 
 def _one_less_rho(centred_s: Tensor, centred_t: Tensor, dim: int) -> Tensor:
-    """1 - correlation along `dim`, as half the squared distance of unit vectors: the same without a cancellation."""
+    """1 - correlation along `dim`, as half the squared distance of unit vectors, which avoids cancellation."""
     return (unit(centred_s, dim) - unit(centred_t, dim)).square().sum(dim) / 2

@@ -113,7 +113,7 @@ class DSRD(Term):
         """Boundary and foreground probabilities `[B, h, w]`.
 
         The boundary is half the L1 distance of a pixel's probabilities to their mean in its 3x3 window, over the
-        valid pixels of the window alone: ignored ones and the border take no part.
+        valid pixels of the window alone, without ignored pixels and the border.
         """
         prob_bkhw = logits_bkhw.softmax(1)
         valid_b1hw = valid_bhw[:, None].to(prob_bkhw.dtype)

@@ -1,4 +1,4 @@
-"""FitNet: features brought to the teacher's by a linear map."""
+"""FitNet: features of the student after a linear map to the teacher's channels."""
 
 from __future__ import annotations
 

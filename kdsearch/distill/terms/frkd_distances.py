@@ -17,7 +17,7 @@ from kdsearch.models.seg_output import SegOutput
 class FRKDInter(TapTerm):
     """Mean squared difference, over pairs of classes, of both networks' distances between their centres.
 
-    Jiang et al., FRKDNet, 2023. A reconstruction: that distances between classes are distilled is the paper's, the
+    Jiang et al., FRKDNet, 2023. A reconstruction: the distillation of distances between classes is the paper's, the
     formula is ours. Centres are means over the batch, of the present classes; a network's distances are divided by
     their mean, so channels may differ and the scale of the features does not matter. 0 with fewer than two classes,
     and when both networks agree. Our weight is 1.
@@ -47,7 +47,7 @@ class FRKDInter(TapTerm):
 class FRKDIntra(TapTerm):
     """Mean squared difference of both networks' cosines between a pixel and its class's centre over the batch.
 
-    Jiang et al., FRKDNet, 2023. A reconstruction: that distances within a class are distilled is the paper's, the
+    Jiang et al., FRKDNet, 2023. A reconstruction: the distillation of distances within a class is the paper's, the
     formula is IFVD's with centres of the whole batch. Channels may differ and the scale of the features does not
     matter. Zero when both networks agree. Our weight is 20.
 
@@ -75,8 +75,8 @@ class FRKDIntra(TapTerm):
 
 
 def relative_distances(centre_kc: Tensor, pairs_kk: Tensor, eps: float = 1e-8) -> Tensor:
-    """Euclidean distances between centres, `[K, K]`, over their mean over `pairs`; all 0 where that vanishes."""
-    # The form by a matrix product loses what sets near centres apart.
+    """Euclidean distances between centres, `[K, K]`, over their mean over `pairs`; all 0 if that vanishes."""
+    # The form with a matrix product loses precision for close centres.
     distance_kk = torch.cdist(centre_kc, centre_kc, compute_mode="donot_use_mm_for_euclid_dist")
     mean = masked_mean(distance_kk, pairs_kk)
     vanishes = mean <= eps

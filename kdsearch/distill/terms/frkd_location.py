@@ -1,4 +1,4 @@
-"""FRKDNet's location of features: where a pixel lies among the centres of the classes."""
+"""FRKDNet's location of features: the position of a pixel relative to the class centres."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from kdsearch.models.seg_output import SegOutput
 class FRKDLocation(TapTerm):
     """`mean over pixels of KL(a_T || a_S)`, where `a` is the softmax of a pixel's cosines to the class centres / tau.
 
-    Jiang et al., FRKDNet, 2023. A reconstruction: that a student mimics where features lie among those of the classes
-    is the paper's, the formula is ours. Centres are means over the batch, of the present classes; each network has its
+    Jiang et al., FRKDNet, 2023. A reconstruction: the imitation of feature positions relative to the classes is the
+    paper's, the formula is ours. Centres are means over the batch, of the present classes; each network has its
     own, so channels may differ and the scale of the features does not matter. 0 with fewer than two classes, and when
     both networks agree. Our weight is 1.
 

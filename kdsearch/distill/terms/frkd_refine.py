@@ -1,4 +1,4 @@
-"""FRKDNet's feature refinement: what the teacher is sure of, and the rest, are distilled apart."""
+"""FRKDNet's feature refinement: separate losses for certain and uncertain pixels of the teacher."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from kdsearch.models.seg_output import SegOutput
 class FRKDRefine(TapTerm):
     """`L_fg + bg_ratio * L_bg`, each the mean squared difference of normalised features on its pixels.
 
-    Jiang et al., FRKDNet, 2023. A reconstruction: that content is told from background noise and false knowledge of
-    the teacher is left out is the paper's, the formulas are ours. Foreground are the pixels where the teacher's
-    prediction has little entropy, background all other valid ones; without pixels a part is 0. With `soft` there are
-    no parts: each pixel counts by `exp(-entropy / t_e)`, with mean 1 over the valid pixels of the batch.
+    Jiang et al., FRKDNet, 2023. A reconstruction: the separation of content from background noise and the removal of
+    false knowledge of the teacher are the paper's, the formulas are ours. Foreground are the pixels where the teacher's
+    prediction has low entropy, background all other valid ones; a part without pixels is 0. With `soft` there are
+    no parts: each pixel has the weight `exp(-entropy / t_e)`, scaled to mean 1 over the valid pixels of the batch.
 
     Where channels differ, a 1x1 convolution without bias brings the student to the teacher's. Zero when both networks
     agree and share channels. Our weight is 10.

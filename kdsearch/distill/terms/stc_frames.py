@@ -18,12 +18,12 @@ from kdsearch.models.seg_output import SegOutput
 
 
 class StcFrames(Term):
-    """How alike each place of a frame is to each place of a later one, student's to teacher's.
+    """Similarities between the nodes of a frame and those of a later one, student's to teacher's.
 
     `mean over images of ||A_S - A_T||_F^2 / n^2`, A the n x n cosines between the nodes of both frames; 0 when the
     networks agree. Temporal consistency of STC-KD (Wang et al., 2022). A reconstruction: the formula is the pair-wise
     frame dependency of ETC (Liu et al., ECCV 2020), with true cosines, which their code has for unit vectors only. It
-    follows no flow and reads no labels. Channels of the networks may differ. Weight 0.1 is the usual start (ours).
+    uses no flow and reads no labels. Channels of the networks may differ. Weight 0.1 is the usual start (ours).
 
     Exact. With far more nodes than channels no n x n matrix is formed: the norm is expanded into products of C x C
     matrices, in fp64, as it is a difference of large numbers. Peak extra memory: O(B C (n + C)), else O(B n (n + C)).
@@ -53,12 +53,12 @@ class StcFrames(Term):
         if area_s != area_t:
             held += 2 * math.prod(fine) * (channels_t if area_s > area_t else channels_s)
         if self.config.node != "none":
-            held += 2 * nodes * (both + 2 * channels_s)  # nodes, and where the student's were
+            held += 2 * nodes * (both + 2 * channels_s)  # nodes, and the indices of the student's
         if not is_direct(nodes, channels_s, channels_t):
             held += 6 * nodes * both + 4 * (both**2 + channels_s**2 + channels_t**2)  # unit vectors, and in fp64
         else:
             held += 2 * nodes * both + 4 * nodes**2
-        # The gradients of two frames, each as long as the whole batch of both, come when the rest is gone.
+        # The gradients of two frames, each as large as the whole batch of both, exist after the rest is freed.
         return 4 * batch * max(held, 5 * channels_s * area_s)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
@@ -70,7 +70,7 @@ class StcFrames(Term):
 
 
 def frame_similarity(now_s_bchw: Tensor, later_s_bchw: Tensor, now_t_bchw: Tensor, later_t_bchw: Tensor) -> Tensor:
-    """`mean over images of ||A_S - A_T||_F^2 / n^2`: A are the cosines between both frames' nodes, as many in each."""
+    """`mean over images of ||A_S - A_T||_F^2 / n^2`: A are the cosines between both frames' nodes, n in each."""
     now_s, later_s, now_t, later_t = (
         unit(nodes_bchw.flatten(2), 1) for nodes_bchw in (now_s_bchw, later_s_bchw, now_t_bchw, later_t_bchw)
     )

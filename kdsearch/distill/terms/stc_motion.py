@@ -16,12 +16,12 @@ from kdsearch.models.seg_output import SegOutput
 
 
 class StcMotion(Term):
-    """What the student sees follows the flow: `mean of (V * (z_S(t) - W(z_S(t+k))))^2` over pixels and classes.
+    """Consistency of the student along the flow: `mean of (V * (z_S(t) - W(z_S(t+k))))^2` over pixels and classes.
 
     Temporal consistency of STC-KD (Wang et al., 2022). A reconstruction: the formula is the motion loss of ETC (Liu et
-    al., ECCV 2020), where W follows the flow and V fades pixels whose colours disagree; it reads neither teacher nor
-    labels, and its gradient reaches both frames. Weight 0.1 is published, for `space` logit, `resolution` full and no
-    mask, which together are ETC's loss; `prob` wants about ten times as much (ours).
+    al., ECCV 2020), where W warps along the flow and V reduces the weight of pixels whose colours differ; it reads
+    neither teacher nor labels, and both frames have a gradient. Weight 0.1 is published, for `space` logit,
+    `resolution` full and no mask, which together are ETC's loss; `prob` needs about ten times the weight (ours).
 
     Peak extra memory: O(B K h w) at the resolution of the comparison.
     """
@@ -42,7 +42,7 @@ class StcMotion(Term):
         if self.config.resolution == "full":
             height, width = size
         map_bytes = 4 * batch * classes * height * width
-        # Maps of both frames beside V; or in the backward pass, which also holds their gradients and the warped map.
+        # Maps of both frames and V; or, in the backward pass, also their gradients and the warped map.
         return max(2 * map_bytes + correspondence_bytes(batch, size, self.info.channels), 7 * map_bytes)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:

@@ -17,7 +17,7 @@ from kdsearch.models.seg_output import SegOutput
 
 
 class StcPair(Term):
-    """How alike the places of an image are to each other, student's to each branch of a two-branch teacher.
+    """Similarities between the nodes of an image, student's to each branch of a two-branch teacher.
 
     `sum over branches r of beta_r * mean over images of ||G_S - G_r||_F^2 / n^2`, G the cosines between an image's n
     nodes; 0 when the networks agree. Spatial consistency of STC-KD (Wang et al., 2022). A reconstruction: the formula
@@ -41,7 +41,7 @@ class StcPair(Term):
         if missing:
             raise UserError(
                 f"stc_pair: the teacher has no tap {' and no '.join(missing)}; "
-                "take a teacher with arch 'two_branch', or the term skd_pair, which compares with any teacher."
+                "choose a teacher with arch 'two_branch', or the term skd_pair, which works with any teacher."
             )
         require_tap(self.name, config.tap, student, teacher)
 
@@ -53,7 +53,7 @@ class StcPair(Term):
         student, node = self.shapes_s[self.config.tap], self.config.node
         first, *others = (self.shapes_t[tap] for tap in self.beta_of_tap)
         total = pair_similarity_bytes(student, first, node, batch)
-        for branch in others:  # the student's nodes are there already
+        for branch in others:  # the student's nodes exist already
             total += pair_similarity_bytes(_pooled(student, node), _pooled(branch, node), "none", batch)
         return total
 

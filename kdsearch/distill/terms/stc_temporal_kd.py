@@ -18,13 +18,13 @@ from kdsearch.models.seg_output import SegOutput
 
 
 class StcTemporalKD(Term):
-    """`T^2 * mean over pixels of V * R * KL(W(p_T(t+k)) || p_S(t))`: the teacher's next view, along the flow.
+    """`T^2 * mean over pixels of V * R * KL(W(p_T(t+k)) || p_S(t))`: the teacher's later frame, warped along the flow.
 
     Temporal consistency of STC-KD (Wang et al., 2022). A reconstruction: the term is ours, from the paper's sentence on
     inter-frame relations by a flow and a segmentation network; the warp W and the occlusion weight V are ETC's (Liu et
-    al., ECCV 2020). R is 1 where the teacher's warped class is also its own in the first frame, else 0. The mean runs
-    over pixels with a label whose flow stays in the frame, so pixels that V or R turn down lower the value. It is 0
-    when both networks agree and nothing moves. Weight 1 is the usual start (ours).
+    al., ECCV 2020). R is 1 where the teacher's warped class is also its own in the first frame, else 0. The mean is
+    over labelled pixels whose flow stays in the frame, so pixels with low V or R reduce the value. It is 0 where both
+    networks agree and nothing moves. Weight 1 is the usual start (ours).
 
     Peak extra memory: O(B K h w).
     """
@@ -50,7 +50,7 @@ class StcTemporalKD(Term):
         # Up-sampled: the teacher's two maps, or the student's one and its gradient.
         resized = 0 if size_s == size_t else 2 * max(map_s, map_t)
         seen = correspondence_bytes(batch, input_size(self.shapes_s), self.info.channels)
-        # The gradient of the batch, later frames and all, is two maps of the student's.
+        # The gradient of the batch, later frames included, is two maps of the student.
         return resized + max(seen, 3 * max(map_s, map_t) + 2 * map_s)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:

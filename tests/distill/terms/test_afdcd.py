@@ -257,7 +257,7 @@ def test_a_part_without_weight_costs_nothing(monkeypatch: pytest.MonkeyPatch, we
         ({"mode": "channel", "exclude_same_group": False}, "'exclude_same_group' has no effect"),
         ({"mask_mode": "center", "mask_ratio": 0.5}, "'mask_ratio' has no effect"),
         ({"light_rank": 64}, "'light_rank' has no effect"),
-        ({"mode": "channel", "groups": 1}, "nothing to be told from"),
+        ({"mode": "channel", "groups": 1}, "a single vector has no negatives"),
         ({"groups": 1}, "leaves no negatives"),
         ({"pool": 3}, "1, 2 or 4"),
     ],
