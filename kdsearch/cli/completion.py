@@ -1,7 +1,7 @@
-"""What a shell completes: names of spaces, profiles, settings, data sets and run folders.
+"""Completion in shells: names of spaces, profiles, settings, data sets and run folders.
 
-The script that `kdsearch completion` prints asks this program at each TAB, through argcomplete; nothing here runs
-otherwise, and nothing here may be slow.
+The script that `kdsearch completion` prints calls this program at each TAB, through argcomplete. This module runs then
+only, and must be fast.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def by(action: argparse.Action, completer: Completer) -> None:
 
 
 def answer(parser: argparse.ArgumentParser) -> None:
-    """Print the completions that the shell asked for by its environment, and end the process."""
+    """Print the completions that the shell requests by its environment, and end the process."""
     import argcomplete
 
     argcomplete.autocomplete(parser, always_complete_options="long", exclude=["-h", "--help"])
@@ -43,7 +43,7 @@ def profiles(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 
 def settings(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Dotted names of what the space's file holds; every other leaf may be set too."""
+    """Dotted names of the settings in the file of the space; every other setting is valid as well."""
     beside = ("name", "description", "profiles")
     return [f"{key}=" for key in _leaves(_tree(parsed_args)) if key.partition(".")[0] not in beside]
 
@@ -56,12 +56,12 @@ def readers(prefix: str, **_: Any) -> list[str]:
 
 
 def runs(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Paths of run folders: those under the storage, and those on the way that was typed."""
+    """Paths of run folders: those of the storage, and those that continue the typed path."""
     return [*(str(path) for path in _run_folders(parsed_args)), *_files(prefix, ())]
 
 
 def run_names(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    """Names of the runs under the storage."""
+    """Names of the runs in the storage."""
     return [path.name for path in _run_folders(parsed_args)]
 
 
@@ -77,7 +77,7 @@ def _run_folders(options: argparse.Namespace) -> list[Path]:
 
 
 def _files(prefix: str, endings: tuple[str, ...]) -> list[str]:
-    """Folders, and files with one of these endings, that begin with `prefix`; hidden ones only where it is typed so."""
+    """Folders, and files with one of these endings, that begin with `prefix`; hidden ones if `prefix` is hidden."""
     from argcomplete.completers import DirectoriesCompleter, FilesCompleter
 
     completer = FilesCompleter(endings) if endings else DirectoriesCompleter()
@@ -86,7 +86,7 @@ def _files(prefix: str, endings: tuple[str, ...]) -> list[str]:
 
 
 def _tree(options: argparse.Namespace) -> Tree:
-    """The file of the space that was typed; empty where there is none that can be read."""
+    """The file of the typed space; empty if it cannot be read."""
     from kdsearch.config.space.shipped import find_space
     from kdsearch.config.space.yaml_tree import Tree, parse_yaml
     from kdsearch.errors import UserError

@@ -2,6 +2,6 @@
 
 DONE, FAILED, WRONG_REQUEST = 0, 1, 2
 INTERRUPTED = 130
-"""128 and the number of SIGINT, as shells count."""
+"""128 plus the number of SIGINT, as shells count."""
 READER_GONE = 141
-"""128 and the number of SIGPIPE."""
+"""128 plus the number of SIGPIPE."""

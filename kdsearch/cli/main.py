@@ -18,16 +18,16 @@ from kdsearch.version import __version__
 
 EXAMPLES = """examples:
   kdsearch run clfd                             search on built-in scenes
-  kdsearch plan clfd --data mfnet=/data/MFNet   what a study of your data costs
+  kdsearch plan clfd --data mfnet=/data/MFNet   the cost of a study of your data
   kdsearch run clfd --data mfnet=/data/MFNet    search on your data
-  kdsearch runs                                 list what was searched
+  kdsearch runs                                 list runs
   kdsearch export runs/NAME --best knee --out student
 
-'kdsearch COMMAND --help' says more, and what the exit statuses mean."""
+'kdsearch COMMAND --help' describes a command and its exit statuses."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Carry out a command line; returns the exit status."""
+    """Execute a command line; returns the exit status."""
     try:
         parser = _parser()
         if "_ARGCOMPLETE" in os.environ:
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if unknown:
                 options.parser.unknown(unknown)
         except SystemExit:
-            sys.stdout.flush()  # the help may have no reader either
+            sys.stdout.flush()  # the reader of the help may be gone
             raise
         refuse_passwords([*vars(options).values(), *getattr(options, "overrides", [])])
         return _carry_out(options)
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         if not _reader_is_gone():
             raise
-        # Python flushes at its end; what is left has nowhere to go.
+        # Python flushes at its end; the rest of the output goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return READER_GONE
 
@@ -98,7 +98,7 @@ def _parser() -> Parser:
 
 
 def _reader_is_gone() -> bool:
-    """Whether it was our output that nobody reads any more, and not some other connection."""
+    """Whether the reader of standard output is gone, and not that of another connection."""
     output = select.poll()
     output.register(1, 0)
     return any(event & select.POLLERR for _, event in output.poll(0))

@@ -1,7 +1,7 @@
 """The output of a command: a value for scripts, and a way to print it for people.
 
-A command is a function from parsed options to a `CommandOutput`. Everything it prints on the way is for people; with
-`--json` that goes to standard error, and standard output is the value and nothing else.
+A command is a function from parsed options to a `CommandOutput`. Lines that it prints meanwhile are for people; with
+`--json` they go to standard error, and standard output has the value alone.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def print_json(value: Any) -> None:
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Rows of text under their header; on a terminal each is cut to one line. Columns in `right` are aligned so.
+    """Print rows of text under their header, with the columns in `right` right-aligned; on a terminal each is one line.
 
-    Text from folders and files is made printable, so that none of it can control the terminal.
+    Text from folders and files is escaped, so that it cannot control the terminal.
     """
     lines = [[text if text.isprintable() else ascii(text)[1:-1] for text in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -48,7 +48,7 @@ def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: S
 
 @contextmanager
 def only_the_value() -> Iterator[None]:
-    """Send what is printed meanwhile, by libraries and child processes too, to standard error."""
+    """Send all other output, also that of libraries and child processes, to standard error."""
     sys.stdout.flush()
     saved = os.dup(1)
     os.dup2(2, 1)

@@ -1,4 +1,4 @@
-"""What every command's parser is made with: its help, its errors, and the arguments that several commands have."""
+"""The parsers of commands: help, errors, and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from kdsearch.cli.output import CommandOutput
 from kdsearch.errors import did_you_mean
 
 WIDTH = 80
-"""Columns of texts that are wrapped once and for all."""
+"""Columns of texts that are wrapped independently of the terminal."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one sentence, with the nearest name there is; options are not abbreviated.
-
-    An option that grows a longer sister would change what an abbreviation in somebody's script means.
+    """A parser whose errors are one sentence with the nearest valid name. Options cannot be abbreviated: a later option
+    with the same beginning would change the meaning of an abbreviation in a script.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -31,10 +30,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_REQUEST, f"{self.prog}: {message}\nTry '{self.prog} --help'.\n")
 
     def unknown(self, arguments: Sequence[str]) -> NoReturn:
-        """The error of arguments that no parser takes."""
+        """Report arguments that no parser accepts."""
         first = arguments[0].partition("=")[0]
         if not first.startswith("-"):
-            self.error(f"there is no place for '{first}'")
+            self.error(f"unexpected argument '{first}'")
         self.error(f"unknown option {first}.{_nearest(first, [*self._option_string_actions])}")
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -47,7 +46,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Help(argparse.RawDescriptionHelpFormatter):
-    """Help that is never wider than is read with ease, and leaves the texts of examples as they are."""
+    """Help of at most 100 columns, with the text of examples unchanged."""
 
     def __init__(self, prog: str) -> None:
         width = min(100, shutil.get_terminal_size().columns - 2)
@@ -55,13 +54,13 @@ class _Help(argparse.RawDescriptionHelpFormatter):
 
     def _format_action(self, action: argparse.Action) -> str:
         if isinstance(action, argparse._SubParsersAction):
-            # The title says that these are the commands; argparse would say so again, and indent them.
+            # argparse would repeat the title and indent the commands.
             return "".join(map(self._format_action, action._get_subactions()))
         return super()._format_action(action)
 
 
 Commands = Any
-"""What `ArgumentParser.add_subparsers` returns; argparse has no public name for it."""
+"""The type of `ArgumentParser.add_subparsers`; argparse has no public name for it."""
 
 
 def add_command(
@@ -74,10 +73,10 @@ def add_command(
     examples: Sequence[str] = (),
     failed: str = "",
 ) -> Parser:
-    """Add one command. `help` is its line in the list of commands; `about` what else there is to say.
+    """Add one command. `help` is its line in the list of commands, `about` a longer description.
 
-    `examples` are command lines, with `kdsearch` left out. `failed` says when the exit status is 1; without it that
-    does not occur.
+    `examples` are command lines without `kdsearch`. `failed` describes exit status 1; without it that status does not
+    occur.
     """
     statuses = {DONE: "done", FAILED: failed, WRONG_REQUEST: "wrong request", INTERRUPTED: "interrupted"}
     said = ", ".join(f"{number} {meaning}" for number, meaning in statuses.items() if meaning)
@@ -93,7 +92,7 @@ def add_command(
 
 
 def add_group(commands: Commands, name: str, *, help: str, about: str = "") -> Commands:
-    """Add a command that has commands of its own."""
+    """Add a command with sub-commands."""
     parser: Parser = commands.add_parser(
         name, help=help, description=_wrapped(f"{help[0].upper()}{help[1:]}.", about),
         epilog=f"See 'kdsearch {name} ACTION --help' for each.",
@@ -103,26 +102,26 @@ def add_group(commands: Commands, name: str, *, help: str, about: str = "") -> C
 
 def add_json(parser: argparse.ArgumentParser, fields: str) -> None:
     """Add `--json`, whose document has these fields."""
-    # Suppressed: a command's default would undo what was said before an action's name, as in `spaces --json show`.
+    # Suppressed: the default of an action would override `--json` before its name, as in `spaces --json show`.
     parser.add_argument(
         "--json", action="store_true", default=argparse.SUPPRESS,
-        help=f"print one JSON document, and all else to standard error: {fields}",
+        help=f"print one JSON document, and other output to standard error: {fields}",
     )  # fmt: skip
 
 
-def add_space(parser: argparse._ActionsContainer, without_data: str = "the demo profile is taken") -> None:
-    """Add SPACE, and what is laid over it: profile, data set, single settings."""
+def add_space(parser: argparse._ActionsContainer, without_data: str = "the demo profile is used") -> None:
+    """Add SPACE and its modifications: profile, data set, single settings."""
     add = parser.add_argument
     complete.by(
         add("space", metavar="SPACE", help="a search space: name (see 'kdsearch spaces') or YAML file"),
         complete.spaces,
     )
-    data = f"data set, and the folder or URI where it lies; where the space needs one and none is given, {without_data}"
+    data = f"data set, and its folder or URI; if the space needs one and none is given, {without_data}"
     complete.by(add("--data", metavar="NAME=PATH", help=data), complete.readers)
     add_profile(parser, "profile of the space (default: the one named like the data set)")
     setting = add(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-        help="set any leaf of the space, to a value or to a range; may repeat",
+        help="set any setting of the space to a value or a range; may repeat",
     )  # fmt: skip
     complete.by(setting, complete.settings)
 
@@ -132,12 +131,12 @@ def add_profile(parser: argparse._ActionsContainer, help: str) -> None:
 
 
 def add_storage(parser: argparse._ActionsContainer, help: str, default: str | None = "runs") -> None:
-    """Add `--storage`, which is the same folder for all commands."""
+    """Add `--storage`, the same folder for all commands."""
     complete.by(parser.add_argument("--storage", metavar="DIR", default=default, help=help), complete.folders)
 
 
 def positive(text: str) -> int:
-    """The type of an option that counts things."""
+    """The type of an option with a positive integer."""
     try:
         value = int(text)
     except ValueError:

@@ -112,7 +112,7 @@ def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
         ("run clfd --trial 5", "kdsearch run: unknown option --trial. Did you mean '--trials'?"),
         ("run clfd --trials=x", "kdsearch run: argument --trials: 'x' is not a whole number"),
         ("run clfd --trials 0", "kdsearch run: argument --trials: 0 is not a positive number"),
-        ("spaces show clfd stc", "kdsearch spaces show: there is no place for 'stc'"),
+        ("spaces show clfd stc", "kdsearch spaces show: unexpected argument 'stc'"),
         ("--jsn", "kdsearch: unknown option --jsn."),
         ("export r --out x --best kne", "kdsearch export: argument --best: unknown 'kne'. Did you mean 'knee'?"),
     ],

@@ -8,7 +8,7 @@ from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command
 
 ABOUT = """\
-To have completion in every new shell:
+To enable completion in every new shell:
 
   bash   echo 'eval "$(kdsearch completion bash)"' >> ~/.bashrc
   zsh    echo 'eval "$(kdsearch completion zsh)"' >> ~/.zshrc   (after compinit)

@@ -1,4 +1,4 @@
-"""`kdsearch data`: look at a data set before anything is trained on it, and build its store ahead of time."""
+"""`kdsearch data`: check a data set before training, and build its store ahead of time."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ if TYPE_CHECKING:
     from kdsearch.config.data import DataConfig
 
 CHECK = """\
-Every sample is read: what the set holds, how often each class occurs, what cannot be used, and a picture of samples to
-look at.
+Reads every sample; prints counts, class frequencies and samples that cannot be used; writes a picture of some samples.
 """
 BUILD = """\
-A study with the same data set, size, options and --storage finds the store and starts at once. A build that was cut off
-is gone on with.
+A study with the same data set, size, options and --storage uses the store and starts at once. An interrupted build is
+continued.
 """
 
 
 def add_to(commands: Commands) -> None:
     actions = add_group(commands, "data", help="check a data set, build its store")
     check = add_command(
-        actions, "check", _check, help="read a data set in full and say what is wrong", about=CHECK,
+        actions, "check", _check, help="read a data set in full and report its errors", about=CHECK,
         examples=[
             "data check camvid=/data/camvid",
             "data check camvid=/data/camvid --option flow=dis --picture camvid.png",
@@ -40,10 +39,10 @@ def add_to(commands: Commands) -> None:
         failed="some samples cannot be used",
     )  # fmt: skip
     _add_set(check)
-    check.add_argument("--picture", metavar="FILE", type=Path, help="where samples are shown (default: NAME-check.png)")
+    check.add_argument("--picture", metavar="FILE", type=Path, help="picture to write (default: NAME-check.png)")
     add_json(check, "name, path, splits, classes, problems, picture, ...")
     build = add_command(
-        actions, "build", _build, help="make the store of a data set", about=BUILD,
+        actions, "build", _build, help="build the store of a data set", about=BUILD,
         examples=[
             "data build camvid=/data/camvid --size 360 480",
             "data build camvid=/data/camvid --size 360 480 --option flow=dis",
@@ -52,7 +51,12 @@ def add_to(commands: Commands) -> None:
     )  # fmt: skip
     _add_set(build)
     build.add_argument(
-        "--size", metavar=("H", "W"), nargs=2, type=positive, required=True, help="of the stored images, in pixels"
+        "--size",
+        metavar=("H", "W"),
+        nargs=2,
+        type=positive,
+        required=True,
+        help="height and width of the stored images, in pixels",
     )
     add_storage(build, "folder of all runs, or URI (default: runs)")
     add_json(build, "store, path, fingerprint, images, size, bytes")
@@ -67,11 +71,11 @@ def _add_set(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         action="append",
         default=[],
-        help="option of the reader, as flow=dis; may repeat",
+        help="option of the reader, such as flow=dis; may repeat",
     )
     add(
         "--set", metavar="KEY=VALUE", action="append", default=[], dest="overrides",
-        help="the same as 'run' takes it, as data.options.flow=dis; may repeat",
+        help="the same in the form of 'run', such as data.options.flow=dis; may repeat",
     )  # fmt: skip
 
 
@@ -137,7 +141,7 @@ def _config(options: argparse.Namespace, size: tuple[int, int]) -> DataConfig:
         key, _, value = text.partition("=")
         prefix = "data.options."
         if not key.startswith(prefix):
-            raise UserError(f"--set {text}: only {prefix}NAME=VALUE can be set here; the size is given by --size")
+            raise UserError(f"--set {text}: only {prefix}NAME=VALUE can be set here; give the size with --size")
         values.update([_option(f"--set {text}", f"{key.removeprefix(prefix)}={value}")])
     try:
         return DataConfig(name=name, path=path or None, size=size, options=values)
@@ -153,24 +157,24 @@ def _option(origin: str, text: str) -> tuple[str, Any]:
         raise UserError(f"{origin}: expected NAME=VALUE, for example flow=dis")
     parsed = parse_yaml(value, lambda line: origin)
     if not isinstance(parsed, bool | int | float | str):
-        raise UserError(f"{origin}: {value!r} is no single value; give a number, a word, true or false")
+        raise UserError(f"{origin}: {value!r} is not a single value; give a number, a word, true or false")
     return key, parsed
 
 
 def _check_picture(picture: Path) -> None:
-    """Say now what would be said after minutes of reading."""
+    """Report a path that cannot be written before minutes of reading."""
     from PIL import Image
 
     Image.init()
     if picture.suffix.lower() not in Image.EXTENSION:
-        raise UserError(f"--picture {picture}: '{picture.suffix}' is no kind of picture; use .png")
+        raise UserError(f"--picture {picture}: '{picture.suffix}' is not a picture format; use .png")
     if not picture.absolute().parent.is_dir():
-        raise UserError(f"--picture {picture}: {picture.absolute().parent} does not exist; make it, or give another")
+        raise UserError(f"--picture {picture}: {picture.absolute().parent} does not exist; create it, or give another")
 
 
 @contextmanager
 def _bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on standard error where that is a terminal, to be told (done, of how many)."""
+    """A progress bar on standard error, if that is a terminal; yields the function that updates it: (done, total)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

@@ -1,4 +1,4 @@
-"""`kdsearch run SPACE`, or `python -m kdsearch.run SPACE`: search, train, and leave the frontier in the run folder."""
+"""`kdsearch run SPACE`, or `python -m kdsearch.run SPACE`: search a space and keep the frontier in the run folder."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kdsearch.cli.output import CommandOutput
 from kdsearch.cli.parser import Commands, add_command, add_json, add_space, add_storage, positive
 
 ABOUT = """\
-The teacher is trained first where it is not there yet, then trial after trial; the frontier, its students and a report
-are left in the run folder and in MLflow. Ctrl-C ends it in order, and --resume goes on.
+The teacher is trained first, unless the storage has it, then trial after trial. The frontier, its students and a report
+are written to the run folder and to MLflow. Ctrl-C ends a study and keeps its results; --resume continues it.
 
 'python -m kdsearch.run' is the same command.
 """
@@ -20,7 +20,7 @@ EXAMPLES = (
     "run clfd --data mfnet=/data/MFNet     your data",
     "run clfd --data mfnet=/data/MFNet --set train.epochs=80 --trials 50",
     "run clfd --latency cpu:4              mIoU against latency",
-    "run clfd --resume                     go on with the latest study",
+    "run clfd --resume                     continue the latest study",
     "run clfd --resume --set 'train.lr={log: [1e-5, 1e-3]}'",
     "run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1",
 )
@@ -40,31 +40,31 @@ def add_to(commands: Commands) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of a study."""
-    space = parser.add_argument_group("what is searched")
+    space = parser.add_argument_group("search")
     add_space(space, "the demo profile runs")
     add = space.add_argument
-    add("--trials", metavar="N", type=positive, help="number of trials (default: what the space says)")
+    add("--trials", metavar="N", type=positive, help="number of trials (default: that of the space)")
     add(
         "--time-limit",
         metavar="S",
         type=float,
-        help="seconds after which no trial starts any more (default: no limit)",
+        help="seconds after which no further trial starts (default: no limit)",
     )
     add(
         "--latency",
         metavar="DEVICE",
-        help="mIoU against each student's latency instead of its FLOPs: measured on cpu (one thread), cpu:4 or cuda",
+        help="search mIoU against latency instead of FLOPs, measured on cpu (one thread), cpu:4 or cuda",
     )
     add("--no-confirm", action="store_true", help="skip repeats and controls of the frontier")
-    kept = parser.add_argument_group("where it is kept, and going on")
+    kept = parser.add_argument_group("storage and resuming")
     add = kept.add_argument
     complete.by(
         add("--name", metavar="NAME", help="name of the run folder (default: space and time)"), complete.run_names
     )
     add_storage(kept, "folder of all runs (default: runs; in a submitted job: ~/kdsearch-runs)", default=None)
     add("--tracking-uri", metavar="URI", help="MLflow server or database (default: mlflow.db in the run folder)")
-    add("--resume", action="store_true", help="go on with a study: the one named, or the latest of this space")
-    add("--extend", metavar="FILE", help="with --resume: an edited space to go on with; --set works there too")
+    add("--resume", action="store_true", help="continue a study: the one named, or the latest of this space")
+    add("--extend", metavar="FILE", help="with --resume: continue with this edited space; --set works as well")
     warm = add(
         "--warm-start",
         metavar="RUN",
@@ -73,22 +73,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="run folder whose best trials come first; may repeat",
     )
     complete.by(warm, complete.runs)
-    add_json(parser, "run, and what its summary.json says")
-    add = parser.add_argument_group("where it runs").add_argument
+    add_json(parser, "run, and the fields of its summary.json")
+    add = parser.add_argument_group("resources").add_argument
     add("--address", metavar="ADDR", help="Ray cluster to use (default: the job's own, else one started here)")
-    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks of each trial (default: 1)")
+    add("--workers-per-trial", metavar="N", type=positive, default=1, help="DDP ranks per trial (default: 1)")
     add(
         "--gpus-per-worker",
         metavar="F",
         type=float,
-        help="share of a GPU for each rank (default: 1 where there are any)",
+        help="GPUs, or share of one, per rank (default: 1 if the cluster has GPUs)",
     )
-    add("--max-concurrent", metavar="N", type=positive, help="trials at a time (default: what fits)")
+    add("--max-concurrent", metavar="N", type=positive, help="trials at a time (default: as many as fit)")
     add(
         "--grow-to",
         metavar="N",
         type=positive,
-        help="trials at a time that an autoscaling cluster may come to hold: so many ask for room, and wait for nodes",
+        help="request room for N trials at a time on an autoscaling cluster, and wait for the nodes",
     )
 
 

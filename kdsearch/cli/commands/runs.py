@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from kdsearch.search.storage.listing import Run
 
 ABOUT = """\
-Newest first. A study is running as long as its driver lives; one whose driver was killed is interrupted, and goes on
-with 'kdsearch run SPACE --resume --name RUN'. TRIALS are those of the search that are over, of those asked for.
+Newest first. A study is running as long as its driver lives. One whose driver was killed is interrupted;
+'kdsearch run SPACE --resume --name RUN' continues it. TRIALS are finished and requested trials of the search.
 """
 HEADER = ("RUN", "SPACE", "STATUS", "TRIALS", "POINTS", "MIOU", "VOLUME", "AGE")
 FIELDS = (

@@ -1,4 +1,4 @@
-"""`kdsearch spaces`: the search spaces that come with kdsearch, and what is in one."""
+"""`kdsearch spaces`: the shipped search spaces, and the content of one."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from kdsearch.cli.output import CommandOutput, print_columns, print_json
 from kdsearch.cli.parser import Commands, add_command, add_json, add_profile
 
 SHOW = """\
-The whole tree: ranges with their defaults, and every setting that the file leaves at its default. What is printed is
-itself a search space: write it to a file, edit it, and search it with 'kdsearch run FILE'.
+The whole tree: ranges with their defaults, and every setting that the file leaves at its default. The output is itself
+a search space: write it to a file, edit it, and search it with 'kdsearch run FILE'.
 """
 SCHEMA = """\
 For editors: put '# yaml-language-server: $schema=space.schema.json' on the first line of a space.
@@ -20,8 +20,8 @@ For editors: put '# yaml-language-server: $schema=space.schema.json' on the firs
 
 def add_to(commands: Commands) -> None:
     spaces = add_command(
-        commands, "spaces", _list, help="list the search spaces, show what is in one",
-        about="Without an action the shipped spaces are listed, one a line.",
+        commands, "spaces", _list, help="list the search spaces, show the content of one",
+        about="Without an action the shipped spaces are listed, one per line.",
         examples=["spaces", "spaces show clfd", "spaces show clfd --profile demo > mine.yaml"],
     )  # fmt: skip
     add_json(spaces, "a list of name, description, data, profiles, path")
@@ -32,7 +32,7 @@ def add_to(commands: Commands) -> None:
         examples=["spaces show clfd", "spaces show clfd --profile demo > mine.yaml", "spaces show mine.yaml --json"],
     )  # fmt: skip
     complete.by(show.add_argument("space", metavar="SPACE", help="name or YAML file"), complete.spaces)
-    add_profile(show, "lay a profile of the space over it")
+    add_profile(show, "profile of the space to apply")
     add_json(show, "the sections of the space, and the names of its profiles")
 
     add_command(
@@ -48,7 +48,7 @@ def _list(options: argparse.Namespace) -> CommandOutput:
     found: list[dict[str, Any]] = []
     for name in shipped_spaces():
         path = find_space(name)
-        # Not loaded: checking the terms of a space takes torch, which takes seconds.
+        # Parsed only: validating six spaces takes a second.
         tree = parse_yaml(path.read_bytes(), lambda line, path=path: f"{path}:{line}")  # type: ignore[misc]
         found.append(
             {

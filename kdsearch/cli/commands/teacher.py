@@ -1,4 +1,4 @@
-"""`kdsearch teacher`: the teacher of a space by itself."""
+"""`kdsearch teacher`: train, evaluate and cache the teacher of a space without a study."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kdsearch.cli.parser import Commands, add_command, add_group, add_json, add_
 ACTIONS = (
     (
         "train", "train the teacher of a space",
-        "It is kept under the storage, where the studies of this space find it.", "teacher, trained",
+        "It is kept in the storage, and the studies of this space use it.", "teacher, trained",
     ),
     (
-        "evaluate", "print mIoU and IoU of each class",
+        "evaluate", "print mIoU and the IoU of each class",
         "The teacher is evaluated on the whole validation split.", "teacher, gflops, params_m, images, size, metrics",
     ),
     (
         "cache", "write the teacher's maps that the terms read",
-        "Says how large they are and what their format loses. Several of these commands at once share the work.",
+        "Prints their size and the error of their format. Several of these commands at a time share the work.",
         "a list of path, bytes, errors",
     ),
 )  # fmt: skip
@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
         )  # fmt: skip
         action.set_defaults(action=name)
         add_space(action)
-        add_storage(action, "where data stores and teachers are kept (default: runs)")
+        add_storage(action, "folder of data stores and teachers (default: runs)")
         add_json(action, fields)
 
 

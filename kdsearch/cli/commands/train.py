@@ -1,4 +1,4 @@
-"""`kdsearch train`: one trial by itself."""
+"""`kdsearch train`: one trial without a study."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kdsearch.cli.parser import Commands, add_command, add_json, add_storage
 def add_to(commands: Commands) -> None:
     command = add_command(
         commands, "train", _train, help="train one trial from its YAML file",
-        about="It runs in this process, without Ray; the trial's teacher is trained first where it is not there yet. "
-        "Every exported student comes with such a file.",
+        about="It runs in this process, without Ray; the teacher is trained first, unless the storage has it. "
+        "Every exported student has such a file.",
         examples=["train trial.yaml --out student", "train student/trial.yaml --out again"],
     )  # fmt: skip
     command.add_argument("trial", metavar="FILE", type=Path, help="YAML file of the trial: a space without ranges")
     command.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the trained student")
-    add_storage(command, "where data stores and teachers are kept (default: runs)")
+    add_storage(command, "folder of data stores and teachers (default: runs)")
     add_json(command, "student, metrics")
 
 
