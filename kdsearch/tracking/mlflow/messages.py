@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdsearch.config.networks import network_name
 from kdsearch.config.space.search_space import flatten
 from kdsearch.io.run_folder import RunFolder
 
@@ -65,7 +66,7 @@ class RunUpdate:
         self.tags |= {"kdsearch.stage": record.stage, "kdsearch.state": "RUNNING"}
         if record.stage in ("confirm", "control"):
             self.tags["kdsearch.of"] = record.params["of"]
-        self.begins = _run_name(record.id, self.tags, settings)
+        self.begins = _run_name(record, self.tags)
         self.params = {name: str(value) for name, value in settings.items()}
         self.costs = dict(record.cost)
 
@@ -163,11 +164,9 @@ def clean(name: str) -> str:
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
 
 
-def _run_name(trial_id: str, tags: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+def _run_name(record: TrialRecord, tags: Mapping[str, str]) -> str:
     """The id of the trial with its student; of a repeat or control, with the trial that it belongs to."""
-    purpose = {"confirm": "again", "control": "alone"}.get(tags["kdsearch.stage"])
+    purpose = {"confirm": "again", "control": "alone"}.get(record.stage)
     if purpose:
-        return f"{trial_id} {tags['kdsearch.of']} {purpose}"
-    # A network of two branches has an encoder in each.
-    encoders = [value for name, value in settings.items() if name.startswith("student.") and name.endswith(".encoder")]
-    return " ".join([trial_id, settings["student.arch"], *encoders])
+        return f"{record.id} {tags['kdsearch.of']} {purpose}"
+    return f"{record.id} {network_name(record.config.student)}"
