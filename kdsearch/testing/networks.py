@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -42,15 +43,21 @@ class NetworkCase:
 
 
 class NetworkConformance:
-    """Inherit, with a fixture `case` of scope `class` that returns a `NetworkCase`."""
+    """Inherit, with a fixture `case` that returns a `NetworkCase`, or with a parameter `case` of the class."""
 
-    @pytest.fixture(scope="class")
+    _built: ClassVar[tuple[NetworkCase, Network] | None] = None
+
+    @pytest.fixture
     def case(self) -> NetworkCase:
         raise NotImplementedError
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def network(self, case: NetworkCase) -> Network:
-        return case.build()
+        """The network of the case, built once for successive tests of the same case."""
+        kind = type(self)
+        if kind._built is None or kind._built[0] is not case:
+            kind._built = case, case.build()
+        return kind._built[1]
 
     def test_output_has_the_announced_shapes(self, case: NetworkCase, network: Network) -> None:
         """Finite logits `[B, K, h, w]` and taps; their shapes without B are those of `tap_shapes` for any batch."""

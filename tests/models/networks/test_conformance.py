@@ -34,13 +34,14 @@ NETWORKS = {
 }
 
 
+@pytest.mark.parametrize(
+    "case",
+    [NetworkCase(config, dataset(channels), size) for config, channels, size in NETWORKS.values()],
+    ids=NETWORKS,
+    scope="class",
+)
 class TestNetworks(NetworkConformance):
     """Every architecture; a new network is tested by its row in `NETWORKS`."""
-
-    @pytest.fixture(scope="class", params=list(NETWORKS))
-    def case(self, request: pytest.FixtureRequest) -> NetworkCase:
-        config, channels, size = NETWORKS[request.param]
-        return NetworkCase(config, dataset(channels), size)
 
     def test_head_has_the_size_of_the_logits(self, case: NetworkCase) -> None:
         shapes = tap_shapes(case.config, case.info, case.size)
