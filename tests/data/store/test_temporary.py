@@ -1,14 +1,16 @@
-"""Builds that are cut off by real kills, and disks that take no more."""
+"""Builds interrupted by real kills, and full disks."""
 
 from __future__ import annotations
 
 import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -43,7 +45,7 @@ def start(config, root):
 
 
 def kill_at(config, root, done):
-    """Kill a builder after it said that `done` samples are done; what it flushed is exactly that many."""
+    """Kill a builder after `done` samples, at least that many of them flushed; returns the folder that it leaves."""
     builder = start(config, root)
     for line in builder.stdout:
         if line.strip() == str(done):
@@ -63,6 +65,18 @@ def whole(tmp_path_factory):
     """The store of an uninterrupted build."""
     config = TestKilled.config()
     return contents(build_store(config, tmp_path_factory.mktemp("whole")))
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """The folder of a build that was killed after 6 of 12 samples. Do not change it."""
+    return kill_at(TestKilled.config(), tmp_path_factory.mktemp("killed"), 6)
+
+
+@pytest.fixture
+def left(killed, tmp_path):
+    """A copy of that folder in `tmp_path`."""
+    return Path(shutil.copytree(killed, tmp_path / killed.name))
 
 
 class Reads:
@@ -88,7 +102,7 @@ class TestKilled:
         return DataConfig(name="scenes", size=(48, 64), options=options)
 
     @pytest.mark.parametrize("done", [3, 9])
-    def test_it_goes_on_and_the_store_is_the_same_byte_for_byte(self, tmp_path, monkeypatch, whole, done):
+    def test_it_is_continued_and_the_store_is_the_same_byte_for_byte(self, tmp_path, monkeypatch, whole, done):
         left = kill_at(self.config(), tmp_path, done)
         lines = (left / "rows.jsonl").read_text().splitlines()
         assert len(lines) >= done
@@ -105,8 +119,7 @@ class TestKilled:
             kill_at(self.config(), tmp_path, done)
         assert contents(build_store(self.config(), tmp_path)) == whole
 
-    def test_a_torn_line_and_all_after_it_are_not_believed(self, tmp_path, monkeypatch, whole):
-        left = kill_at(self.config(), tmp_path, 6)
+    def test_an_incomplete_line_and_all_after_it_are_dropped(self, tmp_path, left, monkeypatch, whole):
         rows = left / "rows.jsonl"
         lines = rows.read_text().splitlines(keepends=True)
         rows.write_text("".join([*lines[:3], lines[3][:9], *lines[4:]]))
@@ -116,8 +129,7 @@ class TestKilled:
 
     @pytest.mark.parametrize("name", ["train.arrow", "val.arrow", "plan.json"])
     @pytest.mark.parametrize("keep", [0, 50, -1])
-    def test_a_truncated_file_is_built_anew(self, tmp_path, whole, name, keep):
-        left = kill_at(self.config(), tmp_path, 6)
+    def test_a_truncated_file_is_built_anew(self, tmp_path, left, whole, name, keep):
         file = left / name
         file.write_bytes(file.read_bytes()[:keep])
         store = build_store(self.config(), tmp_path)
@@ -125,27 +137,24 @@ class TestKilled:
         assert list(tmp_path.iterdir()) == [store.path]
 
     @pytest.mark.parametrize("change", [{"seed": 1}, {"val": 6}])
-    def test_other_data_start_anew_and_remove_what_was_left(self, tmp_path, monkeypatch, change):
-        kill_at(self.config(), tmp_path, 6)
+    def test_other_data_start_anew_and_remove_the_abandoned_build(self, tmp_path, left, monkeypatch, change):
         reads = Reads(monkeypatch)
         store = build_store(self.config(**change), tmp_path)
         assert len(reads.keys) == sum(len(open_reader(self.config(**change)).keys(s)) for s in ("train", "val"))
         assert list(tmp_path.iterdir()) == [store.path]
 
-    def test_other_size_leaves_it_for_its_own_builder(self, tmp_path, whole):
-        left = kill_at(self.config(), tmp_path, 6)
+    def test_other_size_leaves_it_for_its_own_builder(self, tmp_path, left, whole):
         other = build_store(self.config().model_copy(update={"size": (24, 32)}), tmp_path)
         assert set(tmp_path.iterdir()) == {other.path, left}
         assert contents(build_store(self.config(), tmp_path)) == whole
 
-    def test_what_was_left_long_ago_goes(self, tmp_path):
-        left = kill_at(self.config(), tmp_path, 6)
+    def test_builds_abandoned_long_ago_are_removed(self, tmp_path, left):
         long_ago = time.time() - store_temporary.KEPT_SECONDS - 60
         os.utime(left / "rows.jsonl", (long_ago, long_ago))
         other = build_store(self.config().model_copy(update={"size": (24, 32)}), tmp_path)
         assert list(tmp_path.iterdir()) == [other.path]
 
-    def test_an_interrupted_build_goes_on(self, tmp_path, monkeypatch, whole):
+    def test_an_interrupted_build_is_continued(self, tmp_path, monkeypatch, whole):
         monkeypatch.setattr(store_temporary, "FLUSH_SECONDS", 0.0)
 
         def interrupt(done, total):
