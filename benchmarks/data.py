@@ -102,7 +102,7 @@ class Usual(Dataset[tuple[Tensor, Tensor]]):
 
 
 class Files:
-    """One image and one label file a sample."""
+    """One image and one label file per sample."""
 
     def __init__(self, config: DataConfig) -> None:
         reader: Any = open_reader(config)
@@ -116,7 +116,7 @@ class Files:
 
 
 def hugging_face(files: Files, store: Store, folder: str) -> dict[str, Callable[[int], tuple[Any, Any]]]:
-    """The training split as `datasets` keeps it, memory-mapped: the files' bytes, and decoded pixels. {} without it."""
+    """The training split in `datasets`, memory-mapped: the files' bytes, and decoded pixels. {} if not installed."""
     os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_DATASETS_DISABLE_PROGRESS_BARS="1")
     try:
         import datasets

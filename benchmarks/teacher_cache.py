@@ -1,4 +1,4 @@
-"""What a cached teacher saves in each training step, and what it costs in the student's mIoU.
+"""Time that a cached teacher saves per training step, and its effect on the student's mIoU.
 
     python benchmarks/teacher_cache.py --quick --out benchmarks/results/teacher_cache.md
     python benchmarks/teacher_cache.py --no-steps --data /data/camvid --weights /weights \\
@@ -7,8 +7,8 @@
 Steps: seconds of a whole training step (batch, teacher, student, terms, optimiser) without distillation, with a live
 teacher and with its cached maps, of several pairs of networks, alternating in one run. Students: on real CamVid, the
 mIoU of one configuration with several seeds, and of several configurations, under the live and the cached teacher;
-Kendall's tau says whether both put the configurations in the same order; with `--ceiling` beside the tau of the live
-teacher with another seed.
+Kendall's tau compares both orders of the configurations; `--ceiling` adds the tau of the live teacher with another
+seed.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import torch
 from kdsearch.config.trial import TrialConfig
 
 GOAL = 1.15
-"""The most that a step with cached maps may cost, in steps without distillation."""
+"""Greatest time of a step with cached maps, in steps without distillation."""
 
 SMP_STUDENT = {"arch": "pspnet", "encoder": "mobilenet_v2"}
 PAIRS: list[tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = [
@@ -153,11 +153,11 @@ def _name(network: dict[str, Any]) -> str:
     return f"{network['arch']} {network['encoder']}"
 
 
-STEPS_HEADER = """## Seconds a training step
+STEPS_HEADER = """## Seconds per training step
 
-`plain` trains the student without distillation; `asking` and `reading` are what the live and the cached teacher alone
-take of a step. What cached steps cost beyond plain and reading is the terms' own forward and backward pass.
+`plain` trains the student without distillation; `asking` and `reading` are the times of the live and the cached teacher
+alone. The rest of a cached step beyond plain and reading is the terms' own forward and backward pass.
 
 | teacher | student | terms | plain, ms | live, ms | cached, ms | asking, ms | reading, ms | live / plain \
-| cached / plain | (plain + reading) / plain | MB an image |
+| cached / plain | (plain + reading) / plain | MB per image |
 |---|---|---|---|---|---|---|---|---|---|---|---|"""

@@ -233,7 +233,7 @@ def _described(config: TrialConfig) -> str:
     return f"{config.student.arch} {config.student.encoder}, {terms}, lr {config.train.lr:.1e}"
 
 
-# ---- what the teachers say -------------------------------------------------------------------------------------------
+# ---- predictions of the teachers -------------------------------------------------------------------------------------
 
 
 def teacher_miou(config: TrialConfig, store: Store, weights: Path) -> float:
@@ -257,25 +257,25 @@ def views_table(config: TrialConfig, store: Store, weights: Path, plan: CachePla
     sums = {name: {where: np.zeros(4) for where in ("border", "inside")} for name in trials}
     for batches in zip(*(trial.train_batches.train(0) for trial in trials.values()), strict=True):
         label_bhw = batches[0].label_bhw
-        said = {}
+        log_probs = {}
         for (name, trial), batch in zip(trials.items(), batches, strict=True):
             output = trial.teacher_output(batch)
             assert output is not None
             logits = F.interpolate(output.logits, label_bhw.shape[1:], mode="bilinear", align_corners=True)
-            said[name] = logits.log_softmax(1)
-        classes = {name: upsampled_classes(each, label_bhw.shape[1:]) for name, each in said.items()}
+            log_probs[name] = logits.log_softmax(1)
+        classes = {name: upsampled_classes(each, label_bhw.shape[1:]) for name, each in log_probs.items()}
         height, width = label_bhw.shape[1:]
         inside = torch.zeros_like(label_bhw, dtype=torch.bool)
         inside[:, height // 8 : height - height // 8, width // 8 : width - width // 8] = True
         known = label_bhw != IGNORE_INDEX
-        for name, each in said.items():
-            nats = (said["live"].exp() * (said["live"] - each)).sum(1)
+        for name, each in log_probs.items():
+            nats = (log_probs["live"].exp() * (log_probs["live"] - each)).sum(1)
             for where, chosen in (("border", known & ~inside), ("inside", known & inside)):
                 right, same = classes[name] == label_bhw, classes[name] == classes["live"]
                 sums[name][where] += [float(value[chosen].sum()) for value in (known, right, same, nats)]
     lines = [
-        "What the teachers say about an epoch's views, at labelled pixels; the border is what lies within an eighth of "
-        "a view's sides.\n",
+        "Predictions of the teachers on an epoch's views, at labelled pixels; the border is an eighth of a view's height "
+        "or width at each side.\n",
         "| teacher | right, border | right, inside | class of the live one, border | inside | KL from the live one, "
         "nats, border | inside |",
         "|---|---|---|---|---|---|---|",

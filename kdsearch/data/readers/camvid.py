@@ -2,7 +2,7 @@
 
 The layout of SegNet's release: `train/`, `trainannot/`, `val/`, `valannot/` with images and 8-bit labels of ids 0..10,
 and 11 for pixels without a class. Lists `train.txt` and `val.txt`, of names or of paths of image and label, are used
-where they are there; without them a split is what its folders hold.
+if they exist; without them a split is the content of its folders.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Cityscapes(PairReader):
     """Reader of Cityscapes at `path`, from the label files that `labels` names.
 
     With a `flow` (see `optical_flow`) the next frame is the one `gap` frames later in `leftImg8bit_sequence`, a folder
-    in `path` or elsewhere: `sequence` says where.
+    in `path` or at the path `sequence`.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """The built-in data set: drawn RGB-thermal street scenes with a next frame and its exact optical flow.
 
 By day people and hot asphalt are close in the thermal channel; at night, in fog or glare RGB shows little and thermal a
-lot. Statues and posters look like people but are cold; parked cars are cold, running ones are not. Numbers from it say
-that the software works and which of two settings is better on it, nothing about real streets.
+lot. Statues and posters look like people but are cold; parked cars are cold, running ones are not. Results on this set
+show that the software works and which of two settings is better on it, and nothing about real streets.
 """
 
 from __future__ import annotations
