@@ -274,8 +274,8 @@ def views_table(config: TrialConfig, store: Store, weights: Path, plan: CachePla
                 right, same = classes[name] == label_bhw, classes[name] == classes["live"]
                 sums[name][where] += [float(value[chosen].sum()) for value in (known, right, same, nats)]
     lines = [
-        "Predictions of the teachers on an epoch's views, at labelled pixels; the border is an eighth of a view's height "
-        "or width at each side.\n",
+        "Predictions of the teachers on an epoch's views, at labelled pixels; the border is an eighth of a view's "
+        "height or width at each side.\n",
         "| teacher | right, border | right, inside | class of the live one, border | inside | KL from the live one, "
         "nats, border | inside |",
         "|---|---|---|---|---|---|---|",
