@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from kdsearch.errors import UserError
-
 Direction = Literal["max", "min"]
 MetricName = Literal["miou", "gflops", "params_m", "latency_ms"]
 
@@ -58,7 +56,11 @@ def main_cost(objectives: Mapping[Any, str]) -> str:
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one network: `gflops` and `params_m` per image, and `latency_ms` (None where it was not measured)."""
+    """Cost of inference of one network.
+
+    `gflops` is 2 x MAC / 1e9 per image, `params_m` are millions of parameters, and `latency_ms` is None before a
+    measurement.
+    """
 
     gflops: float
     params_m: float
@@ -68,12 +70,3 @@ class Cost:
         """The known costs by metric name."""
         known = {"gflops": self.gflops, "params_m": self.params_m}
         return known if self.latency_ms is None else known | {"latency_ms": self.latency_ms}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, float]) -> Cost:
-        """The inverse of `to_dict`. Raises `UserError` if `gflops` or `params_m` is missing."""
-        try:
-            latency = values.get("latency_ms")
-            return cls(float(values["gflops"]), float(values["params_m"]), None if latency is None else float(latency))
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"not the costs of a network ({type(error).__name__}: {error})") from error

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from pydantic import TypeAdapter
 from torch.utils.flop_counter import FlopCounterMode
 
+from kdsearch.config.metrics import Cost
 from kdsearch.config.networks import AnyNetwork, NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
@@ -19,20 +19,11 @@ from kdsearch.models.seg_output import SegOutput
 Size = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Cost of inference: `gflops` is 2 x MAC / 1e9 for one image, `params_m` millions of parameters.
+def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
+    """Cost of the network of `config` for one image of `size` (height and width in pixels), without latency.
 
     `torch.utils.flop_counter` counts the operations of convolutions, matrix products and attention. (It misses fused
     attention on the CPU, but not on the meta device.) Detail heads serve training alone and are left out of `gflops`.
-    """
-
-    gflops: float
-    params_m: float
-
-
-def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
-    """Cost of the network of `config` for one image of `size` (height and width in pixels).
 
     `UserError` for a network that cannot be built and for a size that it does not accept, with the nearest valid one.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -70,7 +70,7 @@ def make_plan(space: SearchSpace, request: PlanRequest, say: Say = lambda part: 
     images = {split: len(reader.keys(split)) for split in ("train", "val")}
     on_gpu = torch.cuda.is_available()
     setup = _setup(space, request, images, on_gpu)
-    drawn = draw(space, lambda trial: asdict(network_cost(trial.student, reader.info, config.data.size)))
+    drawn = draw(space, lambda trial: network_cost(trial.student, reader.info, config.data.size).to_dict())
     plan = Plan(
         space.name, reader.info.name, images, config.data.size, config.data.crop or config.data.size,
         torch.cuda.get_device_name() if on_gpu else f"{os.cpu_count()} CPU cores, no GPU",

@@ -46,8 +46,7 @@ class Costs:
 
     def _counted(self, config: TrialConfig) -> Cost:
         """The cost without latency."""
-        cost = network_cost(config.student, self.store.info, config.data.size)
-        return Cost(cost.gflops, cost.params_m)
+        return network_cost(config.student, self.store.info, config.data.size)
 
     def check(self) -> None:
         """Check that the space can be trained: weights load, and all students and terms fit teacher, data and size.
