@@ -48,10 +48,10 @@ def is_held(path: Path) -> bool:
         os.close(handle)
 
 
-def acquire(descriptor: int, shared: bool = False) -> bool:
-    """Lock an open file or folder without waiting; False while a lock of another descriptor forbids it."""
+def acquire(descriptor: int, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file or folder; without `wait`, False while a lock of another descriptor forbids it."""
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True
@@ -62,7 +62,7 @@ def locked(path: Path) -> Iterator[None]:
     """Hold the lock of the file `path`, which is created where needed; waits while another process holds it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        acquire(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

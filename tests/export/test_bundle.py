@@ -108,7 +108,7 @@ def test_what_cannot_be_exported(
         ([str(run), "--budget", "gflops<=1.2.3"], "expected METRIC<=NUMBER"),
         ([str(run), "--tracking-uri", "sqlite:///x.db"], "--tracking-uri is for runs:/ID"),
         (["models:/a/b/c"], "expected runs:/RUN_ID"),
-        (["models:/a/1"], "Say where MLflow keeps it"),
+        (["models:/a/1"], "Name the tracking server: --tracking-uri"),
     ]:
         assert export([*arguments, "--out", out]) == 2
         assert message in capsys.readouterr().err

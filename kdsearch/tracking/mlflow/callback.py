@@ -80,6 +80,7 @@ class MLflowCallback(StudyCallback):
             drain_s=drain_s,
         )
         self._messages: SimpleQueue[Message] = SimpleQueue()
+        self._lines: SimpleQueue[str] = SimpleQueue()
         self._last_reply = 0.0
         self._unsent = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -109,14 +110,25 @@ class MLflowCallback(StudyCallback):
         self._messages.put(Close())
         while self._thread.is_alive():
             self._thread.join(1.0)
+            self._pass_on()
             if time.monotonic() > self._last_reply + self._header.drain_s + REPLY_S:
                 process.kill()  # it hangs; the thread finds its pipe closed
         process.wait()
+        self._pass_on()
         if self._unsent:
             self._say(
                 f"{self._unsent} messages did not reach {self.uri}; the run folder has every result, and --resume "
                 "sends the missing ones."
             )
+
+    def _queue(self, message: Message) -> None:
+        self._messages.put(message)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Pass on the lines of the sending thread: the driver's thread alone calls the callbacks of a study."""
+        while not self._lines.empty():
+            self._say(self._lines.get())
 
     def __enter__(self) -> MLflowCallback:
         self.start()
@@ -135,11 +147,11 @@ class MLflowCallback(StudyCallback):
                 while isinstance(reply := pipe.recv(), Waiting):
                     self._last_reply = time.monotonic()
                     if self._last_reply > notify_at:
-                        self._say(f"MLflow is being updated: {reply.calls} calls to {self.uri} are queued")
+                        self._lines.put(f"MLflow is being updated: {reply.calls} calls to {self.uri} are queued")
                         notify_at = math.inf
                 self._unsent = reply.unsent
             except (EOFError, OSError):
-                self._say(
+                self._lines.put(
                     f"The process that writes to {self.uri} ended before the study, which goes on without it; the run "
                     "folder has every result, and --resume sends the missing ones."
                 )
@@ -149,22 +161,22 @@ class MLflowCallback(StudyCallback):
     def on_trial_start(self, trial: TrialRecord) -> None:
         update = RunUpdate(trial.id)
         update.begin(trial)
-        self._messages.put(update)
+        self._queue(update)
 
     def on_trial_result(self, trial: TrialRecord) -> None:
         if trial.epoch < trial.config.train.epochs:  # the last epoch is sent with the end of the trial, in one call
             update = RunUpdate(trial.id)
             update.add(trial.metrics, trial.epoch)
-            self._messages.put(update)
+            self._queue(update)
 
     def on_trial_restart(self, trial: TrialRecord, reason: str) -> None:
-        self._messages.put(RunUpdate(trial.id, tags={"kdsearch.restarted": reason}))
+        self._queue(RunUpdate(trial.id, tags={"kdsearch.restarted": reason}))
 
     def on_trial_end(self, trial: TrialRecord) -> None:
         self._over += 1
         update = RunUpdate(trial.id)
         update.end(trial)
-        self._messages.put(update)
+        self._queue(update)
 
     def on_frontier(self, members: Sequence[TrialRecord], hypervolume: float) -> None:
         best = max((member.miou for member in members), default=None)
@@ -175,8 +187,8 @@ class MLflowCallback(StudyCallback):
             self._frontier_metrics = metrics
             update = RunUpdate("")
             update.add(metrics, self._over)  # the number of finished trials is the step of the study's run
-            self._messages.put(update)
-        self._messages.put(FrontierUpdate(frozenset(member.id for member in members)))
+            self._queue(update)
+        self._queue(FrontierUpdate(frozenset(member.id for member in members)))
 
     def on_study_end(self, end: StudyEnd) -> None:
         """Log repeats and controls, the files and the students; end the runs; register the students."""
@@ -186,8 +198,8 @@ class MLflowCallback(StudyCallback):
             if known:
                 update = RunUpdate(trial_id)
                 update.add(known, 0)
-                self._messages.put(update)
-        self._messages.put(StudyFinished(end.status))
+                self._queue(update)
+        self._queue(StudyFinished(end.status))
         self.close()
 
     def how_to_look(self) -> str:

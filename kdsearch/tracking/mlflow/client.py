@@ -15,12 +15,15 @@ from kdsearch.io.run_folder import RunFolder
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+MOST_RUNS = 50_000
+"""Runs that one query returns: the limit of a tracking server."""
+
 
 def find(uri: str | None) -> str:
     """`uri`, or the address in the environment. Raises `UserError` where nothing can be read there."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
-        raise UserError("Say where MLflow keeps it: --tracking-uri http://HOST:PORT, or MLFLOW_TRACKING_URI.")
+        raise UserError("Name the tracking server: --tracking-uri http://HOST:PORT, or MLFLOW_TRACKING_URI.")
     if uri.startswith("sqlite:///") and not Path(urlsplit(uri).path.removeprefix("/")).is_file():
         raise UserError(f"There is no database at {uri}; correct --tracking-uri.")
     check_server(uri)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from kdsearch.errors import UserError
 from kdsearch.search.choice import STUDENT_FILES, Best, ChosenStudent, choose
 from kdsearch.search.summary import StudySummary
-from kdsearch.tracking.mlflow.client import connect, find
+from kdsearch.tracking.mlflow.client import MOST_RUNS, connect, find
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,7 +69,7 @@ def _version_run(client: MlflowClient, name: str, alias: str | None, version: st
 
 def _child(client: MlflowClient, parent: Run, trial: str) -> Run:
     children = client.search_runs(
-        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=50_000
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=MOST_RUNS
     )
     for child in children:
         if child.data.tags.get("kdsearch.trial") == trial:

@@ -14,14 +14,11 @@ from urllib.parse import unquote, urlsplit
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.summary import StudySummary
-from kdsearch.tracking.mlflow.client import connect, find, without_password
+from kdsearch.tracking.mlflow.client import MOST_RUNS, connect, find, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
-
-MOST_RUNS = 50_000
-"""Child runs that one query returns."""
 
 
 @dataclass(frozen=True)

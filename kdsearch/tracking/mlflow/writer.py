@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import threading
 import time
 from typing import TYPE_CHECKING
 
 from kdsearch.io.atomic import write_json
+from kdsearch.io.locks import acquire
 from kdsearch.search.summary import StudySummary
-from kdsearch.tracking.mlflow.client import connect, without_password
+from kdsearch.tracking.mlflow.client import MOST_RUNS, connect, without_password
 from kdsearch.tracking.mlflow.messages import FrontierUpdate, Message, RunUpdate, StudyFinished, StudyHeader
 from kdsearch.tracking.mlflow.model_registry import register
 from kdsearch.tracking.mlflow.outbox import Outbox
@@ -54,7 +54,7 @@ class MLflowWriter:
 
     def _connect(self) -> MlflowClient:
         # The process of a driver that was killed may still be sending. Held until this one ends.
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        acquire(self._lock.fileno(), wait=True)
         return connect(self.header.uri)
 
     def receive(self, message: Message) -> None:
@@ -135,7 +135,7 @@ class MLflowWriter:
         self._experiment_id = experiment_id
         study = self.run.path.name
         known: dict[str, Run] = {}
-        for found in client.search_runs([experiment_id], f"tags.`kdsearch.study` = '{study}'", max_results=50_000):
+        for found in client.search_runs([experiment_id], f"tags.`kdsearch.study` = '{study}'", max_results=MOST_RUNS):
             known[found.data.tags["kdsearch.trial"]] = found
         self._runs = {name: each.info.run_id for name, each in known.items()}
         self._on_frontier = frozenset(
