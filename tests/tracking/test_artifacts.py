@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,21 +15,6 @@ from kdsearch.search.storage.listing import list_runs
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunFolder:
-    folder = RunFolder.at(str(tmp_path), "study")
-    folder.create()
-    return folder
-
-
-@pytest.fixture
-def record(run: RunFolder) -> Iterator[StudyStorage]:
-    space = load_space("clfd", profile="demo", overrides=["confirm.seeds=2"])
-    record = StudyStorage.open(run.journal, space, lambda config: {"gflops": 0.4, "params_m": 2.0})
-    yield record
-    record.close()
 
 
 def complete(record: StudyStorage, trial: TrialRecord | None, miou: float, **iou: float) -> TrialRecord:

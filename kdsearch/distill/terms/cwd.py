@@ -9,10 +9,10 @@ from torch import Tensor
 from kdsearch.config.terms.cwd import CWDConfig, CWDFeatureConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
-from kdsearch.distill.ops.features import channel_adapter, match_size
+from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.logits import channel_kl, check_logits
-from kdsearch.distill.tap_term import TapTerm
-from kdsearch.distill.taps import FLOAT, adapted, matched_pixels, resized_bytes
+from kdsearch.distill.tap_term import AdaptedTapTerm
+from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.seg_output import SegOutput
 
 
@@ -42,7 +42,7 @@ class CWD(Term):
         return channel_kl(*match_size(student.logits, teacher.logits), self.config.tau)
 
 
-class CWDFeature(TapTerm):
+class CWDFeature(AdaptedTapTerm):
     """CWD between the channels of a tap: `tau^2 * mean over images and channels of KL(q_T || q_S)`.
 
     Shu et al., ICCV 2021. Where channels differ, a 1x1 convolution without bias brings the student to the teacher's.
@@ -54,23 +54,10 @@ class CWDFeature(TapTerm):
     """
 
     name = "cwd_feature"
+    numbers_per_element = 5
 
     Config: TypeAlias = CWDFeatureConfig
     config: CWDFeatureConfig
 
-    def __init__(self, config: CWDFeatureConfig, student: Shapes, teacher: Shapes, info: DatasetInfo) -> None:
-        super().__init__(config, student, teacher, info)
-        self.adapter = channel_adapter(student[config.tap][0], teacher[config.tap][0])
-
-    def estimate_bytes(self, batch: int) -> int:
-        tap = self.config.tap
-        shapes = (tap, adapted(tap, self.shapes_s, self.shapes_t), self.shapes_t)
-        channels, height, width = shapes[1][tap]
-        numbers = 5 * channels * matched_pixels(*shapes)
-        if channels != self.shapes_s[tap][0]:
-            numbers += channels * height * width
-        return FLOAT * batch * numbers + resized_bytes(*shapes, batch)
-
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        adapted_bchw = self.adapter(student.taps[self.config.tap])
-        return channel_kl(*match_size(adapted_bchw, teacher.taps[self.config.tap]), self.config.tau)
+        return channel_kl(*self.matched(student, teacher), self.config.tau)

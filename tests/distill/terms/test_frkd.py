@@ -17,21 +17,9 @@ from kdsearch.models.seg_output import SegOutput
 
 from . import reference_frkd
 from .reference import valid_pixels
-from .test_clnet import CLASSES, Scene
+from .scene import CLASSES, Scene
 
 TAP = {"tap": "con1"}
-
-
-@pytest.fixture(params=[1, 3], ids="B={}".format)
-def scene(request: pytest.FixtureRequest) -> Scene:
-    return Scene(request.param)
-
-
-@pytest.fixture
-def narrow(scene: Scene) -> Scene:
-    """A teacher with fewer channels than the student."""
-    scene.teacher.taps["con1"] = scene.teacher.taps["con1"][:, :4].detach()
-    return scene
 
 
 @pytest.mark.parametrize("norm", ["none", "std", "l2"])
