@@ -102,7 +102,3 @@ def _reader_is_gone() -> bool:
     output = select.poll()
     output.register(1, 0)
     return any(event & select.POLLERR for _, event in output.poll(0))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
