@@ -1,12 +1,12 @@
-"""The functions of the library beside `kdsearch.search`: `load_study`, `plan`, `train` and `teacher`."""
+"""The functions of the library beside `kdsearch.search`: `load_study`, `plan` and `train`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kdsearch.api.space import Space
+from kdsearch.api.space import Space, as_overrides, as_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
@@ -49,7 +49,7 @@ def plan(
     data: str | None = None,
     profile: str | None = None,
     latency: str | None = None,
-    overrides: Sequence[str] = (),
+    set: Mapping[str, Any] | None = None,
     trials: int | None = None,
     workers_per_trial: int = 1,
     gpus_per_worker: float | None = None,
@@ -71,11 +71,11 @@ def plan(
     ensure_torchvision()
     from kdsearch.planning.plan import PlanRequest, make_plan
 
-    if not isinstance(space, Space):
-        space = Space(space, profile=profile, data=data, latency=latency)
+    space = as_space(space, data=data, profile=profile, latency=latency)
     for note in space.notes:
         log(note)
-    space = space.with_overrides([*overrides, *([] if trials is None else [f"search.trials={trials}"])])
+    settings = {**(set or {}), **({} if trials is None else {"search.trials": trials})}
+    space = space.with_overrides(as_overrides(settings))
     request = PlanRequest(
         workers_per_trial, gpus_per_worker, max_concurrent, confirm, Path(storage), seconds, seconds_per_trial
     )

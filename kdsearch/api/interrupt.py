@@ -15,7 +15,7 @@ class Interrupted(KeyboardInterrupt):
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one ends the process at once.
+    """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one has the handler from before.
 
     Outside the main thread Python has no signal handlers, so nothing is changed there. An exception raised inside Ray's
     compiled code may come out as another one, such as `SystemError`; any exception after the signal counts as the

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kdsearch.api.space import Space
+from kdsearch.api.space import Space, as_space
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.space_versions import space_of_resumed_study
 
 
+def requested_space(
+    source: str | Path | Mapping[str, Any] | Space,
+    *,
+    data: str | None = None,
+    profile: str | None = None,
+    latency: str | None = None,
+    resume: bool = False,
+) -> Space | str:
+    """The space that a request names; with `resume` a name alone, since a resumed study keeps its own space."""
+    if resume:
+        if latency:
+            raise UserError("A resumed study keeps the device of its latencies: leave --latency out.")
+        if profile or data:
+            raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
+        if isinstance(source, str | Path):
+            return str(source)
+    return as_space(source, data=data, profile=profile, latency=latency)
+
+
 @dataclass(frozen=True)
 class StudyRequest:
-    """See `kdsearch.search` for the meaning of each field; `overrides` are the `KEY=VALUE` of `--set`."""
+    """See `kdsearch.search` for the meaning of each field; `overrides` are the `KEY=VALUE` of `--set`.
 
-    space: Space | str | None
-    data: str | None = None
-    profile: str | None = None
+    `space` is that of `requested_space`.
+    """
+
+    space: Space | str
     overrides: Sequence[str] = ()
     trials: int | None = None
     time_limit: float | None = None
@@ -37,12 +58,11 @@ class StudyRequest:
     max_concurrent: int | None = None
     grow_to: int | None = None
     confirm: bool = True
-    latency: str | None = None
 
     @property
     def space_name(self) -> str:
         """The name that the run folder begins with: of the file, or of the space itself."""
-        return self.space.source_name if isinstance(self.space, Space) else Path(str(self.space)).stem
+        return self.space.source_name if isinstance(self.space, Space) else Path(self.space).stem
 
     def run_folder(self) -> RunFolder:
         """The run folder: a new one, or with `resume` the one named, or the latest of this space."""
@@ -68,15 +88,8 @@ class StudyRequest:
         if not self.resume:
             if self.extend:
                 raise UserError(f"--extend {self.extend}: only a resumed study is extended; add --resume.")
-            space = self.space
-            if not isinstance(space, Space):
-                assert space is not None
-                space = Space(space, profile=self.profile, data=self.data, latency=self.latency)
-            return space.with_overrides(overrides).search_space
-        if self.latency:
-            raise UserError("A resumed study keeps the device of its latencies: leave --latency out.")
-        if self.profile or self.data:
-            raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
+            assert isinstance(self.space, Space), "only a resumed study may have a name instead of a space"
+            return self.space.with_overrides(overrides).search_space
         if self.warm_start:
             raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
         return space_of_resumed_study(run, self.extend, overrides)

@@ -107,6 +107,7 @@ class StudyRunner:
         self._costs.check()
         self._facts["store"] = store.path.name
         self._measure_latency(stack)
+        self._facts["reference"] = self._costs.reference()
         self._teacher = StudyTeacher(self.space, store, self.run, self._costs)
         self._plan_cache(store)
         storage, rungs = self._open_storage(stack, earlier)
@@ -138,15 +139,12 @@ class StudyRunner:
 
     def _store(self) -> Store:
         config = self.space.default().trial.data
-        label = f"data {config.name}"
-        progress = lambda done, total: self.callback.on_progress(label, done, total)  # noqa: E731
-        return build_store(config, self.run.stores, progress=progress)
+        return build_store(config, self.run.stores, progress=partial(self.callback.on_progress, f"data {config.name}"))
 
     def _measure_latency(self, stack: ExitStack) -> None:
         """Measure the latency of all students that is not known yet, while nothing else runs on the cluster."""
         target = self.space.search.latency
         if target is None:
-            self._facts["reference"] = self._costs.reference()
             return
         from kdsearch.engine.latency_probe import RayLatencyProbe
 
@@ -157,13 +155,11 @@ class StudyRunner:
             def probe(device: str | None) -> RayLatencyProbe:
                 return measuring.enter_context(RayLatencyProbe(target, device, self.space.search.start_timeout))
 
-            label = f"latency on {target}"
-            progress = lambda done, total: self.callback.on_progress(label, done, total)  # noqa: E731
+            progress = partial(self.callback.on_progress, f"latency on {target}")
             self._facts["latency"] = self._costs.measure(self.run, probe, progress)
         report = latency_report(self._facts["latency"])
         assert report is not None
         self.callback.on_message(report.line())
-        self._facts["reference"] = self._costs.reference()
 
     def _plan_cache(self, store: Store) -> None:
         trials = (sample.trial for _, sample in self.space.corners())
@@ -242,7 +238,6 @@ class StudyRunner:
         search = self.space.search
         timeouts = Timeouts(search.start_timeout, search.epoch_timeout)
         self.started.set()
-        interrupted = False
         try:
             with interruptible():  # again: Ray has set handlers of its own
                 run_trials(
@@ -254,20 +249,18 @@ class StudyRunner:
                     timeouts,
                     stop=self._poll,
                 )
-        except (Interrupted, KeyboardInterrupt, StudyInterrupted):
-            interrupted = True
+        except (KeyboardInterrupt, StudyInterrupted):
+            return "interrupted", ""
         except OSError as error:
             # The disk is full, or the folder is gone: everything up to here is in the journal.
             traceback.print_exc()
             return "failed", f"{error}; make room or mend it, then go on"
-        if interrupted:
-            return "interrupted", ""
         if controller.teacher is not None and controller.teacher.state in ("FAIL", "INFEASIBLE"):
             return "failed", f"the teacher could not be trained: {controller.teacher.reason}"
         if not controller.members():
             late = self._deadline is not None and time.monotonic() >= self._deadline
-            reason = f"within {self.request.time_limit:g} s" if late else f"; {_commonest_reason(controller.storage)}"
-            return "failed", f"no trial was completed {reason}".replace(" ;", ";")
+            reason = f" within {self.request.time_limit:g} s" if late else f"; {_commonest_reason(controller.storage)}"
+            return "failed", f"no trial was completed{reason}"
         return "done", ""
 
     def _job(self, trial: TrialRecord, store: Store, placement: Placement, slots: Slots) -> TrialJob:
@@ -311,9 +304,7 @@ class StudyRunner:
             traceback.print_exc()
             failure = f"{error}; make room or mend it, then go on"
             end = StudyEnd("failed", failure, end.members, end.confirmed, end.hypervolume, ())
-            for callback in self.callback.callbacks:
-                if not callback.critical:
-                    CallbackList([callback]).on_study_end(end)
+            CallbackList([each for each in self.callback.callbacks if not each.critical]).on_study_end(end)
         return end
 
     def _log(self, text: str) -> None:

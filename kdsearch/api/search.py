@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,12 +9,12 @@ from typing import Any
 
 from kdsearch import plugins
 from kdsearch.api.progress import ProgressMode, progress_callback
-from kdsearch.api.request import StudyRequest
+from kdsearch.api.request import StudyRequest, requested_space
 from kdsearch.api.runner import StudyRunner
-from kdsearch.api.space import Space, plain
+from kdsearch.api.space import Space, as_overrides
 from kdsearch.api.study import Study
 from kdsearch.errors import StudyFailedError, UserError
-from kdsearch.search.callbacks import StudyCallback
+from kdsearch.search.callbacks import CallbackList, StudyCallback
 
 
 def search(
@@ -53,13 +52,13 @@ def search(
 
     Raises `UserError` for a request that cannot be met and `StudyFailedError` where no trial could be completed.
     """
-    of_resumed = {"data": data, "profile": profile, "latency": latency} if resume else {}
     request = StudyRequest(
-        space=_space(space, profile, data, latency, resume), overrides=_overrides(set or {}), trials=trials,
+        space=requested_space(space, data=data, profile=profile, latency=latency, resume=resume),
+        overrides=as_overrides(set or {}), trials=trials,
         time_limit=time_limit, name=name, resume=resume, extend=None if extend is None else str(extend),
         warm_start=tuple(map(str, warm_start)), storage=str(storage), tracking_uri=tracking_uri, address=address,
         workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, max_concurrent=max_concurrent,
-        grow_to=grow_to, confirm=confirm, **of_resumed,
+        grow_to=grow_to, confirm=confirm,
     )  # fmt: skip
     shown = progress_callback(progress)
     return run_study(request, [*plugin_callbacks(), *callbacks, *([shown] if shown else [])], block=block)
@@ -71,7 +70,7 @@ def run_study(request: StudyRequest, callbacks: Sequence[StudyCallback], *, bloc
     try:
         runner = StudyRunner(request, callbacks, stop)
     except BaseException:
-        _close(callbacks)
+        CallbackList(callbacks).close()
         raise
     study = Study(runner.run)
     study._stop = stop
@@ -84,7 +83,7 @@ def run_study(request: StudyRequest, callbacks: Sequence[StudyCallback], *, bloc
         except BaseException as error:  # noqa: BLE001  raised again by `wait`
             study._error = error
         finally:
-            _close(callbacks)
+            runner.callback.close()
 
     if not block:
         study._thread = threading.Thread(target=execute, name=f"kdsearch {study.name}", daemon=True)
@@ -92,26 +91,6 @@ def run_study(request: StudyRequest, callbacks: Sequence[StudyCallback], *, bloc
         return study
     execute()
     return study.wait()
-
-
-def _close(callbacks: Sequence[StudyCallback]) -> None:
-    """Release the displays among the callbacks, however the study ended."""
-    for callback in callbacks:
-        callback.close()
-
-
-def _space(space: Any, profile: str | None, data: str | None, latency: str | None, resume: bool) -> Space | str:
-    if isinstance(space, Space):
-        if profile or data or latency:
-            raise UserError("profile, data and latency belong to kdsearch.Space(...) where the space is one already.")
-        return space
-    if resume and not isinstance(space, Mapping):
-        return str(space)  # a resumed study keeps its own space; this one only names it
-    return Space(space, profile=profile, data=data, latency=latency)
-
-
-def _overrides(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    return tuple(f"{name}={json.dumps(plain(value))}" for name, value in settings.items())
 
 
 def plugin_callbacks() -> list[StudyCallback]:

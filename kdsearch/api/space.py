@@ -59,7 +59,7 @@ class Space:
 
     def set(self, name: str, value: Any) -> Space:
         """A copy with another value or range for the setting `name`, such as `"train.lr"`."""
-        return self.with_overrides([f"{name}={json.dumps(plain(value))}"])
+        return self.with_overrides(as_overrides({name: value}))
 
     def with_overrides(self, overrides: Sequence[str]) -> Space:
         """A copy with these `KEY=VALUE` overrides, the values in YAML, as `--set` takes them."""
@@ -126,6 +126,21 @@ class Space:
         return "demo"
 
 
+def as_space(
+    source: str | Path | Mapping[str, Any] | Space,
+    *,
+    data: str | None = None,
+    profile: str | None = None,
+    latency: str | None = None,
+) -> Space:
+    """`source` itself where it is a `Space`, which has its data, profile and latency already. Raises `UserError`."""
+    if not isinstance(source, Space):
+        return Space(source, profile=profile, data=data, latency=latency)
+    if profile or data or latency:
+        raise UserError("profile, data and latency belong to kdsearch.Space(...) where the space is one already.")
+    return source
+
+
 def parse_data(text: str | None) -> tuple[str, str] | None:
     """`NAME=PATH` in its two parts. Raises `UserError`."""
     if text is None:
@@ -175,6 +190,11 @@ def _range(kind: str, content: list[Any], default: Any, given: bool | None = Non
         return parse_range({kind: content} | ({"default": default} if has_default else {}))
     except RangeError as error:
         raise UserError(f"{kind}: {error}") from None
+
+
+def as_overrides(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Settings with their values or ranges as `KEY=VALUE` overrides."""
+    return tuple(f"{name}={json.dumps(plain(value))}" for name, value in settings.items())
 
 
 def plain(value: Any) -> Any:

@@ -159,6 +159,9 @@ class CallbackList(StudyCallback):
     def on_study_end(self, end: StudyEnd) -> None:
         self._deliver("on_study_end", lambda each: each.on_study_end(end))
 
+    def close(self) -> None:
+        self._deliver("close", lambda each: each.close())
+
     def _deliver(
         self, event: str, call: Callable[[StudyCallback], Any], only: Sequence[StudyCallback] | None = None
     ) -> None:

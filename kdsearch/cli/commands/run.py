@@ -100,19 +100,21 @@ def run(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
-    from kdsearch.api.request import StudyRequest
+    from kdsearch.api.request import StudyRequest, requested_space
     from kdsearch.api.search import plugin_callbacks, run_study
-    from kdsearch.cli.space_options import space_of
     from kdsearch.cli.terminal import TerminalCallback
     from kdsearch.errors import StudyFailedError
 
     submitted = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
     request = StudyRequest(
-        space=options.space if options.resume else space_of(options),
-        data=options.data if options.resume else None,
-        profile=options.profile if options.resume else None,
-        latency=options.latency if options.resume else None,
-        overrides=tuple(options.overrides) if options.resume else (),
+        space=requested_space(
+            options.space,
+            data=options.data,
+            profile=options.profile,
+            latency=options.latency,
+            resume=options.resume,
+        ),
+        overrides=tuple(options.overrides),
         trials=options.trials,
         time_limit=options.time_limit,
         name=options.name,
