@@ -50,7 +50,7 @@ class SamplerConformance:
             assert (sample.trial, dict(sample.params)) == (trial.config, trial.params)
 
     def test_infeasible_draws_are_replaced(self, space: SearchSpace) -> None:
-        """A draw that breaks a constraint is told to the sampler and takes no slot."""
+        """The sampler gets the result of a draw that breaks a constraint; the draw takes no slot."""
         storage = StudyStorage.open(None, space, cost_of)
         assert all(trial.cost["gflops"] <= 5 for trial in self._search(storage))
         assert storage.searched() == DRAWS

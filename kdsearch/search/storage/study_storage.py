@@ -131,7 +131,7 @@ class StudyStorage:
         """The next trial to train, or None if the space holds no new one.
 
         The defaults come first, then enqueued samples, then draws. A draw that cannot run, breaks a constraint or
-        equals an earlier one is told to the sampler at once and replaced.
+        equals an earlier one is reported to the sampler at once and replaced.
         """
         sampler = self._search.sampler
         try:
