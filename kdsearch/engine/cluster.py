@@ -30,6 +30,7 @@ QUIET = {
     # The controller bounds the trials in flight. Tune's own limit for searchers is 1 pending trial: of trials that end
     # at the same moment it would end the actors of all but one or two, and start new ones.
     "TUNE_MAX_PENDING_TRIALS_PG": "1000",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer output prints a table of Tune's settings even where verbose is 0
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 """Settings of Ray that a study needs; what the user has set in the environment wins."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from kdsearch.config.trial import TrialConfig
+from kdsearch.io.child_process import start_module
 from kdsearch.planning.measure import Measurement
+
+PROCESS = "kdsearch.planning.process"
+"""The module that measures."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,6 @@ def run_jobs(
 
     A job may take `limit_s`; after `total_s` no further one starts. `say` receives the name of each.
     """
-    context = multiprocessing.get_context("spawn")
     process, pipe = None, None
     end = time.monotonic() + total_s
     try:
@@ -38,11 +39,9 @@ def run_jobs(
             if time.monotonic() > end:
                 yield job, "not measured: the time limit of all measurements is over"
                 continue
-            if process is None or not process.is_alive():
-                pipe, theirs = context.Pipe()
-                process = context.Process(target=_serve, args=(theirs, store, scratch), daemon=True)
-                process.start()
-                theirs.close()
+            if process is None or process.poll() is not None:
+                process, pipe = start_module(PROCESS)
+                pipe.send((store, scratch))
                 pipe.recv()  # its imports do not count
             assert pipe is not None
             pipe.send(job)
@@ -50,12 +49,12 @@ def run_jobs(
             result = _result(pipe, job, limit_s)
             if isinstance(result, str):
                 process.kill()
-                process.join()
+                process.wait()
             yield job, result
     finally:
         if process is not None:
             process.kill()
-            process.join()
+            process.wait()
 
 
 def _result(pipe: Connection, job: MeasurementJob, limit_s: float) -> Measurement | str:
@@ -72,30 +71,3 @@ def _result(pipe: Connection, job: MeasurementJob, limit_s: float) -> Measuremen
             return str(text)
         part = text
     return f"{part} did not end within {limit_s:.0f} s, with {job.images} images"
-
-
-def _serve(pipe: Connection, store: Path, scratch: Path) -> None:
-    """Measure each job from the pipe until killed. A reply is a `Measurement`, or ("failed", reason)."""
-    from kdsearch.compat import ensure_torchvision
-
-    ensure_torchvision()
-    import torch
-
-    from kdsearch.errors import UserError
-    from kdsearch.planning.measure import measure
-    from kdsearch.train.trial import TrialError
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1)
-    pipe.send("ready")
-    while True:
-        job: MeasurementJob = pipe.recv()
-        try:
-            config = TrialConfig.model_validate_json(job.config)
-            reply = measure(
-                config, store, scratch, job.images, job.batch, device, lambda part: pipe.send(("part", part))
-            )
-        except (UserError, TrialError, RuntimeError, ValueError) as error:
-            pipe.send(("failed", f"{type(error).__name__}: {error}"))
-        else:
-            pipe.send(reply)

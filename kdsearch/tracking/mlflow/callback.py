@@ -6,20 +6,19 @@ MLflow takes more CPU than the rest of a driver. In a thread it would slow the s
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from types import TracebackType
 
 from kdsearch.config.metrics import main_cost
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
+from kdsearch.io.child_process import start_module
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyCallback, StudyEnd
 from kdsearch.search.trial_record import TrialRecord
@@ -87,15 +86,7 @@ class MLflowCallback(StudyCallback):
 
     def start(self) -> None:
         """Start the process that writes."""
-        pipe, theirs = Pipe()
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "kdsearch.tracking.mlflow.process", str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-                start_new_session=True,  # Ctrl-C is for the driver, which then has more messages to send
-            )
+        self._process, pipe = start_module("kdsearch.tracking.mlflow.process")
         # A thread, so that the driver neither waits for the pipe nor is interrupted in the middle of a message.
         self._thread = threading.Thread(target=self._send, args=[pipe], daemon=True)
         self._messages.put(self._header)

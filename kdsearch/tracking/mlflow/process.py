@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -18,6 +19,7 @@ from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 def main(handle: int) -> None:
     """Receive messages until `Close` or until the driver has gone, and send them to MLflow."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # no lines on the tables of a new database
     with Connection(handle) as pipe:
         header: StudyHeader = pipe.recv()
         writer = MLflowWriter(header)
