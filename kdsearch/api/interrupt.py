@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,8 +14,10 @@ class Interrupted(KeyboardInterrupt):
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(first: Callable[[], None] | None = None) -> Iterator[None]:
     """Turn the first SIGINT or SIGTERM into `Interrupted`; a second one has the handler from before.
+
+    With `first`, that is called instead, and the code inside ends in its own way.
 
     Outside the main thread Python has no signal handlers, so nothing is changed there. An exception raised inside Ray's
     compiled code may come out as another one, such as `SystemError`; any exception after the signal counts as the
@@ -31,7 +33,9 @@ def interruptible() -> Iterator[None]:
         received = True
         for name, handler in before.items():
             signal.signal(name, handler)
-        raise Interrupted
+        if first is None:
+            raise Interrupted
+        first()
 
     before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
     for name in before:

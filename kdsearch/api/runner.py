@@ -70,6 +70,7 @@ class StudyRunner:
         self._deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         self._facts: dict[str, Any] = {"versions": versions()}
         self._connected = False
+        self._ray_is_ours = False
         self._check()
 
     def _check(self) -> None:
@@ -224,7 +225,7 @@ class StudyRunner:
             return
         address = self.request.address
         self.callback.on_message(f"starting Ray{f' at {address}' if address else ''}")
-        stack.enter_context(connected(address))
+        self._ray_is_ours = stack.enter_context(connected(address))
         self._connected = True
 
     # ---- training and the end ------------------------------------------------------------------------------------
@@ -238,8 +239,10 @@ class StudyRunner:
         search = self.space.search
         timeouts = Timeouts(search.start_timeout, search.epoch_timeout)
         self.started.set()
+        # A Ray that ends with the study ends its actors too. In the caller's own Ray, Tune has to end them.
+        first = None if self._ray_is_ours else self.stop.set
         try:
-            with interruptible():  # again: Ray has set handlers of its own
+            with interruptible(first):  # again: Ray has set handlers of its own
                 run_trials(
                     controller,
                     lambda trial: self._job(trial, store, placement, slots),

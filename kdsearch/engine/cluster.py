@@ -37,8 +37,8 @@ QUIET = {
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Ray, for the time of a study.
+def connected(address: str | None) -> Iterator[bool]:
+    """Ray, for the time of a study. Yields whether the connection ends with the study.
 
     A Ray that runs in this process already is used and left running. Otherwise it is the cluster at `address`, the one
     this process was submitted to (`RAY_ADDRESS`), or a local one that ends with the study.
@@ -49,7 +49,7 @@ def connected(address: str | None) -> Iterator[None]:
         os.environ.setdefault(name, value)
     _nodes_in.cache_clear()
     if ray.is_initialized():
-        yield  # the caller's own Ray: used, and left running
+        yield False
         return
     target = address or os.environ.get("RAY_ADDRESS")
     try:
@@ -68,7 +68,7 @@ def connected(address: str | None) -> Iterator[None]:
         # With several local clusters on a machine, Ray's helper actors have to be given the address of theirs.
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
     try:
-        yield
+        yield True
     finally:
         ray.shutdown()
         if not target:

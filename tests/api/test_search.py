@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -187,14 +188,17 @@ def test_an_interruption_leaves_no_actor_in_the_programs_own_ray(own_ray: None, 
                 threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
 
     alone = {"train.epochs": 60, "teacher": None, "distill": {}}
+    options: dict[str, Any] = {"max_concurrent": 1, "progress": "none"}
     before = signal.getsignal(signal.SIGINT)
-    study = kdsearch.search(
-        SPACE, set=alone, storage=tmp_path, name="c", callbacks=[Interrupting()], max_concurrent=1, progress="none"
-    )
+    gc.disable()  # actors also end when the last reference to them is collected, whenever that is
+    try:
+        study = kdsearch.search(SPACE, set=alone, storage=tmp_path, name="c", callbacks=[Interrupting()], **options)
+        all_cpus_come_back()
+    finally:
+        gc.enable()
     assert study.status == "interrupted"
     assert signal.getsignal(signal.SIGINT) is before
     assert {trial.state for trial in study.trials} == {"RUNNING"}
-    all_cpus_come_back()
 
 
 def all_cpus_come_back() -> None:
