@@ -100,7 +100,7 @@ def compare(batch: int, kind: str, args: argparse.Namespace) -> None:
         scale = exact_student.grad.abs().max()
         error = (student.grad - exact_student.grad).abs().max() / scale
         forward, both = (statistics.median(column) * 1e3 for column in zip(*times[form.__name__], strict=True))
-        peak = peak_extra_bytes(lambda form=form: step(form), args.device) / 1e6  # type: ignore[misc]
+        peak = peak_extra_bytes(lambda form=form: step(form), args.device) / 1e6
         print(
             f"{batch:5d}  {kind:7s}  {form.__name__:5s}  {forward:7.1f}  {both:10.1f}  {peak:8.1f}  {value.item():9.4f}"
             f"  {abs(value.item() - exact.item()) / max(exact.item(), 1e-3):.1e}, {error.item():.1e}"

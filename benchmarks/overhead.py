@@ -68,7 +68,7 @@ def cost_of(config: TrialConfig) -> dict[str, float]:
 
 def miou_of(config: TrialConfig) -> float:
     """A smooth function with one optimum per student, higher for more expensive ones."""
-    terms = config.distill
+    terms: dict[str, Any] = dict(config.distill)
     away = abs(math.log10(config.train.lr / 2e-4)) + abs(math.log10(terms["dsrd"].weight))
     away += abs(math.log10(terms["clfd"].weight / 0.3)) + abs(math.log10(terms["clfd"].tau / 0.2))
     return 0.6 - 0.05 * away - 1 / (4 + cost_of(config)["gflops"])
@@ -181,7 +181,7 @@ def bare_optuna(trials: int, clock: Clock, in_memory: bool = False) -> None:
             clock.count(over)
 
 
-class NoWork(tune.Trainable):  # type: ignore[misc]
+class NoWork(tune.Trainable):
     """Answers each step at once with the metrics that its config holds.
 
     The first step of an actor takes until the actors of all slots have started, as real work does. Without that Tune
@@ -207,7 +207,7 @@ class NoWork(tune.Trainable):  # type: ignore[misc]
     def load_checkpoint(self, checkpoint: Any) -> None: ...
 
 
-class Ticks(tune.Callback):  # type: ignore[misc]
+class Ticks(tune.Callback):
     def __init__(self, clock: Clock) -> None:
         self.clock, self.over = clock, 0
 

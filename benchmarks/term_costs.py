@@ -120,11 +120,11 @@ def free_bytes(device: torch.device) -> int:
 def student_step_ms(setting: Setting, repeats: int) -> float:
     """Milliseconds of the student's own training step in fp32: forward, cross-entropy, backward, SGD."""
     from kdsearch.config.networks import SmpConfig
-    from kdsearch.models.registry import build
+    from kdsearch.models.registry import build_network
 
     torch.manual_seed(0)
     config = SmpConfig(arch="deeplabv3", encoder="resnet18", options={"decoder_channels": 128})
-    network = build(config, setting.info()).to(setting.device)
+    network = build_network(config, setting.info()).to(setting.device)
     size = [8 * extent for extent in setting.size]
     image = torch.randn(setting.batch, 3, *size, device=setting.device)
     target = torch.randint(CLASSES, (setting.batch, *size), device=setting.device)

@@ -34,7 +34,7 @@ CONFIG = {
 
 
 class Clock:
-    """An controller that hands out equal trials and notes when each began and ended."""
+    """A controller that hands out equal trials and notes when each began and ended."""
 
     def __init__(self, trials: int) -> None:
         self.left = [
@@ -42,7 +42,7 @@ class Clock:
             for i in range(trials)
         ]
         self.in_flight: dict[str, TrialRecord] = {}
-        self.record = SimpleNamespace(all=list)  # nothing was trained before
+        self.storage = SimpleNamespace(trials=())  # nothing was trained before
         self.times: list[tuple[float, float]] = []
 
     def next_trial(self) -> TrialRecord | str:
@@ -72,7 +72,7 @@ def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> l
         config = record.config.model_dump_json()
         return TrialJob(record.id, config, str(store), None, str(scratch / f"{record.id}.pt"), str(scratch / record.id))
 
-    run_trials(clock, job_of, placement, lambda: 1, 0, Timeouts(900))  # type: ignore[arg-type]
+    run_trials(clock, job_of, placement, lambda: 1, 0, Timeouts(900))
     return gaps(clock.times)
 
 

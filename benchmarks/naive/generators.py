@@ -63,5 +63,5 @@ def contrast_alone(
     term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None
 ) -> Tensor:
     """The term's contrast without its generator, of maps that both have the teacher's channels."""
-    pooled = (F.max_pool2d(output.taps["wide"], term.config.pool) for output in (student, teacher))
-    return patch_contrast(*pooled, term.config.layout, term.config.metric, term.config.temperature)
+    made, theirs = (F.max_pool2d(output.taps["wide"], term.config.pool) for output in (student, teacher))
+    return patch_contrast(made, theirs, term.config.layout, term.config.metric, term.config.temperature)

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.ray
 
 def test_latency_is_measured_once_and_is_the_frontiers_cost(start: Start, space: Path, tmp_path: Path) -> None:
     short = ("--set", "train.epochs=1", "--set", "teacher.train.epochs=1", "--set", "search.rungs=[]")
-    process = start(str(space), "--name", "timed", "--latency", "cpu", "--trials", "2", *short)
+    process = start(str(space), "--name", "timed", "--latency", "cpu", "--trials", "2", "--max-concurrent", "1", *short)
     assert process.finish() == 0, process.output
     assert process.output.index("latency on") < process.output.index("teacher starts")
     run = tmp_path / "runs" / "timed"

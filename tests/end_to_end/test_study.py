@@ -115,10 +115,13 @@ def test_a_study_leaves_a_frontier_that_loads_and_every_trial_in_mlflow(
     assert "The cheapest has" in capsys.readouterr().err
 
 
-def test_a_killed_worker_costs_one_epoch_at_most_and_nothing_else(start: Start, space: Path, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_one_epoch_at_most_with_the_teachers_maps_written_once(
+    start: Start, space: Path, tmp_path: Path
+) -> None:
+    cache = ["--set", "teacher.cache=taps"]
     process = start(
         str(space), "--name", "killed", "--max-concurrent", "1", "--trials", "2", "--set", "train.epochs=12",
-        "--set", "search.stop=none",
+        "--set", "search.stop=none", *cache,
     )  # fmt: skip
     run = tmp_path / "runs" / "killed"
     checkpoint = run / "checkpoints" / "t0000.pt"
@@ -135,10 +138,22 @@ def test_a_killed_worker_costs_one_epoch_at_most_and_nothing_else(start: Start, 
     assert history(run, "t0000") == list(range(1, 13))
     assert history(run, "t0001") == list(range(1, 13))
 
+    assert "teacher cache (taps): " in process.output
+    (maps,) = (tmp_path / "runs" / ".cache" / "teacher-maps").iterdir()
+    assert "logits" in json.loads((maps / "meta.json").read_text())["maps"]
+    assert "teacher maps: 12/12 images" in (run / "run.log").read_text()
+    # A damaged cache is an error before anything starts.
+    (maps / "maps-00000.arrow").write_bytes(b"")
+    process = start(str(space), "--name", "again", "--trials", "2", *cache)
+    assert process.finish() == 2
+    assert "maps-00000.arrow has 0 bytes" in process.output
+    assert not (tmp_path / "runs" / "again").exists()
 
-def test_a_study_interrupted_in_three_ways_goes_on_where_it_was(start: Start, space: Path, tmp_path: Path) -> None:
-    """One study, four drivers: the first three end by SIGINT, SIGTERM and SIGKILL, each after one more trial."""
-    settings = ("--set", "train.epochs=4", "--set", "search.stop=none", "--set", "search.trials=8")
+
+def test_a_study_that_ended_in_four_ways_goes_on_where_it_was(start: Start, space: Path, tmp_path: Path) -> None:
+    """One study, five drivers: the first four end by SIGINT, by SIGTERM, by SIGKILL and at a file that cannot be
+    written, each after one more trial."""
+    settings = ("--set", "train.epochs=4", "--set", "search.stop=none", "--set", "search.trials=10")
     run = tmp_path / "runs" / "again"
     process = start(str(space), *settings, "--name", "again")
     earlier: list[dict[str, TrialRecord]] = []
@@ -163,11 +178,22 @@ def test_a_study_interrupted_in_three_ways_goes_on_where_it_was(start: Start, sp
         process.wait_for_line(" starts: ")
         assert not finished.keys() & set(started(process))
         assert "teacher" not in started(process)
+    obstacle = run / "trials.parquet"
+    obstacle.unlink()
+    obstacle.mkdir()
+    assert process.finish() == 1
+    assert "The study failed: " in process.output
+    assert "trials.parquet" in process.output
+    assert "--resume --name again" in process.output
+    assert "Traceback" not in process.output
+    obstacle.rmdir()
+    process = start(str(space), "--resume", "--name", "again")
     assert process.finish() == 0, process.output
+
     after = pd.read_parquet(run / "trials.parquet")
     search = after[after.stage == "search"]
     assert set(search.state) <= TOLD
-    assert len(search[search.state == "COMPLETE"]) == 8
+    assert len(search[search.state == "COMPLETE"]) == 10
     for finished in earlier:
         for trial, record in finished.items():
             row = after.set_index("trial").loc[trial]
@@ -175,28 +201,8 @@ def test_a_study_interrupted_in_three_ways_goes_on_where_it_was(start: Start, sp
     assert not list((run / "checkpoints").iterdir())
 
 
-def test_a_file_that_cannot_be_written_ends_the_study_and_resuming_mends_it(
-    start: Start, space: Path, tmp_path: Path
-) -> None:
-    obstacle = tmp_path / "runs" / "blocked" / "trials.parquet"
-    process = start(str(space), "--trials", "2", "--name", "blocked", "--set", "search.stop=none")
-    process.wait_for_line("t0000 starts")
-    obstacle.unlink()
-    obstacle.mkdir()
-    assert process.finish() == 1
-    assert "The study failed: " in process.output
-    assert "trials.parquet" in process.output
-    assert "--resume --name blocked" in process.output
-    assert "Traceback" not in process.output
-    obstacle.rmdir()
-    resumed = start(str(space), "--resume", "--name", "blocked")
-    assert resumed.finish() == 0, resumed.output
-    trials = pd.read_parquet(tmp_path / "runs" / "blocked" / "trials.parquet")
-    assert list(trials.state) == ["COMPLETE", "COMPLETE"]
-
-
 def test_a_study_is_extended_and_another_starts_from_what_it_found(start: Start, space: Path, tmp_path: Path) -> None:
-    whole = ("--set", "search.stop=none")
+    whole = ("--set", "search.stop=none", "--max-concurrent", "1")
     first = start(str(space), "--trials", "1", "--name", "one", *whole)
     assert first.finish() == 0, first.output
     assert "teacher complete" in first.output
@@ -221,25 +227,3 @@ def test_a_study_is_extended_and_another_starts_from_what_it_found(start: Start,
     frontier = pd.read_parquet(run / "frontier.parquet")
     assert sorted(taken.miou) == sorted(frontier.miou), "identical trials whose students are kept are not trained again"
     assert (tmp_path / "runs" / "two" / "warm_start.json").stat().st_size > 0
-
-
-def test_a_study_writes_the_teachers_maps_once_and_reads_them(start: Start, space: Path, tmp_path: Path) -> None:
-    cache = ["--set", "teacher.cache=taps", "--set", "confirm.seeds=1"]
-    process = start(str(space), "--name", "cached", "--trials", "2", "--max-concurrent", "2", *cache)
-    assert process.finish() == 0, process.output
-    assert "teacher cache (taps): " in process.output
-    run = tmp_path / "runs" / "cached"
-    (maps,) = (tmp_path / "runs" / ".cache" / "teacher-maps").iterdir()
-    meta = json.loads((maps / "meta.json").read_text())
-    assert "logits" in meta["maps"]
-    assert "teacher maps: 12/12 images" in (run / "run.log").read_text()
-    trials = pd.read_parquet(run / "trials.parquet")
-    assert set(trials.stage) == {"search", "confirm", "control"}
-    assert set(trials.state) <= TOLD
-
-    # A damaged cache is an error before anything starts.
-    (maps / "maps-00000.arrow").write_bytes(b"")
-    process = start(str(space), "--name", "again", "--trials", "2", *cache)
-    assert process.finish() == 2
-    assert "maps-00000.arrow has 0 bytes" in process.output
-    assert not (tmp_path / "runs" / "again").exists()

@@ -21,13 +21,15 @@ from tests.engine.killed_driver import SLOTS
 from tests.search.conftest import SPACE, cost_of
 
 KILLS = 24
+KILLS_ON_RAY = 10
+"""A life of a driver on Ray takes ten seconds, and half a second without."""
 FINISHED = {1, 2, 3}  # Optuna's numbers for COMPLETE, PRUNED and FAIL in a journal
 STATE_OP = 6
 
 
 @pytest.mark.slow
 def test_a_study_whose_driver_is_killed_again_and_again_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    ends_as_if_it_had_not_been(tmp_path, None)
+    ends_as_if_it_had_not_been(tmp_path, None, KILLS)
 
 
 @pytest.mark.ray
@@ -37,24 +39,24 @@ def test_so_does_one_on_a_ray_cluster_of_two_nodes(tmp_path: Path, monkeypatch: 
     nodes = Nodes()
     try:
         nodes.add()
-        ends_as_if_it_had_not_been(tmp_path, nodes.address)
+        ends_as_if_it_had_not_been(tmp_path, nodes.address, KILLS_ON_RAY)
     finally:
         nodes.shutdown()
 
 
-def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None) -> None:
+def ends_as_if_it_had_not_been(tmp_path: Path, address: str | None, kills: int) -> None:
     """`address` is that of a Ray cluster, where the driver works on one."""
     text = SPACE.replace("trials: 8", "trials: 16").replace("epochs: 4", "epochs: 6") + "confirm: {seeds: 2}\n"
     (tmp_path / "toy.yaml").write_text(text)
     answer = subprocess.run(
-        [sys.executable, "-m", "tests.engine.killed_driver", str(tmp_path), str(KILLS), "0", *filter(None, [address])],
+        [sys.executable, "-m", "tests.engine.killed_driver", str(tmp_path), str(kills), "0", *filter(None, [address])],
         cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False,
         timeout=240 if address is None else 900, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     life = json.loads(answer.stdout.splitlines()[-1])
     assert life["status"] == 0, answer.stderr
-    assert life["killed"] >= 20
+    assert life["killed"] >= 0.8 * kills
 
     space = load_space(tmp_path / "toy.yaml")
     run = RunFolder.at(str(tmp_path), "run")
