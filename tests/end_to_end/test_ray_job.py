@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +19,8 @@ from tests.end_to_end.conftest import descendants, kill_all
 pytestmark = pytest.mark.ray
 
 REPOSITORY = Path(__file__).parents[2]
+TERM = REPOSITORY / "examples" / "term" / "zscore_kd.py"
+OWN = "distill={zscore_kd: {weight: {log: [0.3, 30], default: 9}}}"
 RAY = str(Path(sys.executable).with_name("ray"))
 
 
@@ -57,27 +59,22 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield environment | {"RAY_ADDRESS": f"http://127.0.0.1:{dashboard}"}
     finally:
         # Workers have process groups of their own: no signal to the head's group reaches them.
-        below = [pid for pid, _ in descendants(head.pid)]
-        head.send_signal(signal.SIGTERM)
-        try:
-            head.wait(30)
-        except subprocess.TimeoutExpired:
-            head.kill()
-            head.wait()
-        kill_all(below)
+        kill_all([head.pid, *(pid for pid, _ in descendants(head.pid))])
+        head.wait()
 
 
 @pytest.fixture
 def working_dir(tmp_path: Path) -> Path:
-    """What a user submits: a checkout, here without what Git ignores."""
+    """What a user submits: a checkout, here without what Git ignores, and a term of their own beside it."""
     folder = tmp_path / "checkout"
     shutil.copytree(REPOSITORY / "kdsearch", folder / "kdsearch", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(REPOSITORY / "search_spaces", folder / "search_spaces")
+    shutil.copy(TERM, folder / "my_term.py")
     return folder
 
 
 def submit(cluster: dict[str, str], working_dir: Path, *arguments: str) -> tuple[int, str]:
-    job = [sys.executable, "-m", "kdsearch.run", *arguments]
+    job = ["env", "KDSEARCH_PLUGINS=my_term", sys.executable, "-m", "kdsearch.run", *arguments]
     end = time.monotonic() + 120
     while True:
         answer = subprocess.run(
@@ -91,16 +88,24 @@ def submit(cluster: dict[str, str], working_dir: Path, *arguments: str) -> tuple
     return answer.returncode, answer.stdout + answer.stderr
 
 
-def test_the_exit_status_of_a_job_follows_the_study(
+def test_a_job_trains_with_a_term_of_the_users_own_and_its_exit_status_follows_the_study(
     cluster: dict[str, str], working_dir: Path, space: Path, tmp_path: Path
 ) -> None:
     storage = tmp_path / "shared"
     status, output = submit(
-        cluster, working_dir, str(space), "--trials", "2", "--name", "job", "--storage", str(storage)
+        cluster, working_dir, str(space), "--trials", "2", "--name", "job", "--storage", str(storage), "--set", OWN
     )
     assert status == 0, output
     assert "Frontier" in output
-    assert list((storage / "job" / "students").iterdir())
+    run = storage / "job"
+    assert list((run / "students").iterdir())
+    assert json.loads((run / "summary.json").read_text())["versions"]["plug-ins"] == "my_term"
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{run / 'mlflow.db'}")
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    trials = client.search_runs(experiments, "tags.`kdsearch.trial` LIKE 't%'")
+    assert any(trial.data.metrics.get("loss/zscore_kd", 0) > 0 for trial in trials)
 
     status, output = submit(cluster, working_dir, str(space), "--name", "bad", "--set", "train.epoch=2")
     assert status != 0
