@@ -17,6 +17,7 @@ _HOMES = {
     "search": "kdsearch.api.search",
     "load_study": "kdsearch.api.functions",
     "plan": "kdsearch.api.functions",
+    "evaluate": "kdsearch.api.evaluation",
     "train": "kdsearch.api.functions",
     "Study": "kdsearch.api.study",
     "Trial": "kdsearch.api.trial",
@@ -43,6 +44,7 @@ __all__ = [
     "UserError",
     "__version__",
     "choice",
+    "evaluate",
     "int_log",
     "integer",
     "load_student",
@@ -56,6 +58,7 @@ __all__ = [
 ]  # fmt: skip
 
 if TYPE_CHECKING:
+    from kdsearch.api.evaluation import evaluate
     from kdsearch.api.functions import load_study, plan, train
     from kdsearch.api.search import search
     from kdsearch.api.space import Space, choice, int_log, integer, log, one_of, uniform

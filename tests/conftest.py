@@ -3,8 +3,8 @@ from __future__ import annotations
 import os
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    # Before torch is imported: threads of two test processes on two cores, and of the workers below them, would wait for
-    # each other by spinning.
+    # Before torch is imported: threads of two test processes on two cores, and of the workers below them, would wait
+    # for each other by spinning.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -74,6 +74,7 @@ def _parser() -> Parser:
     from kdsearch.cli.commands import (
         completion,
         data,
+        evaluate,
         export,
         plan,
         replay,
@@ -92,7 +93,7 @@ def _parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"kdsearch {__version__}")
     parser.set_defaults(json=False, parser=parser, do=lambda options: CommandOutput(show=parser.print_help))
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", parser_class=Parser)
-    for module in (run, plan, runs, report, export, spaces, data, teacher, train, replay, completion):
+    for module in (run, plan, runs, report, evaluate, export, spaces, data, teacher, train, replay, completion):
         module.add_to(commands)
     return parser
 

@@ -76,6 +76,11 @@ class Reader(Protocol):
         ...
 
 
+def splits_of(reader: Reader) -> tuple[str, ...]:
+    """The splits that the reader lists: train and val, and those of its attribute `splits`, such as test."""
+    return tuple(getattr(reader, "splits", SPLITS))
+
+
 def check_split(split: str) -> None:
     """Raise `ValueError` for a split that no data set has."""
     if split not in SPLITS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from kdsearch.errors import UserError
+from kdsearch.models.onnx_session import Run, open_session
 from kdsearch.models.seg_output import upsampled_classes
 from kdsearch.models.student import Student, load_student
 
@@ -21,9 +21,6 @@ FORMATS = ("safetensors", "onnx", "pt2")
 OPSET = 20
 LEAST_AGREEMENT, LARGEST_DIFFERENCE = 0.999, 1e-3
 """The least share of pixels of the same class, and the largest difference of a logit relative to the largest one."""
-
-Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Normalised images `[B, C, H, W]` to logits `[B, K, h, w]`."""
 
 
 @dataclass(frozen=True)
@@ -84,28 +81,13 @@ def write_formats(folder: Path, formats: tuple[str, ...]) -> None:
 def runner(folder: Path, name: str) -> Run:
     """The student in `folder` from its file of the format `name`, on the CPU."""
     if name == "onnx":
-        return _onnx(folder / "model.onnx")
+        return open_session(folder / "model.onnx")
     # A pt2 file can hold code: only the one that `write_formats` has just written may be loaded.
     module: Any = torch.export.load(folder / "model.pt2").module() if name == "pt2" else load_student(folder)
 
     def run(image_bchw: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.no_grad():
             logits: NDArray[np.float32] = module(torch.from_numpy(image_bchw)).numpy()
-        return logits
-
-    return run
-
-
-def _onnx(path: Path) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def run(image_bchw: NDArray[np.float32]) -> NDArray[np.float32]:
-        logits: NDArray[np.float32] = session.run(None, {"image": image_bchw})[0]
         return logits
 
     return run

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kdsearch.export.formats import Run
 from kdsearch.models.latency import processor
+from kdsearch.models.onnx_session import Run
 
 ROUNDS, WARM_UP, SECONDS, MOST = 3, 2, 3.0, 100
 """Rounds over the formats; uncounted runs per round; seconds of all rounds together; most runs per round."""

@@ -12,7 +12,7 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.data.loader import Batches
 from kdsearch.models.network import Network
 from kdsearch.models.seg_output import upsampled_classes
-from kdsearch.train.confusion import ConfusionMatrix, follow_flow
+from kdsearch.train.evaluation.confusion import ConfusionMatrix, follow_flow
 
 
 @torch.no_grad()

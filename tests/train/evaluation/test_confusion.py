@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from kdsearch.train.confusion import ConfusionMatrix, follow_flow
+from kdsearch.train.evaluation.confusion import ConfusionMatrix, follow_flow
 
 
 def test_iou_equals_counting_pixels() -> None:
