@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,13 @@ from kdsearch.config.protocol import EvalProtocol, protocol_named
 from kdsearch.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
-    from kdsearch.data.reader import Reader
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from kdsearch.data.reader import Reader, Sample
     from kdsearch.models.student import Student
     from kdsearch.train.evaluation.measure import OnImage
-    from kdsearch.train.evaluation.result import Evaluation
+    from kdsearch.train.evaluation.result import Evaluation, ImageResult
 
 Progress = Callable[[int, int], None]
 
@@ -29,6 +33,7 @@ def evaluate(
     protocol: str | EvalProtocol = "kdsearch",
     settings: Mapping[str, Any] | None = None,
     predictions: str | Path | None = None,
+    page: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a student on a split of a data set: every image and every label at its native size.
@@ -37,7 +42,8 @@ def evaluate(
     loaded student. `data` is `NAME=PATH`; without it, the data set of the training at its place. `split` is one that
     its reader lists: `val`, `test`, ... `protocol` is the name of published rules, or rules; `settings` change single
     ones, such as `{"scales": [0.5, 1.0], "flip": True}`. `predictions` is a new folder for the predicted class ids as
-    PNG files. `progress` receives the images measured and their number.
+    PNG files, `page` an HTML file with the classes and the images of the lowest and the highest mIoU. `progress`
+    receives the images measured and their number.
 
     The default protocol resizes images to the size of the student's training, as `Student.segment` does. Each use of a
     student in a run folder is appended to its `evaluations.jsonl`. `UserError` for requests that cannot be met.
@@ -46,6 +52,7 @@ def evaluate(
 
     ensure_torchvision()
     from kdsearch.models.student import Student
+    from kdsearch.report.evaluation_page import EvaluationPage
     from kdsearch.train.evaluation.measure import measure
     from kdsearch.train.evaluation.prediction import Predictor
     from kdsearch.train.evaluation.source import from_folder, of_student
@@ -58,8 +65,17 @@ def evaluate(
         network.logits, network.info, rules, trained=network.trained, size_divisor=network.size_divisor,
         device=network.device,
     )  # fmt: skip
-    on_image = _on_image(len(reader.keys(split)), progress, None if predictions is None else Path(predictions))
-    result = measure(predictor, reader, split, on_image)
+    reports: list[OnImage] = []
+    if predictions is not None:
+        reports.append(_written_to(Path(predictions)))
+    shown = EvaluationPage(reader.info)
+    if page is not None:
+        reports.append(shown.add)
+    if progress is not None:
+        reports.append(_counted(progress, len(reader.keys(split))))
+    result = measure(predictor, reader, split, _each_image(reports))
+    if page is not None:
+        shown.write(Path(page), "student" if isinstance(student, Student) else Path(student).stem, result)
     if not isinstance(student, Student):
         _record(Path(student).expanduser().resolve(), result)
     return result
@@ -106,24 +122,30 @@ def _rules(protocol: str | EvalProtocol, dataset: str, settings: Mapping[str, An
         raise UserError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
-def _on_image(count: int, progress: Progress | None, predictions: Path | None) -> OnImage:
+def _each_image(reports: Sequence[OnImage]) -> OnImage:
+    def on_image(image: ImageResult, classes_hw: NDArray[np.uint8], sample: Sample) -> None:
+        for report in reports:
+            report(image, classes_hw, sample)
+
+    return on_image
+
+
+def _counted(progress: Progress, count: int) -> OnImage:
+    done = itertools.count(1)
+    return lambda image, classes_hw, sample: progress(next(done), count)
+
+
+def _written_to(folder: Path) -> OnImage:
+    """Write the class ids of each image to `folder` as KEY.png."""
     from PIL import Image
 
-    if predictions is not None:
-        if predictions.exists() and (not predictions.is_dir() or any(predictions.iterdir())):
-            raise UserError(f"{predictions} is not an empty folder; give another one for the predictions.")
-        predictions.mkdir(parents=True, exist_ok=True)
-    done = 0
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; give another one for the predictions.")
 
-    def on_image(key: str, classes_hw: Any, sample: Any) -> None:
-        nonlocal done
-        done += 1
-        if predictions is not None:
-            target = predictions / f"{key}.png"
-            target.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(classes_hw).save(target)
-        if progress is not None:
-            progress(done, count)
+    def on_image(image: ImageResult, classes_hw: NDArray[np.uint8], sample: Sample) -> None:
+        target = folder / f"{image.key}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(classes_hw).save(target)
 
     return on_image
 

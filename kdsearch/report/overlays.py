@@ -73,20 +73,23 @@ def _draw(store: Store, networks: Mapping[str, Student]) -> Overlays:
     for index in sample_indices(len(val)):
         image, truth = val.images[index], val.labels[index]
         pictures = [
-            Picture("image", _uri(image[..., :3])),
-            Picture("truth", _uri(_overlay(image, truth, store.info))),
+            Picture("image", picture_uri(image[..., :3])),
+            Picture("truth", picture_uri(overlay(image, truth, store.info))),
         ]
         for title, network in networks.items():
             classes = network.predict(image[None])[0].numpy().astype(np.uint8)
             labelled = truth != IGNORE_INDEX
             correct = float((classes == truth)[labelled].mean()) if labelled.any() else None
-            pictures.append(Picture(title, _uri(_overlay(image, classes, store.info)), correct))
+            pictures.append(Picture(title, picture_uri(overlay(image, classes, store.info)), correct))
         rows.append((val.keys[index], pictures))
-    legend = [
-        (name, "#{:02x}{:02x}{:02x}".format(*color))
-        for name, color in zip(store.info.classes, store.info.palette, strict=True)
+    return Overlays(rows, legend(store.info))
+
+
+def legend(info: DatasetInfo) -> list[tuple[str, str]]:
+    """Each class with its colour for a page."""
+    return [
+        (name, "#{:02x}{:02x}{:02x}".format(*color)) for name, color in zip(info.classes, info.palette, strict=True)
     ]
-    return Overlays(rows, legend)
 
 
 def sample_indices(count: int) -> list[int]:
@@ -115,7 +118,7 @@ def _teacher(run: RunFolder, space: SearchSpace, store: Store) -> Student | None
     return Student(network, store.info, store.size).eval()
 
 
-def _overlay(image_hwc: NDArray[np.uint8], classes_hw: NDArray[np.uint8], info: DatasetInfo) -> NDArray[np.uint8]:
+def overlay(image_hwc: NDArray[np.uint8], classes_hw: NDArray[np.uint8], info: DatasetInfo) -> NDArray[np.uint8]:
     """The image in grey under the classes' colours; pixels without a class stay grey."""
     grey_hw1 = image_hwc[..., :3].mean(axis=-1, keepdims=True)
     colors = np.zeros((256, 3))
@@ -126,7 +129,8 @@ def _overlay(image_hwc: NDArray[np.uint8], classes_hw: NDArray[np.uint8], info: 
     return drawn
 
 
-def _uri(image_hwc: NDArray[np.uint8]) -> str:
+def picture_uri(image_hwc: NDArray[np.uint8]) -> str:
+    """A small JPEG of an RGB image as a `data:` URI."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(image_hwc))

@@ -6,7 +6,6 @@ Both are rendered from `Results`. They load no other file, and every text in the
 from __future__ import annotations
 
 import math
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +15,9 @@ from kdsearch.io.atomic import write_atomically, write_text
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.report import sentences
 from kdsearch.report.results import Results, TrialRow, read_results
+from kdsearch.report.templating import templates
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-
     from kdsearch.report.overlays import Overlays
 
 
@@ -100,7 +98,7 @@ def frontier_page(results: Results) -> str:
         "importance": {name: dict(shares) for name, shares in results.importance.items()},
         "about_importance": sentences.importance(results),
     }
-    return _environment().get_template("frontier.html").render(results=results, data=_finite(data))
+    return templates().get_template("frontier.html").render(results=results, data=_finite(data))
 
 
 def report_page(results: Results, pictures: Overlays | None, no_pictures: str) -> str:
@@ -109,7 +107,7 @@ def report_page(results: Results, pictures: Overlays | None, no_pictures: str) -
     from kdsearch.report.svg import inline_svg
 
     return (
-        _environment()
+        templates()
         .get_template("report.html")
         .render(
             results=results,
@@ -121,18 +119,6 @@ def report_page(results: Results, pictures: Overlays | None, no_pictures: str) -
             no_pictures=no_pictures,
         )
     )
-
-
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("kdsearch.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.policies["json.dumps_kwargs"] = {"sort_keys": False}  # objectives and settings keep their order
-    return environment
 
 
 def _plain(trial: TrialRow) -> dict[str, Any]:

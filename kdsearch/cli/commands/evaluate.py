@@ -43,6 +43,7 @@ def add_to(commands: Commands) -> None:
     add("--flip", action="store_true", help="average with the mirrored image")
     add("--slide", metavar="CROP,STRIDE", help="windows of HxW every HxW pixels, such as 512x512,341x341")
     add("--predictions", metavar="DIR", type=Path, help="write the predicted class ids there, as PNG files")
+    add("--page", metavar="FILE", type=Path, help="write an HTML page with the lowest and the highest images")
     add_json(command, "a list of student, dataset, split, images, fingerprint, protocol, metrics, absent")
 
 
@@ -50,13 +51,15 @@ def _evaluate(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.api.evaluation import evaluate
 
     students = _students(options.student)
-    if options.predictions is not None and len(students) > 1:
-        raise UserError("--predictions takes one student: name one of the run's students/.")
+    if len(students) > 1:
+        for name in ("predictions", "page"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} takes one student: name one of {options.student / 'students'}/.")
     settings = _settings(options)
     results = {
         name: evaluate(
             path, data=options.data, split=options.split, protocol=options.protocol, settings=settings,
-            predictions=options.predictions, progress=_progress(name),
+            predictions=options.predictions, page=options.page, progress=_progress(name),
         )
         for name, path in students.items()
     }  # fmt: skip

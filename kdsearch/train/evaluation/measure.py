@@ -21,14 +21,14 @@ from kdsearch.train.evaluation.result import Evaluation, ImageResult
 AHEAD = 4
 """Images that are decoded while the network runs."""
 
-OnImage = Callable[[str, NDArray[np.uint8], Sample], None]
+OnImage = Callable[[ImageResult, NDArray[np.uint8], Sample], None]
 
 
 def measure(predictor: Predictor, reader: Reader, split: str, on_image: OnImage | None = None) -> Evaluation:
     """One confusion matrix over the whole split, each image once.
 
-    `on_image` receives the key, the predicted class ids `[H, W]` and the sample of each image. `UserError` for a split
-    without a labelled pixel.
+    `on_image` receives the result, the predicted class ids `[H, W]` and the sample of each image. `UserError` for a
+    split without a labelled pixel.
     """
     info, protocol = reader.info, predictor.protocol
     count = info.num_classes
@@ -49,7 +49,7 @@ def measure(predictor: Predictor, reader: Reader, split: str, on_image: OnImage 
         for part in (key.encode(), sample.image_hwc.tobytes(), sample.label_hw.tobytes()):
             digest.update(hashlib.sha256(part).digest())
         if on_image is not None:
-            on_image(key, classes_hw, sample)
+            on_image(images[-1], classes_hw, sample)
     if not counts_kk.sum():
         raise UserError(f"the split '{split}' of {info.name} has no labelled pixel, so there is nothing to measure.")
     return Evaluation(
