@@ -39,7 +39,8 @@ class CWD(Term):
         return FLOAT * batch * 5 * self.info.num_classes * matched_pixels(*shapes) + resized_bytes(*shapes, batch)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        return channel_kl(*match_size(student.logits, teacher.logits), self.config.tau)
+        maps = match_size(student.logits, teacher.logits)
+        return channel_kl(*maps, self.config.tau, student.inside_at(maps[0].shape[-2:]))
 
 
 class CWDFeature(AdaptedTapTerm):
@@ -60,4 +61,5 @@ class CWDFeature(AdaptedTapTerm):
     config: CWDFeatureConfig
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        return channel_kl(*self.matched(student, teacher), self.config.tau)
+        maps = self.matched(student, teacher)
+        return channel_kl(*maps, self.config.tau, student.inside_at(maps[0].shape[-2:]))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdsearch.distill.base import FramePair
+from kdsearch.distill.ops.features import squared_error
 from kdsearch.distill.tap_term import AdaptedTapTerm
 from kdsearch.models.seg_output import SegOutput
 
@@ -23,4 +23,5 @@ class FitNet(AdaptedTapTerm):
     numbers_per_element = 2
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        return F.mse_loss(*self.matched(student, teacher))
+        maps = self.matched(student, teacher)
+        return squared_error(*maps, student.inside_at(maps[0].shape[-2:]))
