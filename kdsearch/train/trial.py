@@ -223,13 +223,15 @@ class Trial:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The metrics of `evaluate` on the validation split, and the time that it took."""
+        """The metrics of `evaluate` on the validation split, and the time that it took. `TrialError` without a mIoU."""
         started = time.monotonic()
         student = self.module.student
         if self.resources.world_size > 1:
             for buffer in student.buffers():
                 torch.distributed.broadcast(buffer, 0)  # batch statistics differ by rank; those of rank 0 are saved
         metrics = evaluate(student, self.val_batches, self.resources.store.info, self.config)
+        if "val/miou" not in metrics:
+            raise TrialError("no pixel of the validation split has a label, so there is no mIoU")
         metrics["time/val_s"] = time.monotonic() - started
         return metrics
 

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.data.reader import Reader
+from kdsearch.data.label_counts import label_problem
+from kdsearch.data.reader import SPLITS, Reader
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.data.store.build import write_store
+from kdsearch.errors import UserError
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 
@@ -34,7 +36,7 @@ def build_store(
     `root` is a local folder or a URI of an object store (`remote.py`): then the store is built on this node and copied
     there. `progress(done, total)` is called after each sample. Several processes may build at once and produce one
     store; an interrupted build is continued. `UserError` names missing, damaged or wrong files (the first ten of them,
-    and their number).
+    and their number), and labels from which nothing can be learned.
     """
 
     def build(root: Path, reader: Reader, fingerprint: str) -> Path:
@@ -48,16 +50,33 @@ def build_store(
 
         filesystem(str(root))  # a URI that cannot be opened is reported before the data is read
     reader = open_reader(config)
+    _check_splits(reader)
     fingerprint = reader.fingerprint()
     name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
-        return Store.open(build(local_path(root), reader, fingerprint))
+        return _checked(Store.open(build(local_path(root), reader, fingerprint)))
     uri = in_folder(str(root), name)
     with remote.building_for(str(root)) as folder:
         if not remote.has_store(uri):
             remote.push_store(build(folder, reader, fingerprint), uri)
             remote.keep(folder / name, uri)
-    return Store.open(uri)
+    return _checked(Store.open(uri))
+
+
+def _check_splits(reader: Reader) -> None:
+    for split in SPLITS:
+        if not reader.keys(split):
+            raise UserError(f"data set '{reader.info.name}': the split {split} is empty; give it at least one image.")
+
+
+def _checked(store: Store) -> Store:
+    splits = {name: store.split(name) for name in SPLITS}
+    counts = {name: split.class_counts for name, split in splits.items()}
+    pixels = {name: len(split) * store.size[0] * store.size[1] for name, split in splits.items()}
+    problem = label_problem(store.info.classes, counts, pixels)
+    if problem is not None:
+        raise UserError(f"data set '{store.info.name}': {problem}.")
+    return store
 
 
 class Split:
