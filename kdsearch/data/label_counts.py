@@ -34,9 +34,8 @@ def label_problem(
     if not absent or (len(absent) < len(classes) - 1 and unlabelled < MUCH):
         return None
     few = ", ".join(f"'{name}'" for name in absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
-    occurs = "the class" if len(absent) == 1 else "the classes"
+    occurs = f"the class {few} never occurs" if len(absent) == 1 else f"the classes {few} never occur"
     return (
-        f"{occurs} {few} never occur{'s' if len(absent) == 1 else ''}, and {unlabelled:.0%} of all pixels have no label "
-        f"({IGNORE_INDEX}): are the masks of another kind, such as 0 and 255? Correct their values or the ids of the "
+        f"{occurs}, and {unlabelled:.0%} of all pixels have no label ({IGNORE_INDEX}): are the masks of another kind, such as 0 and 255? Correct their values or the ids of the "
         "classes, or leave the classes out"
     )

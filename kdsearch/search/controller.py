@@ -124,7 +124,8 @@ class StudyController:
     def on_trial_end(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         """End a trial: trained to its last epoch, stopped at a rung, or failed for the reason given.
 
-        A trial whose mIoU, or another objective, is not a number has failed. `infeasible` means that the configuration does not fit on these devices.
+        A trial whose mIoU, or another objective, is not a number has failed. `infeasible` means that the configuration
+        does not fit on these devices.
         """
         trial = self.in_flight.pop(trial_id)
         state: Outcome

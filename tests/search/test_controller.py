@@ -219,7 +219,7 @@ def test_an_objective_that_is_no_number_is_a_failed_trial(
     value: float | None, controller: MakeController, tmp_path: Path
 ) -> None:
     """It stands on no frontier, no rung compares it, and no file holds a NaN."""
-    study, events = controller()
+    study, _ = controller()
     good = next_record(study)
     train(study, good)
     bad = next_record(study)

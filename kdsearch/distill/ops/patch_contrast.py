@@ -40,7 +40,7 @@ def patch_contrast(
     """InfoNCE of each student vector against the teacher's of its problem, mean over all; its twin is the positive.
 
     Similarities are `-||u - v||_1 / tau` (metric l1, vectors as they are) or `cos(u, v) / tau`. Rows and columns that
-    do not fill a patch are cropped at the bottom and at the right. Vectors of places that are not `inside` take no part.
+    do not fill a patch are cropped at the bottom and at the right. Places that are not `inside` take no part.
 
     Exact: only terms below eps^2 of a sum's greatest, which change no digit of it, are left out, so that a sharp
     softmax leaves few pairs to the gradient. It is made together with the value, a few problems at a time: the pairs

@@ -33,8 +33,9 @@ class Adversarial(Term):
       this corresponds to `lr` 4e-5 here).
 
     The value may be negative and is no measure of progress. D reads whole maps, ignored pixels included, at the finer
-    of both networks' sizes; scores of windows outside the image do not count. `loss` changes no state; `adversary_loss` updates D's spectral norms and draws x. Under DDP
-    the gradients of D are those of the rank until the caller averages them.
+    of both networks' sizes; scores of windows outside the image do not count. `loss` changes no state; `adversary_loss`
+    updates D's spectral norms and draws x. Under DDP the gradients of D are those of the rank until the caller averages
+    them.
 
     Peak extra memory: O(B width h w), O(B (h w / 64)^2) for attention and a copy of D's weights, O(width^2).
     `adversary_loss` runs after the student's backward pass and takes about twice as much (up to four times in
