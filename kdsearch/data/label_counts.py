@@ -36,6 +36,6 @@ def label_problem(
     few = ", ".join(f"'{name}'" for name in absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
     occurs = f"the class {few} never occurs" if len(absent) == 1 else f"the classes {few} never occur"
     return (
-        f"{occurs}, and {unlabelled:.0%} of all pixels have no label ({IGNORE_INDEX}): are the masks of another kind, such as 0 and 255? Correct their values or the ids of the "
-        "classes, or leave the classes out"
+        f"{occurs}, and {unlabelled:.0%} of all pixels have no label ({IGNORE_INDEX}): are the masks of another kind, "
+        "such as 0 and 255? Correct their values or the ids of the classes, or leave the classes out"
     )

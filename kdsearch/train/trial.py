@@ -265,7 +265,11 @@ class Trial:
             state = load_plain(path, self.device)
         except UserError as error:
             raise TrialError(f"the checkpoint {path} cannot be read; delete it and resume: {error}") from error
-        self.load_state_dict(state)
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrialError(f"the checkpoint {path} is of another network; delete it and resume: {reason}") from error
         metrics: dict[str, float] = state["metrics"]
         return metrics
 

@@ -53,6 +53,9 @@ class CLNet(Network):
     def encoders(self) -> list[nn.Module]:
         return [self.encoder] if self.thermal_encoder is None else [self.encoder, self.thermal_encoder]
 
+    def detail_heads(self) -> list[nn.Module]:
+        return [self.decoder.bound_heads, self.decoder.bin_heads]
+
     def forward(self, image_bchw: Tensor) -> SegOutput:
         size = (image_bchw.shape[-2], image_bchw.shape[-1])
         rgb, thermal = self._encode(image_bchw)
