@@ -55,7 +55,7 @@ class Term(nn.Module):
     `UserError`, with the remedy, for networks that the term cannot compare.
 
     Calling the term returns one un-weighted fp32 scalar, a mean over valid pixels (or over the pairs or classes of the
-    method). `WeightedSum` multiplies it by the weight of the epoch. Without a valid pixel the value is an exact 0 with
+    method); terms that read no labels count ignored pixels, but none outside the image. `WeightedSum` multiplies it by the weight of the epoch. Without a valid pixel the value is an exact 0 with
     a graph.
 
     Shapes

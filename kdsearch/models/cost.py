@@ -23,7 +23,7 @@ def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
     """Cost of the network of `config` for one image of `size` (height and width in pixels), without latency.
 
     `torch.utils.flop_counter` counts the operations of convolutions, matrix products and attention. (It misses fused
-    attention on the CPU, but not on the meta device.) Detail heads serve training alone and are left out of both counts.
+    attention on the CPU, but not on the meta device.) Both counts leave out detail heads, which serve training alone.
 
     `UserError` for a network that cannot be built and for a size that it does not accept, with the nearest valid one.
     """

@@ -17,7 +17,7 @@ class AT(TapTerm):
     """Mean over images and places of `(q_S - q_T)^2` (Zagoruyko and Komodakis, ICLR 2017).
 
     q is the mean over channels of the squared features, with L2 norm 1 over an image's places; channels may differ.
-    Reads no labels, so ignored pixels count. Zero when both networks agree. The published weight is 1e4.
+    Reads no labels: ignored pixels count. Zero when both networks agree. The published weight is 1e4.
 
     Peak extra memory: O(B C_S h w).
     """

@@ -13,7 +13,7 @@ from kdsearch.models.seg_output import SegOutput
 class FitNet(AdaptedTapTerm):
     """Mean over all elements of `(A F_S - F_T)^2` (Romero et al., ICLR 2015).
 
-    A is a 1x1 convolution without bias, left out where channels are equal. Reads no labels, so ignored pixels count.
+    A is a 1x1 convolution without bias, left out where channels are equal. Reads no labels: ignored pixels count.
     Zero when both networks agree and share channels. The published weight is 10.
 
     Peak extra memory: O(B C_T h w).
