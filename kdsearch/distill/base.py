@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.terms.base import TermConfig
 from kdsearch.data.info import DatasetInfo
-from kdsearch.distill.ops.view import without_outside
+from kdsearch.distill.view import without_outside
 from kdsearch.models.seg_output import SegOutput
 
 Shapes = dict[str, tuple[int, int, int]]
@@ -55,8 +55,8 @@ class Term(nn.Module):
     `UserError`, with the remedy, for networks that the term cannot compare.
 
     Calling the term returns one un-weighted fp32 scalar, a mean over valid pixels (or over the pairs or classes of the
-    method); terms that read no labels count ignored pixels, but none outside the image. `WeightedSum` multiplies it by the weight of the epoch. Without a valid pixel the value is an exact 0 with
-    a graph.
+    method); terms that read no labels count ignored pixels, but none outside the image. `WeightedSum` multiplies it by
+    the weight of the epoch. Without a valid pixel the value is an exact 0 with a graph.
 
     Shapes
     ------

@@ -17,7 +17,7 @@ from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import masked_mean
 from kdsearch.distill.ops.logits import check_logits
 from kdsearch.distill.ops.sampling import RandomState
-from kdsearch.distill.ops.view import any_inside
+from kdsearch.distill.view import any_inside
 from kdsearch.models.seg_output import SegOutput
 
 

@@ -12,8 +12,8 @@ from kdsearch.config.terms.afdcd import Layout
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.distill.base import FramePair, Term
 from kdsearch.distill.ops.patch_contrast import patch_contrast
-from kdsearch.distill.ops.view import without_outside
 from kdsearch.distill.registry import term_class
+from kdsearch.distill.view import without_outside
 from kdsearch.models.seg_output import SegOutput
 from kdsearch.testing.term_cases import CLASSES, INFO
 
