@@ -70,8 +70,7 @@ def ranks(costs_nm: Costs) -> NDArray[np.int64]:
 
 
 def _comparable(costs_nm: Costs) -> NDArray[np.bool_]:
-    comparable: NDArray[np.bool_] = ~np.isnan(costs_nm).any(axis=1)
-    return comparable
+    return np.logical_not(np.isnan(costs_nm).any(axis=1))
 
 
 def spread_order(costs_nm: Costs) -> list[int]:

@@ -141,9 +141,10 @@ class TermConformance:
             outside_b1hw = ~shown_bhw[:, None]
             others.append(mapped(output, lambda x, outside=outside_b1hw: x + 7 * x.sin() * outside))  # type: ignore[misc]
         restore(rngs)
-        other = case.call(term, *others, target)
+        other_s, other_t = others
+        other = case.call(term, other_s, other_t, target)
         torch.testing.assert_close(other, value, rtol=0, atol=1e-12)
-        for grad, other_grad in zip(grads, gradients(other, others[0]), strict=True):
+        for grad, other_grad in zip(grads, gradients(other, other_s), strict=True):
             torch.testing.assert_close(grad, other_grad, rtol=0, atol=1e-12)
             assert not (grad * ~inside_bhw[:, None]).any()
 

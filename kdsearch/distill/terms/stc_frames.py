@@ -65,9 +65,11 @@ class StcFrames(Term):
         assert frames is not None
         now_s, now_t = match_size(student.taps["head"], teacher.taps["head"])
         later_s, later_t = match_size(frames.student.taps["head"], frames.teacher.taps["head"])
-        nodes = [pool_nodes(feat_bchw, self.config.node) for feat_bchw in (now_s, later_s, now_t, later_t)]
+        now, later, now_teacher, later_teacher = (
+            pool_nodes(feat_bchw, self.config.node) for feat_bchw in (now_s, later_s, now_t, later_t)
+        )
         shown, shown_later = (
             shown_nodes(output, [feat_bchw.shape[-2:]], self.config.node)
             for output, feat_bchw in ((student, now_s), (frames.student, later_s))
         )
-        return similarity_error(*nodes, shown, shown_later)
+        return similarity_error(now, later, now_teacher, later_teacher, shown, shown_later)
