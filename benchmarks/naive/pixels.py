@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,8 +12,12 @@ from kdsearch.data.info import IGNORE_INDEX
 
 
 def labels(target: Tensor, size: torch.Size) -> Tensor:
-    """Labels at the size of a map, nearest."""
-    return F.interpolate(target[:, None].float(), size=size, mode="nearest")[:, 0].long()
+    """Labels at the size of a map, nearest; the first and the last cell lie on the first and the last pixel."""
+    rows, columns = (
+        [math.floor(cell * (pixels - 1) / max(cells - 1, 1) + 0.5) for cell in range(cells)]
+        for pixels, cells in zip(target.shape[1:], size, strict=True)
+    )
+    return target[:, rows][:, :, columns]
 
 
 def rows_of(map_bchw: Tensor) -> Tensor:

@@ -34,9 +34,10 @@ def visible(frames: FramePair) -> Tensor:
 
 def at_map_size(frames: FramePair, size: torch.Size) -> tuple[Tensor, Tensor]:
     """Flow and V at a smaller size."""
-    scale = frames.flow_b2hw.shape[-1] // size[-1]
-    flow = F.interpolate(frames.flow_b2hw, size, mode="bilinear", align_corners=False) / scale
-    return flow, F.avg_pool2d(visible(frames), scale)
+    flow = F.interpolate(frames.flow_b2hw, size, mode="bilinear", align_corners=True)
+    for axis in (0, 1):
+        flow[:, axis] *= (size[1 - axis] - 1) / (frames.flow_b2hw.shape[3 - axis] - 1)
+    return flow, F.avg_pool2d(visible(frames), frames.flow_b2hw.shape[-1] // size[-1])
 
 
 def stc_motion(term: Any, student: SegOutput, teacher: SegOutput, target: Tensor, frames: FramePair | None) -> Tensor:

@@ -79,6 +79,7 @@ def plan(
     request = PlanRequest(
         workers_per_trial, gpus_per_worker, max_concurrent, confirm, Path(storage), seconds, seconds_per_trial
     )
+    space.search_space.check_effects()
     return make_plan(space.search_space, request, log)
 
 
@@ -97,6 +98,7 @@ def train(
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
+    from kdsearch.config.space.effects import check_trial
     from kdsearch.config.space.trial_file import load_trial, trial_from_dict
     from kdsearch.models.student import load_student
     from kdsearch.train.standalone import train_standalone
@@ -107,5 +109,6 @@ def train(
         config = trial
     else:
         config = load_trial(trial)
+    check_trial(config)
     train_standalone(config, RunFolder.at(str(storage), "alone"), Path(out), log)
     return load_student(out)

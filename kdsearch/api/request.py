@@ -89,7 +89,9 @@ class StudyRequest:
             if self.extend:
                 raise UserError(f"--extend {self.extend}: only a resumed study is extended; add --resume.")
             assert isinstance(self.space, Space), "only a resumed study may have a name instead of a space"
-            return self.space.with_overrides(overrides).search_space
+            space = self.space.with_overrides(overrides).search_space
+            space.check_effects()
+            return space
         if self.warm_start:
             raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
         return space_of_resumed_study(run, self.extend, overrides)

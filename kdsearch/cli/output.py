@@ -6,7 +6,6 @@ A command is a function from parsed options to a `CommandOutput`. Lines that it 
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
+
+from kdsearch.io.json_text import to_json, with_nulls
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class CommandOutput:
 
 
 def print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print(to_json(with_nulls(value), indent=2, ensure_ascii=False))
 
 
 def print_columns(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from kdsearch.config.paths import FilePath
 from kdsearch.config.strict import Listed, Strict
@@ -27,6 +27,13 @@ class Augment(Strict):
         description="with frames 'views': largest offset between two views of an image, as a share of the view; also "
         "the largest difference of zoom, and of rotation in radians",
     )
+
+    @field_validator("scale")
+    @classmethod
+    def _from_small_to_large(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError(f"should go from the smaller to the larger factor: [{scale[1]:g}, {scale[0]:g}]")
+        return scale
 
 
 class DataConfig(Strict):

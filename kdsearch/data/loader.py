@@ -25,6 +25,7 @@ from kdsearch.data.views import (
     flow_between,
     flow_of_view,
     identity_views,
+    inside,
     jitter_factors,
     next_views,
     photometric,
@@ -41,8 +42,9 @@ class Batch:
 
     `image_bchw` is float32, normalised by the data set's mean and std; `label_bhw` int64 with `IGNORE_INDEX`; `index`
     int64 `[B]` (on the CPU) is each sample's row in the split. `theta_b23` is the view, with which cached teacher maps
-    are warped. With frames, `next_image_bchw` is the later frame with the same jitter, `flow_b2hw` the flow to it in
-    pixels of the view; `next_theta_b23` is set where the later frame is another view of the same image.
+    are warped; `inside_bhw` (bool) its pixels that show the image, None where all do. With frames, `next_image_bchw` is
+    the later frame with the same jitter, `flow_b2hw` the flow to it in pixels of the view, `next_inside_bhw` as
+    `inside_bhw`; `next_theta_b23` is set where the later frame is another view of the same image.
     """
 
     image_bchw: Tensor
@@ -52,6 +54,8 @@ class Batch:
     next_image_bchw: Tensor | None = None
     flow_b2hw: Tensor | None = None
     next_theta_b23: Tensor | None = None
+    inside_bhw: Tensor | None = None
+    next_inside_bhw: Tensor | None = None
 
     def tensor_split(self, parts: int) -> list[Batch]:
         """This batch, split into `parts` of (nearly) equal size."""
@@ -145,7 +149,8 @@ class Batches:
     def _train_batch(self, epoch: int, rows: NDArray[np.int64]) -> Batch:
         augment, size = self.config.augment, self.split.store.size
         crop = self.config.crop or size
-        theta = random_views(self.seed, epoch, rows, size, crop, augment).to(self.device)
+        drawn = random_views(self.seed, epoch, rows, size, crop, augment)
+        theta = drawn.to(self.device)
 
         def view(images: NDArray[np.uint8] | None, theta_b23: Tensor) -> Tensor:
             if self.device.type == "cpu" and without_rotation(theta_b23):
@@ -155,15 +160,22 @@ class Batches:
 
         labels = warp_labels(self._take(self.split.labels, rows), theta, crop)
         batch = Batch(view(self.split.images, theta), labels.long(), torch.from_numpy(rows), theta)
+        batch.inside_bhw = self._inside(drawn, crop)
         if self.frames == "video":
             batch.next_image_bchw = view(self.split.next_images, theta)
             batch.flow_b2hw = flow_of_view(self._take(self.split.flows, rows).permute(0, 3, 1, 2), theta, crop)
+            batch.next_inside_bhw = batch.inside_bhw
         elif self.frames == "views":
-            later = next_views(theta, self.seed, epoch, rows, crop, augment.motion)
+            drawn = next_views(drawn, self.seed, epoch, rows, crop, augment.motion)
+            later = drawn.to(self.device)
             batch.next_image_bchw = view(self.split.images, later)
             batch.flow_b2hw = flow_between(theta, later, crop)
             batch.next_theta_b23 = later
+            batch.next_inside_bhw = self._inside(drawn, crop)
         return batch
+
+    def _inside(self, theta_b23: Tensor, crop: Size) -> Tensor | None:
+        return inside(theta_b23, self.split.store.size, crop, self.device)
 
     def _upright_view(
         self, images: NDArray[np.uint8] | None, epoch: int, rows: NDArray[np.int64], theta_b23: Tensor, crop: Size

@@ -1,9 +1,9 @@
 """Random views of training images: per sample one 2x3 affine matrix for geometry, and factors for colour.
 
 A matrix `theta` maps normalised coordinates of the view to those of the source, as in `torch.nn.functional.affine_grid`
-with `align_corners=False`: (-1, -1) and (1, 1) are the outer corners of the corner pixels, so the same matrix
-warps the image and any map of it at another stride. Outside the source a view shows 0 in images, which is the mean
-colour once they are normalised, and `IGNORE_INDEX` in labels.
+with `align_corners=False`: (-1, -1) and (1, 1) are the outer corners of the corner pixels. The same matrix warps the
+image and any map of it at another stride, whose cells lie where `map_grid` has them. Outside the source a view shows 0
+in images, which is the mean colour once they are normalised, and `IGNORE_INDEX` in labels; `inside` tells where.
 
 All random numbers depend on (seed, epoch, index of the sample) alone, never on the batch or the process.
 """
@@ -21,6 +21,7 @@ from torch.nn import functional
 from kdsearch.config.data import Augment
 from kdsearch.data.axis_views import nearest_labels, without_rotation
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.data.map_grid import cell_positions
 
 Size = tuple[int, int]
 Indices = Sequence[int] | NDArray[np.int64]
@@ -77,13 +78,58 @@ def warp_images(image_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor
     return _warp(image_bchw, theta_b23, out_size, "bilinear", "zeros")
 
 
-def warp_maps(map_bchw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
-    """The views of maps of whole images at any stride, bilinear, in `out_size`; the nearest border value outside.
+def warp_maps(map_bchw: Tensor, theta_b23: Tensor, out_size: Size, image_size: Size, view_size: Size) -> Tensor:
+    """Maps of the views, with cells for `out_size`, from maps of whole images at any stride; bilinear.
 
-    An image ends within the outer half of a map's border cells, where zeros from outside would bleed into valid pixels.
-    Labels ignore the part of a view beyond the image, so the values there do not matter.
+    `image_size` and `view_size` are in pixels. Outside the image they have the nearest border value, which no term
+    reads: a value from outside would be mixed into the cells at the border.
     """
-    return _warp(map_bchw, theta_b23, out_size, "bilinear", "border")
+    v, u = (
+        (2 * cell_positions(cells, pixels, map_bchw.device) + 1) / pixels - 1
+        for cells, pixels in zip(out_size, view_size, strict=True)
+    )
+    pixels = _positions(theta_b23.to(map_bchw.device), v, u, image_size)
+    # From the image's edge at 0 to pixel centres at -1 and 1, where the map's outer cells lie.
+    ends = [(2 * each - 1) / max(n - 1, 1) - 1 for each, n in zip(pixels, reversed(image_size), strict=True)]
+    grid_bhw2 = torch.stack(ends, 3).to(map_bchw.dtype)
+    return functional.grid_sample(map_bchw, grid_bhw2, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def inside(theta_b23: Tensor, size: Size, out_size: Size, device: torch.device | str = "cpu") -> Tensor | None:
+    """The pixels (bool `[B, h, w]`) of views of `out_size` that show the image of `size`: those with a label.
+
+    None where all do. `theta_b23` is on the CPU, so that this does not wait for the device.
+    """
+    v, u = (_centres(n, torch.device("cpu")) for n in out_size)
+    if _within(theta_b23, v[[0, -1]], u[[0, -1]], size).all():  # a view is convex
+        return None
+    if without_rotation(theta_b23):
+        _, y_bh1 = _positions(theta_b23, v, u[:1], size)
+        x_b1w, _ = _positions(theta_b23, v[:1], u, size)
+        return ((y_bh1 >= 0) & (y_bh1 < size[0])).to(device) & ((x_b1w >= 0) & (x_b1w < size[1])).to(device)
+    return _within(theta_b23.to(device), v.to(device), u.to(device), size)
+
+
+def _within(theta_b23: Tensor, v: Tensor, u: Tensor, size: Size) -> Tensor:
+    x_bhw, y_bhw = _positions(theta_b23, v, u, size)
+    return (x_bhw >= 0) & (x_bhw < size[1]) & (y_bhw >= 0) & (y_bhw < size[0])
+
+
+def _positions(theta_b23: Tensor, v: Tensor, u: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+    """Columns and rows (float64 `[B, h, w]`, in pixels from the image's edge) that views show at rows v, columns u."""
+    theta = theta_b23.to(torch.float64)
+
+    def along(row: int, pixels: int) -> Tensor:
+        across, down, shift = theta[:, row, 0, None, None], theta[:, row, 1, None, None], theta[:, row, 2, None, None]
+        position_bhw: Tensor = (across * u + down * v[:, None] + shift + 1) * (pixels / 2)
+        return position_bhw
+
+    return along(0, size[1]), along(1, size[0])
+
+
+def _centres(pixels: int, device: torch.device) -> Tensor:
+    """Pixel centres along one side, as shares of it from -1 to 1, float64."""
+    return (2 * torch.arange(pixels, device=device, dtype=torch.float64) + 1) / pixels - 1
 
 
 def _warp(map_bchw: Tensor, theta_b23: Tensor, out_size: Size, mode: str, outside: str) -> Tensor:
@@ -99,20 +145,13 @@ def warp_labels(label_bhw: Tensor, theta_b23: Tensor, out_size: Size) -> Tensor:
     if label_bhw.device.type == "cpu" and without_rotation(theta_b23):
         return nearest_labels(label_bhw, theta_b23, out_size, IGNORE_INDEX)
     _, height, width = label_bhw.shape
-    theta = theta_b23.to(label_bhw.device, torch.float64)
-    v, u = (((2 * torch.arange(n, device=theta.device, dtype=torch.float64) + 1) / n - 1) for n in out_size)
-
-    def source(row: int, pixels: int) -> Tensor:
-        across, down, shift = theta[:, row, 0, None, None], theta[:, row, 1, None, None], theta[:, row, 2, None, None]
-        position_bhw = across * u + down * v[:, None] + shift
-        index_bhw: Tensor = ((position_bhw + 1) * (pixels / 2)).floor().long()
-        return index_bhw
-
-    x_bhw, y_bhw = source(0, width), source(1, height)
-    inside = (x_bhw >= 0) & (x_bhw < width) & (y_bhw >= 0) & (y_bhw < height)
+    v, u = (_centres(n, label_bhw.device) for n in out_size)
+    places = _positions(theta_b23.to(label_bhw.device), v, u, (height, width))
+    x_bhw, y_bhw = (position_bhw.floor().long() for position_bhw in places)
+    shown_bhw = (x_bhw >= 0) & (x_bhw < width) & (y_bhw >= 0) & (y_bhw < height)
     index = (y_bhw.clamp(0, height - 1) * width + x_bhw.clamp(0, width - 1)).flatten(1)
     warped = label_bhw.flatten(1).gather(1, index).view_as(x_bhw)
-    return warped.masked_fill(~inside, IGNORE_INDEX)
+    return warped.masked_fill(~shown_bhw, IGNORE_INDEX)
 
 
 def flow_between(theta_a: Tensor, theta_b: Tensor, size: Size) -> Tensor:
@@ -124,7 +163,7 @@ def flow_between(theta_a: Tensor, theta_b: Tensor, size: Size) -> Tensor:
     a, b = theta_a.double(), theta_b.double()
     linear = torch.linalg.solve(b[:, :, :2], a[:, :, :2])
     shift = torch.linalg.solve(b[:, :, :2], a[:, :, 2] - b[:, :, 2])
-    v, u = (((2 * torch.arange(n, device=a.device, dtype=torch.float64) + 1) / n - 1) for n in size)
+    v, u = (_centres(n, a.device) for n in size)
     here = torch.stack([u.expand(height, width), v[:, None].expand(height, width)])
     there = torch.einsum("bij,jhw->bihw", linear, here) + shift[:, :, None, None]
     pixels = torch.tensor([width / 2, height / 2], device=a.device, dtype=torch.float64)

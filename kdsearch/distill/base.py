@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.terms.base import TermConfig
 from kdsearch.data.info import DatasetInfo
+from kdsearch.distill.view import without_outside
 from kdsearch.models.seg_output import SegOutput
 
 Shapes = dict[str, tuple[int, int, int]]
@@ -54,8 +55,8 @@ class Term(nn.Module):
     `UserError`, with the remedy, for networks that the term cannot compare.
 
     Calling the term returns one un-weighted fp32 scalar, a mean over valid pixels (or over the pairs or classes of the
-    method). `WeightedSum` multiplies it by the weight of the epoch. Without a valid pixel the value is an exact 0 with
-    a graph.
+    method); terms that read no labels count ignored pixels, but none outside the image. `WeightedSum` multiplies it by
+    the weight of the epoch. Without a valid pixel the value is an exact 0 with a graph.
 
     Shapes
     ------
@@ -64,6 +65,14 @@ class Term(nn.Module):
     the whole batch. `student` and `teacher` hold logits `[B, K, h, w]` and the taps of `requirements`, each at its own
     size: `ops.features.match_size` brings a pair to one size, `ops.labels.labels_at` the labels `[B, H, W]` to that
     size. Labels of 255 are ignored. `frames` is None unless `requirements.video` is set.
+
+    Views
+    -----
+
+    A training view may reach beyond its image. `inside_at` of an output tells the cells of a map that show the image
+    (None: all of them); labels outside are 255. A term without labels leaves the others out of its means. `__call__`
+    gives every map the nearest value inside the image there, without a gradient, so that the networks' outputs on
+    padding have no effect in any case. `estimate_bytes` leaves those copies out.
 
     Numerics
     --------
@@ -151,8 +160,11 @@ def promote(tensor: Tensor) -> Tensor:
 
 
 def _full_precision(output: SegOutput, taps: Iterable[str]) -> SegOutput:
-    return SegOutput(promote(output.logits), {name: promote(output.taps[name]) for name in taps})
+    return without_outside(
+        SegOutput(promote(output.logits), {name: promote(output.taps[name]) for name in taps}, output.inside_bhw)
+    )
 
 
 def _detached(output: SegOutput) -> SegOutput:
-    return SegOutput(output.logits.detach(), {name: tap.detach() for name, tap in output.taps.items()})
+    taps = {name: tap.detach() for name, tap in output.taps.items()}
+    return SegOutput(output.logits.detach(), taps, output.inside_bhw)

@@ -7,13 +7,14 @@ part of such a name up to the second dot is the name of the target.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from kdsearch.io.json_text import to_json
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -29,7 +30,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    write_text(path, to_json(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

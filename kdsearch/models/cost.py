@@ -23,7 +23,7 @@ def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
     """Cost of the network of `config` for one image of `size` (height and width in pixels), without latency.
 
     `torch.utils.flop_counter` counts the operations of convolutions, matrix products and attention. (It misses fused
-    attention on the CPU, but not on the meta device.) Detail heads serve training alone and are left out of `gflops`.
+    attention on the CPU, but not on the meta device.) Both counts leave out detail heads, which serve training alone.
 
     `UserError` for a network that cannot be built and for a size that it does not accept, with the nearest valid one.
     """
@@ -35,7 +35,9 @@ def _cost(config_json: str, info: DatasetInfo, size: Size) -> Cost:
     network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info)
     with FlopCounterMode(display=False) as counter:
         _run(network, info, size, details=False)
-    return Cost(counter.get_total_flops() / 1e9, sum(p.numel() for p in network.parameters()) / 1e6)
+    heads = {parameter for head in network.detail_heads() for parameter in head.parameters()}
+    parameters = sum(parameter.numel() for parameter in network.parameters() if parameter not in heads)
+    return Cost(counter.get_total_flops() / 1e9, parameters / 1e6)
 
 
 @lru_cache(maxsize=256)

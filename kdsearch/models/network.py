@@ -22,8 +22,9 @@ class Network(nn.Module, ABC):
     them. They serve training and teaching alone and are off in evaluation, cost and export.
 
     **Weights.** `encoders` are the modules that encoder weights are loaded into. Every parameter receives a gradient
-    from the logits or the supervised taps; `dropped` names the modules of a library's network that never run and were
-    removed for that reason. In eval mode the output is deterministic.
+    from the logits or the supervised taps; `dropped` names the modules of a library's network that serve no output and
+    were removed for that reason. `detail_heads` are the modules that run with `detail_taps` alone: they are no part of
+    a student's cost. In eval mode the output is deterministic.
 
     `kdsearch.testing.networks.NetworkConformance` tests this contract.
     """
@@ -35,6 +36,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, image_bchw: Tensor) -> SegOutput:
         """Logits before up-sampling, and taps."""
+
+    def detail_heads(self) -> list[nn.Module]:
+        """The modules that serve training and teaching alone."""
+        return []
 
     @abstractmethod
     def encoders(self) -> list[nn.Module]:

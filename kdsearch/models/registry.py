@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -14,6 +16,7 @@ from kdsearch.config.networks import AnyNetwork, CLNetConfig, NetworkConfig, Two
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.models.weights import load_encoders
 
 PROBE_SIZE = 256
@@ -24,7 +27,7 @@ def build_network(config: AnyNetwork, info: DatasetInfo) -> Network:
     """The network of `config` for the classes and channels of `info`, on the CPU in training mode.
 
     Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if set. Modules
-    of the encoder that never run (such as stages beyond `encoder_depth`) are removed.
+    of the encoder that serve no output (such as stages beyond `encoder_depth`) are removed.
 
     `UserError` for a network that cannot be built, and for weights that cannot be loaded.
     """
@@ -57,7 +60,7 @@ def _meta_network(config_json: str, info: DatasetInfo) -> Network:
         network = _construct(config, info)
     network.to("meta").eval()
     if not isinstance(config, CLNetConfig):
-        _drop(network, _never_run(network, info.channels))
+        _drop(network, _unneeded(network, info.channels))
     return network
 
 
@@ -90,40 +93,77 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _never_run(network: Network, channels: int) -> tuple[str, ...]:
-    """Names of the modules with own parameters that are neither called nor reached by a gradient of the outputs."""
-    idle = {
-        name: module
-        for name, module in network.named_modules()
-        if next(module.parameters(recurse=False), None) is not None
-    }
-    names = {module: name for name, module in idle.items()}
+def _unneeded(network: Network, channels: int) -> tuple[str, ...]:
+    """Names of the modules with parameters that no output depends on.
 
-    def called(module: nn.Module, *_: Any) -> None:
-        idle.pop(names[module], None)
+    Some never run; some run and their result is thrown away, such as the stage behind the last one that `encoder_depth`
+    asks of smp's MobileNets. Of the latter the outermost are named, if the network does without them.
+    """
+    ran: set[nn.Module] = set()
+    hooks = [module.register_forward_hook(lambda module, *_: ran.add(module)) for module in network.modules()]
+    output = _probe(network, channels)
+    for hook in hooks:
+        hook.remove()
+    needed = _leaves(output)
+    trained = {name: {p for p in module.parameters() if p.requires_grad} for name, module in network.named_modules()}
+    unneeded = {name: network.get_submodule(name) for name, own in trained.items() if own and needed.isdisjoint(own)}
+    idle = _outermost(
+        name
+        for name, module in unneeded.items()
+        if module not in ran and next(module.parameters(recurse=False), None) is not None
+    )
+    in_vain = _outermost(name for name, module in unneeded.items() if module in ran)
+    if in_vain:
+        names = _outermost([*in_vain, *idle])
+        smaller = copy.deepcopy(network)
+        _drop(smaller, names)
+        try:
+            same = _shapes(_probe(smaller, channels)) == _shapes(output)
+        except (UserError, TypeError, AttributeError, IndexError, ValueError):
+            same = False  # the encoder reads more of the module than its output
+        if same:
+            return names
+    return idle
 
-    hooks = [module.register_forward_hook(called) for module in names]
+
+def _probe(network: Network, channels: int) -> SegOutput:
     try:
-        output = network(torch.empty(2, channels, PROBE_SIZE, PROBE_SIZE, device="meta"))
+        with torch.enable_grad():
+            output: SegOutput = network(torch.empty(2, channels, PROBE_SIZE, PROBE_SIZE, device="meta"))
     except (RuntimeError, AssertionError) as error:
         raise UserError(
             f"This network does not run at {PROBE_SIZE}x{PROBE_SIZE}: {error}. Take another encoder."
         ) from error
-    for hook in hooks:
-        hook.remove()
-    if not idle:
-        return ()
-    total = torch.stack([feat.sum() for feat in (output.logits, *output.taps.values())]).sum()
-    unused: list[str] = []
-    for name, module in idle.items():
-        if name.startswith(tuple(f"{parent}." for parent in unused)):
+    return output
+
+
+def _shapes(output: SegOutput) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in {"logits": output.logits, **output.taps}.items()}
+
+
+def _leaves(output: SegOutput) -> set[torch.Tensor]:
+    """The parameters that an output depends on, from its graph."""
+    found: set[torch.Tensor] = set()
+    seen: set[Any] = set()
+    open_nodes = [feat.grad_fn for feat in (output.logits, *output.taps.values())]
+    while open_nodes:
+        node = open_nodes.pop()
+        if node is None or node in seen:
             continue
-        gradients = torch.autograd.grad(
-            total, list(module.parameters(recurse=False)), retain_graph=True, allow_unused=True
-        )
-        if all(gradient is None for gradient in gradients):
-            unused.append(name)
-    return tuple(unused)
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(node.variable)
+        open_nodes += [before for before, _ in node.next_functions]
+    return found
+
+
+def _outermost(names: Iterable[str]) -> tuple[str, ...]:
+    """The names without those of modules inside others that are named before."""
+    found: list[str] = []
+    for name in names:
+        if not name.startswith(tuple(f"{outer}." for outer in found)):
+            found.append(name)
+    return tuple(found)
 
 
 def _drop(network: Network, names: tuple[str, ...]) -> None:

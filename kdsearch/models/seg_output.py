@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from kdsearch.data.map_grid import Size, nearest_cells, resize_map
 
 
 @dataclass
@@ -17,21 +18,33 @@ class SegOutput:
     `taps` are named feature maps `[B, C, h, w]`: `"c1".."c4"` (encoder, at strides 4, 8, 16, 32 or the network's own),
     `"head"` (before the classifier) and those of single networks, such as CLNet's `"con1".."con3"` (contrast features)
     and its detail heads `"bound1".."bound3"`, `"bin1".."bin3"` (2-class logits).
+    `inside_bhw` (bool, at the input's size) are the pixels of the input that show the image. The others lie beyond its
+    border. None where all of them show it, and while a network runs.
     """
 
     logits: Tensor
     taps: dict[str, Tensor] = field(default_factory=dict)
+    inside_bhw: Tensor | None = None
 
     def split(self, count: int) -> tuple[SegOutput, SegOutput]:
         """The outputs of the first `count` images, and of the rest."""
-        return (
-            SegOutput(self.logits[:count], {name: tap[:count] for name, tap in self.taps.items()}),
-            SegOutput(self.logits[count:], {name: tap[count:] for name, tap in self.taps.items()}),
+        first, rest = (
+            SegOutput(
+                self.logits[part],
+                {name: tap[part] for name, tap in self.taps.items()},
+                None if self.inside_bhw is None else self.inside_bhw[part],
+            )
+            for part in (slice(count), slice(count, None))
         )
+        return first, rest
+
+    def inside_at(self, size: Size) -> Tensor | None:
+        """The cells of a map of `size` that lie inside the image (bool `[B, h, w]`); None: all of them."""
+        return None if self.inside_bhw is None else nearest_cells(self.inside_bhw, size)
 
 
 def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:
     """Class ids `[B, H, W]` at `size` from low-resolution logits: resize the logits, then take the largest."""
     if logits_bkhw.shape[-2:] != size:
-        logits_bkhw = F.interpolate(logits_bkhw.float(), size, mode="bilinear", align_corners=True)
+        logits_bkhw = resize_map(logits_bkhw.float(), size)
     return logits_bkhw.argmax(1)

@@ -19,6 +19,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.images import resize_image
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
+from kdsearch.io.json_text import to_json
 from kdsearch.models.registry import build_network
 from kdsearch.models.seg_output import SegOutput, upsampled_classes
 from kdsearch.models.weights import load_network
@@ -105,8 +106,8 @@ def save_student(
         "size": list(size),
         "trial": config.model_dump(mode="json"),
     }
-    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
-    (folder / "metrics.json").write_text(json.dumps(dict(metrics), indent=2) + "\n")
+    (folder / "config.json").write_text(to_json(content, indent=2) + "\n")
+    (folder / "metrics.json").write_text(to_json(dict(metrics), indent=2) + "\n")
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def _term_step(term: Term, outputs: tuple[SegOutput, SegOutput | None, FramePair
 
 def _leaves(output: SegOutput) -> SegOutput:
     taps = {name: tap.detach().requires_grad_() for name, tap in output.taps.items()}
-    return SegOutput(output.logits.detach().requires_grad_(), taps)
+    return SegOutput(output.logits.detach().requires_grad_(), taps, output.inside_bhw)
 
 
 def _saved_bytes(trial: Trial, batch: object) -> int:

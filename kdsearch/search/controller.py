@@ -14,6 +14,7 @@ import numpy as np
 from kdsearch.config.metrics import main_cost
 from kdsearch.config.space.flatten import trial_key
 from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.io.json_text import finite
 from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.confirm import Confirmation, confirmations, repeats
 from kdsearch.search.constraints import check_reported
@@ -104,7 +105,9 @@ class StudyController:
     def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
         """Record the result of an epoch. False ends the trial: at its last epoch, or by the stop rule."""
         trial = self.in_flight[trial_id]
-        trial.epoch, trial.metrics = epoch, metrics
+        trial.epoch, trial.metrics = epoch, finite(metrics)
+        if trial.without_value(["miou"]):
+            return False  # the trial fails at its end
         trial.curve[epoch] = trial.miou
         trial.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
         self.callback.on_trial_result(trial)
@@ -121,10 +124,12 @@ class StudyController:
     def on_trial_end(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         """End a trial: trained to its last epoch, stopped at a rung, or failed for the reason given.
 
-        `infeasible` means that the configuration does not fit on these devices.
+        A trial whose mIoU, or another objective, is not a number has failed. `infeasible` means that the configuration
+        does not fit on these devices.
         """
         trial = self.in_flight.pop(trial_id)
         state: Outcome
+        failure = failure or trial.without_value(["miou", *self.space.search.objectives]) or None
         if failure is not None:
             state = "INFEASIBLE" if infeasible else "FAIL"
         else:

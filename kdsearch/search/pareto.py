@@ -1,4 +1,7 @@
-"""Pareto dominance under several objectives. All functions take costs: smaller is better in every column."""
+"""Pareto dominance under several objectives. All functions take costs: smaller is better in every column.
+
+A point with a NaN has no place in the order: it is on no frontier, and its rank is behind all others.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,11 @@ def costs(rows: Sequence[Mapping[str, float]], objectives: Mapping[Any, str]) ->
 def non_dominated(costs_nm: Costs) -> NDArray[np.bool_]:
     """Mask `[n]` of points that no other point dominates. Of equal points the first one is kept."""
     n, objectives = costs_nm.shape
+    known_n = _comparable(costs_nm)
+    if not known_n.all():
+        keep = np.zeros(n, dtype=bool)
+        keep[known_n] = non_dominated(costs_nm[known_n])
+        return keep
     if objectives <= 2:
         first: NDArray[np.bool_] = ranks(costs_nm) == 0
         return first
@@ -40,6 +48,11 @@ def ranks(costs_nm: Costs) -> NDArray[np.int64]:
     Equal points have increasing ranks, in their order.
     """
     rank_n = np.full(len(costs_nm), -1, dtype=np.int64)
+    known_n = _comparable(costs_nm)
+    if not known_n.all():
+        rank_n[known_n] = ranks(costs_nm[known_n])
+        rank_n[~known_n] = len(costs_nm) + np.arange(np.count_nonzero(~known_n))
+        return rank_n
     if costs_nm.shape[1] <= 2:
         # In the order of the first objective, a front dominates a point exactly if the front's least second objective
         # so far is no greater than its own. Later fronts have greater ones, hence n log n.
@@ -54,6 +67,10 @@ def ranks(costs_nm: Costs) -> NDArray[np.int64]:
         rank_n[left[non_dominated(costs_nm[left])]] = rank
         rank += 1
     return rank_n
+
+
+def _comparable(costs_nm: Costs) -> NDArray[np.bool_]:
+    return np.logical_not(np.isnan(costs_nm).any(axis=1))
 
 
 def spread_order(costs_nm: Costs) -> list[int]:

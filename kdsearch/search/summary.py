@@ -15,6 +15,7 @@ from typing import Any, cast, get_args
 from kdsearch.config.metrics import METRICS, main_cost
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_json
+from kdsearch.io.json_text import with_nulls
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import Status
 
@@ -138,7 +139,7 @@ class StudySummary:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of the file; a number that is not finite becomes null, since JSON has none."""
-        return cast("dict[str, Any]", _finite(asdict(self)))
+        return cast("dict[str, Any]", with_nulls(asdict(self)))
 
     @classmethod
     def from_dict(cls, content: Any) -> StudySummary:
@@ -221,11 +222,3 @@ def _number(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name}: {value!r:.80} is not a number")
     return value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from kdsearch.config.trial import TrialConfig
+from kdsearch.io.json_text import finite
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -51,6 +54,12 @@ class TrialRecord:
         """Values of everything that can be an objective."""
         return {"miou": self.miou, **self.cost}
 
+    def without_value(self, objectives: Iterable[str]) -> str:
+        """The first objective that is not a number, in words; empty if all are."""
+        values = self.values()
+        bad = [name for name in objectives if not math.isfinite(values.get(name, math.nan))]
+        return f"the objective {bad[0]} is not a number after epoch {self.epoch}" if bad else ""
+
     def known(self) -> dict[str, float]:
         """Values of everything that can be constrained."""
         return {**self.metrics, **self.cost}
@@ -63,8 +72,13 @@ def trial_record_of(frozen: FrozenTrial) -> TrialRecord | None:
     about = frozen.user_attrs["trial"]
     config = TrialConfig.model_validate(about["config"])
     outcome = frozen.user_attrs.get("outcome", {})
-    curve = {int(epoch): miou for epoch, miou in outcome.get("curve", {}).items()}
-    return TrialRecord(**{"state": "RUNNING", **about, **outcome, "config": config, "curve": curve})
+    curve = finite({int(epoch): miou for epoch, miou in outcome.get("curve", {}).items()})
+    metrics = finite(outcome.get("metrics", {}))
+    values = {"state": "RUNNING", **about, **outcome, "config": config, "curve": curve, "metrics": metrics}
+    record = TrialRecord(**values)
+    if record.state == "COMPLETE" and (reason := record.without_value(["miou"])):
+        record.state, record.reason = "FAIL", reason  # kdsearch 0.1 took a NaN for a result
+    return record
 
 
 def attributes(record: TrialRecord) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class NetworkConformance:
                 network_cost(case.config, case.info, (case.size[0] + 1, case.size[1]))
 
     def test_cost_on_the_meta_device_is_that_of_a_forward_pass(self, case: NetworkCase, network: Network) -> None:
-        """GFLOPs without detail heads, and millions of parameters."""
+        """GFLOPs and millions of parameters, both without detail heads."""
         network.eval().detail_taps = False
         unfused = sdpa_kernel(SDPBackend.MATH)  # torch's counter misses the fused attention of the CPU
         with FlopCounterMode(display=False) as counter, torch.no_grad(), unfused:
@@ -88,7 +88,20 @@ class NetworkConformance:
         network.detail_taps = True
         found = network_cost(case.config, case.info, case.size)
         assert found.gflops == counter.get_total_flops() / 1e9
-        assert found.params_m == sum(parameter.numel() for parameter in network.parameters()) / 1e6
+        heads = {parameter for head in network.detail_heads() for parameter in head.parameters()}
+        rest = [parameter for parameter in network.parameters() if parameter not in heads]
+        assert found.params_m == sum(parameter.numel() for parameter in rest) / 1e6
+
+    def test_without_details_the_detail_heads_alone_are_idle(self, case: NetworkCase, network: Network) -> None:
+        """The parameters that are counted are those that the logits, or a tap, need."""
+        network.eval().detail_taps = False
+        output = network(case.images())
+        network.detail_taps = True
+        total = torch.stack([feat.float().sum() for feat in (output.logits, *output.taps.values())]).sum()
+        named = dict(network.named_parameters())
+        slopes = torch.autograd.grad(total, list(named.values()), allow_unused=True)
+        idle = {named[name] for name, slope in zip(named, slopes, strict=True) if slope is None}
+        assert idle == {parameter for head in network.detail_heads() for parameter in head.parameters()}
 
     def test_every_parameter_gets_a_gradient(self, case: NetworkCase, network: Network) -> None:
         """From the logits and the supervised taps: detail heads and gates."""

@@ -92,6 +92,13 @@ class TermCase:
             target_bhw[1, 2, 3] = IGNORE_INDEX
         return target_bhw
 
+    def inside(self) -> Tensor:
+        """The pixels of views, and of their later frames, that show the image (bool), in both of them a part."""
+        inside_bhw = torch.ones(BATCH * (1 + self.video), *self.size, dtype=torch.bool)
+        inside_bhw[0, :1] = inside_bhw[0, :, 3:] = False
+        inside_bhw[-1, :, :1] = False
+        return inside_bhw
+
     def arguments(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor) -> tuple[Any, ...]:
         """Arguments of a call; for a video term the second halves of the outputs are those of the later frames."""
         if not self.video:
@@ -123,10 +130,7 @@ def random_output(shapes: Shapes, batch: int, seed: int, requires_grad: bool, dt
 
 def halves(output: SegOutput, batch: int) -> tuple[SegOutput, SegOutput]:
     """The first `batch` samples of an output, and the others."""
-    return (
-        SegOutput(output.logits[:batch], {name: tap[:batch] for name, tap in output.taps.items()}),
-        SegOutput(output.logits[batch:], {name: tap[batch:] for name, tap in output.taps.items()}),
-    )
+    return output.split(batch)
 
 
 def tensors(output: SegOutput) -> list[Tensor]:
@@ -137,7 +141,7 @@ def tensors(output: SegOutput) -> list[Tensor]:
 def mapped(output: SegOutput, function: Callable[[Tensor], Tensor]) -> SegOutput:
     """A new output of `function(tensor)`, with its own leaves."""
     new = [function(tensor.detach().clone()).requires_grad_(tensor.requires_grad) for tensor in tensors(output)]
-    return SegOutput(new[0], dict(zip(output.taps, new[1:], strict=True)))
+    return SegOutput(new[0], dict(zip(output.taps, new[1:], strict=True)), output.inside_bhw)
 
 
 def gradients(value: Tensor, output: SegOutput) -> list[Tensor]:

@@ -120,6 +120,45 @@ class TermConformance:
             torch.testing.assert_close(grad, other_grad, rtol=0, atol=1e-12)
             assert not (grad * ignored_b1hw).any()
 
+    @pytest.mark.parametrize("scale", [1, 2, 0.5])
+    def test_pixels_outside_the_view_take_no_part(self, case: TermCase, scale: float) -> None:
+        """What the networks say beyond the border of the image changes neither the value nor a gradient."""
+        inside_bhw = case.inside()
+        target = case.labels().masked_fill(~inside_bhw[: len(case.labels())], IGNORE_INDEX)
+        teacher_size = (int(case.size[0] * scale), math.ceil(case.size[1] * scale))
+        student, teacher = case.output("student", 0), case.output("teacher", 1, teacher_size)
+        student.inside_bhw = teacher.inside_bhw = inside_bhw
+        term = case.build()
+        case.call(term, student, teacher, target)  # fills queues
+        term.eval()  # batch normalisation in training sees every pixel
+        rngs = random_states(term)
+        value = case.call(term, student, teacher, target)
+        grads = gradients(value, student)
+        others = []
+        for output in (student, teacher):
+            shown_bhw = output.inside_at(output.logits.shape[-2:])
+            assert shown_bhw is not None
+            outside_b1hw = ~shown_bhw[:, None]
+            others.append(mapped(output, lambda x, outside=outside_b1hw: x + 7 * x.sin() * outside))  # type: ignore[misc]
+        restore(rngs)
+        other_s, other_t = others
+        other = case.call(term, other_s, other_t, target)
+        torch.testing.assert_close(other, value, rtol=0, atol=1e-12)
+        for grad, other_grad in zip(grads, gradients(other, other_s), strict=True):
+            torch.testing.assert_close(grad, other_grad, rtol=0, atol=1e-12)
+            assert not (grad * ~inside_bhw[:, None]).any()
+
+    def test_views_that_show_the_image_alone(self, case: TermCase) -> None:
+        """A mask without a pixel outside has no effect."""
+        results = []
+        for inside_bhw in (None, torch.ones_like(case.inside())):
+            student, teacher = case.output("student", 0), case.output("teacher", 1)
+            student.inside_bhw = teacher.inside_bhw = inside_bhw
+            value = case.call(case.build(), student, teacher, case.labels())
+            results.append([value, *gradients(value, student)])
+        for alone, masked in zip(*results, strict=True):
+            torch.testing.assert_close(masked, alone, rtol=1e-11, atol=1e-13)
+
     def test_order_of_the_batch(self, case: TermCase) -> None:
         """The order of the batch has no effect."""
         if not case.order_free:

@@ -62,13 +62,23 @@ def both_frames(batch: Batch) -> Tensor:
 def by_frame(
     batch: Batch, student: SegOutput, teacher: SegOutput | None
 ) -> tuple[SegOutput, SegOutput | None, FramePair | None]:
-    """The outputs for the batch's own images, and those for the later frames, if any, as a frame pair."""
+    """The outputs for the batch's own images, and those for the later frames, if any, as a frame pair.
+
+    Each knows which of its pixels show the image.
+    """
     if batch.next_image_bchw is None:
+        for output in (student, teacher):
+            if output is not None:
+                output.inside_bhw = batch.inside_bhw
         return student, teacher, None
     assert teacher is not None
     assert batch.flow_b2hw is not None
     student, later_s = student.split(len(batch.image_bchw))
     teacher, later_t = teacher.split(len(batch.image_bchw))
+    for output in (student, teacher):
+        output.inside_bhw = batch.inside_bhw
+    for output in (later_s, later_t):
+        output.inside_bhw = batch.next_inside_bhw
     return student, teacher, FramePair(later_s, later_t, batch.flow_b2hw, batch.image_bchw, batch.next_image_bchw)
 
 

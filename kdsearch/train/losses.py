@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kdsearch.config.training import TrainConfig
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.data.map_grid import resize_map
 from kdsearch.data.store.store import Split
 from kdsearch.distill.base import Shapes
 from kdsearch.errors import UserError
@@ -112,9 +113,7 @@ def _aux_head(shapes: Shapes) -> nn.Module:
 
 def _cross_entropy(logits_bkhw: Tensor, target_bhw: Tensor, weight_k: Tensor | None, norm: Tensor) -> Tensor:
     """Sum over valid pixels, divided by `norm`; without valid pixels an exact 0 that has a graph."""
-    logits_bkhw = logits_bkhw.float()
-    if logits_bkhw.shape[-2:] != target_bhw.shape[-2:]:
-        logits_bkhw = F.interpolate(logits_bkhw, target_bhw.shape[-2:], mode="bilinear", align_corners=True)
+    logits_bkhw = resize_map(logits_bkhw.float(), target_bhw.shape[-2:])
     total = F.cross_entropy(logits_bkhw, target_bhw, weight_k, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / norm.clamp_min(1e-12)
 

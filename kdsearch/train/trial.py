@@ -223,13 +223,15 @@ class Trial:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The metrics of `evaluate` on the validation split, and the time that it took."""
+        """The metrics of `evaluate` on the validation split, and the time that it took. `TrialError` without a mIoU."""
         started = time.monotonic()
         student = self.module.student
         if self.resources.world_size > 1:
             for buffer in student.buffers():
                 torch.distributed.broadcast(buffer, 0)  # batch statistics differ by rank; those of rank 0 are saved
         metrics = evaluate(student, self.val_batches, self.resources.store.info, self.config)
+        if "val/miou" not in metrics:
+            raise TrialError("no pixel of the validation split has a label, so there is no mIoU")
         metrics["time/val_s"] = time.monotonic() - started
         return metrics
 
@@ -263,7 +265,11 @@ class Trial:
             state = load_plain(path, self.device)
         except UserError as error:
             raise TrialError(f"the checkpoint {path} cannot be read; delete it and resume: {error}") from error
-        self.load_state_dict(state)
+        try:
+            self.load_state_dict(state)
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise TrialError(f"the checkpoint {path} is of another network; delete it and resume: {reason}") from error
         metrics: dict[str, float] = state["metrics"]
         return metrics
 

@@ -11,11 +11,11 @@ import pytest
 SCRIPT = """
 import kdsearch
 
-plan = kdsearch.plan("clfd", set={"train.epochs": 2}, trials=2, seconds=60, seconds_per_trial=30)
+plan = kdsearch.plan("clfd", set={"train.epochs": 2, "search.rungs": [1]}, trials=2, seconds=60, seconds_per_trial=30)
 assert plan.stages, plan.warnings
 study = kdsearch.search(
     "clfd",
-    set={"train.epochs": 1, "teacher.train.epochs": 1, "data.options": {"train": 8, "val": 4}},
+    set={"train.epochs": 1, "search.rungs": [], "teacher.train.epochs": 1, "data.options": {"train": 8, "val": 4}},
     trials=1,
     confirm=False,
     name="first",

@@ -8,7 +8,7 @@ from kdsearch.config.data import Augment, DataConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.loader import Batches
 from kdsearch.data.store.store import build_store
-from kdsearch.data.views import warp_images
+from kdsearch.data.views import warp_images, warp_labels
 from kdsearch.errors import UserError
 
 CONFIG = DataConfig(name="scenes", size=(48, 64), crop=(32, 40))
@@ -48,6 +48,22 @@ def test_the_border_has_the_mean_colour(scenes_store):
     outside = (batch.label_bhw == IGNORE_INDEX)[:, None].expand_as(batch.image_bchw)
     assert outside.float().mean() > 0.3
     assert (batch.image_bchw[outside] == 0).float().mean() > 0.9  # all but the rim, where bilinear mixes
+
+
+def test_a_batch_knows_which_of_its_pixels_show_the_image(scenes_store):
+    """Of the later frame, too; and None stands for all."""
+    small = CONFIG.model_copy(update={"augment": Augment(scale=(0.3, 0.5), motion=0.3)})
+    batch = next(batches(scenes_store, config=small, frames="views").train(0))
+    blank = torch.zeros(4, *scenes_store.size, dtype=torch.uint8)
+    for theta, shown in (
+        (batch.theta_b23, batch.inside_bhw),
+        (batch.next_theta_b23, batch.next_inside_bhw),
+    ):
+        assert torch.equal(shown, warp_labels(blank, theta, (32, 40)) == 0)
+        assert not shown.all()
+    assert [part.inside_bhw.shape for part in batch.tensor_split(2)] == [(2, 32, 40)] * 2
+    large = CONFIG.model_copy(update={"augment": Augment(scale=(1.0, 2.0))})
+    assert next(batches(scenes_store, config=large).train(0)).inside_bhw is None
 
 
 def test_theta_is_the_view_that_was_taken(scenes_store):

@@ -17,6 +17,7 @@ from kdsearch.data.views import (
     flow_between,
     flow_of_view,
     identity_views,
+    inside,
     next_views,
     photometric,
     random_views,
@@ -279,12 +280,25 @@ def test_a_flipped_view_shows_flipped_maps():
     whole = torch.randn(2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
     theta = identity_views(2).clone()
     theta[:, 0, 0] = -1
-    torch.testing.assert_close(warp_maps(whole, theta, (4, 6)), whole.flip(3), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(warp_maps(whole, theta, (4, 6), SIZE, SIZE), whole.flip(3), atol=1e-5, rtol=1e-5)
 
 
 def test_valid_pixels_of_a_map_do_not_see_beyond_the_image():
     """A constant map stays constant up to the border of the image, and so do distributions that are kept as logs."""
     theta = identity_views(1) * 1.7
     torch.testing.assert_close(
-        warp_maps(torch.full((1, 2, 4, 6), -3.0), theta, (8, 8)), torch.full((1, 2, 8, 8), -3.0), rtol=1e-6, atol=0
+        warp_maps(torch.full((1, 2, 4, 6), -3.0), theta, (8, 8), SIZE, SIZE),
+        torch.full((1, 2, 8, 8), -3.0),
+        rtol=1e-6,
+        atol=0,
     )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_view_knows_which_of_its_pixels_show_the_image(turned):
+    theta = later_views(views()) if turned else views(augment=Augment(scale=(0.3, 2.0)))
+    shown = inside(theta, SIZE, CROP)
+    assert 0 < (~shown).float().mean() < 1
+    label = torch.zeros(12, *SIZE, dtype=torch.uint8)
+    assert torch.equal(shown, warp_labels(label, theta, CROP) == 0)
+    assert inside(views(augment=Augment(scale=(1.2, 2.0))), SIZE, CROP) is None

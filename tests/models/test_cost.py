@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from kdsearch.compat import ensure_torchvision
 from kdsearch.config.networks import CLNetTeacher, SmpConfig
 from kdsearch.errors import UserError
 from kdsearch.models.cost import network_cost, tap_shapes
 from kdsearch.models.registry import build_network
+from kdsearch.models.weights import load_network
 from tests.models.model_cases import clnet, dataset, smp
 
 
@@ -35,6 +39,44 @@ def test_stages_that_never_run_are_not_counted() -> None:
     found = network_cost(smp("pspnet", "resnet18"), dataset(3, classes=19), (512, 1024))
     assert found.gflops / 2 == pytest.approx(12.2, abs=0.051)
     assert found.params_m < 1.5
+
+
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "tu-mobilenetv3_small_050"])
+def test_stages_that_run_in_vain_are_neither_counted_nor_built(encoder: str) -> None:
+    """Both run a stage, or more, behind the last one of `encoder_depth`, and throw the result away."""
+    config = smp("pspnet", encoder)
+    network = build_network(config, dataset(3)).eval()
+    slopes = torch.autograd.grad(
+        network(torch.randn(1, 3, 64, 96)).logits.sum(), list(network.parameters()), allow_unused=True
+    )
+    assert all(slope is not None for slope in slopes)
+    assert network_cost(config, dataset(3), (64, 96)).params_m < 0.14
+
+
+def test_a_network_saved_with_such_stages_is_still_read(tmp_path: Path) -> None:
+    """And predicts the same."""
+    ensure_torchvision()
+    import segmentation_models_pytorch
+
+    whole = segmentation_models_pytorch.PSPNet("mobilenet_v2", encoder_weights=None, classes=9).eval()
+    state = whole.state_dict()
+    assert any(name.startswith("encoder.features.10.") for name in state)
+    save_file(state, tmp_path / "model.safetensors")
+    network = build_network(smp("pspnet", "mobilenet_v2"), dataset(3)).eval()
+    load_network(network, tmp_path / "model.safetensors")
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        features = whole.encoder(image)
+        expected = whole.segmentation_head[0](whole.decoder(features))
+        assert torch.equal(network(image).logits, expected)
+
+
+def test_detail_heads_are_no_part_of_the_cost() -> None:
+    network = build_network(clnet(), dataset(4))
+    heads = sum(parameter.numel() for head in network.detail_heads() for parameter in head.parameters())
+    assert heads > 0
+    whole = sum(parameter.numel() for parameter in network.parameters())
+    assert network_cost(clnet(), dataset(4), (64, 96)).params_m == (whole - heads) / 1e6
 
 
 def test_one_class_more_costs_one_filter_more() -> None:

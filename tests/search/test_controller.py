@@ -212,3 +212,37 @@ def test_a_completed_trial_that_the_rungs_missed_is_reported_to_them(controller:
     again, _ = controller()  # with empty rungs
     assert again.rungs.ends == {record.id: {"miou": 0.6, "gflops": record.cost["gflops"]}}
     again.storage.close()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_an_objective_that_is_no_number_is_a_failed_trial(
+    value: float | None, controller: MakeController, tmp_path: Path
+) -> None:
+    """It stands on no frontier, no rung compares it, and no file holds a NaN."""
+    study, _ = controller()
+    good = next_record(study)
+    train(study, good)
+    bad = next_record(study)
+    metrics = {"time/train_s": 1.0, "loss/task": float("nan")} | ({} if value is None else {"val/miou": value})
+    assert not study.on_report(bad.id, 1, metrics)
+    study.on_trial_end(bad.id, None)
+    assert bad.state == "FAIL"
+    assert bad.reason == "the objective miou is not a number after epoch 1"
+    assert [trial.id for trial in study.members()] == [good.id]
+    study.storage.close()
+    text = (tmp_path / "study.journal").read_text()
+    assert "NaN" not in text
+    assert "Infinity" not in text
+
+
+def test_an_earlier_study_with_a_nan_is_read_without_it(controller: MakeController, tmp_path: Path) -> None:
+    study, _ = controller()
+    first = next_record(study)
+    train(study, first)
+    study.storage.close()
+    journal = tmp_path / "study.journal"
+    journal.write_text(journal.read_text().replace('"val/miou":0.5', '"val/miou":NaN'))
+    again, _ = controller()
+    record = again.storage.get(first.id)
+    assert (record.state, record.reason) == ("FAIL", f"the objective miou is not a number after epoch {record.epoch}")
+    assert again.members() == []

@@ -78,3 +78,13 @@ def test_spread_order_takes_the_far_end_second() -> None:
 
 def test_knee_is_the_bend() -> None:
     assert knee(np.array([[0.0, 10.0], [1.0, 1.0], [10.0, 0.0]])) == 1
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3])
+def test_a_point_with_a_nan_is_on_no_frontier_and_behind_all_others(objectives: int) -> None:
+    points = np.arange(4.0)[:, None].repeat(objectives, 1)
+    points[0, -1] = points[2, 0] = np.nan
+    assert non_dominated(points).tolist() == [False, True, False, False]
+    assert ranks(points)[[1, 3]].tolist() == [0, 1]
+    assert ranks(points)[[0, 2]].min() > 1
+    assert hypervolume(points, np.full(objectives, 5.0)) == 4.0**objectives

@@ -58,3 +58,9 @@ def test_a_space_is_valid_for_editors_too(name: str) -> None:
 
     tree = plain(parse_yaml(find_space(name).read_bytes(), str))
     jsonschema.Draft202012Validator(json_schema()).validate(tree)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_setting_has_an_effect(name: str) -> None:
+    for profile in (None, *profile_names(name)):
+        load_space(name, profile=profile).check_effects()

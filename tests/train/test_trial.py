@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.loader import Batch
 from kdsearch.data.store.store import Store
 from kdsearch.models.student import load_student
@@ -147,3 +149,12 @@ def test_a_student_is_read_back_exactly_and_carries_no_term(
         expected = trial.module.student.eval()(batch.image_bchw).logits
         # Training runs in channels_last, which adds up in another order.
         torch.testing.assert_close(student(student.preprocess(images[: len(expected)])), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_validation_without_a_label_fails_the_trial(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its mIoU is a mean of nothing, and no result."""
+    trial = Trial(config(), resources(store))
+    split = trial.val_batches.split
+    monkeypatch.setattr(split, "labels", np.full_like(split.labels, IGNORE_INDEX))
+    with pytest.raises(TrialError, match="no pixel of the validation split has a label"):
+        trial.validate()

@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from kdsearch.config.search import ConfirmConfig, SearchConfig
+from kdsearch.config.space import effects
 from kdsearch.config.space.defaults import written_out
 from kdsearch.config.space.file import SpaceDocument
 from kdsearch.config.space.flatten import flatten, trial_key
 from kdsearch.config.space.overrides import overlay, set_data, set_override
-from kdsearch.config.space.problems import locate, problems_error
+from kdsearch.config.space.problems import Problem, locate, problems_error
 from kdsearch.config.space.ranges import Choice, Log, Range, RangeError, Scalar, Uniform, category
 from kdsearch.config.space.shipped import display, find_space
 from kdsearch.config.space.tree import parameters
@@ -51,6 +52,19 @@ class SearchSpace:
         self.description: str = document.description
         self.search: SearchConfig = document.search
         self.confirm: ConfirmConfig = document.confirm
+
+    def check_effects(self) -> None:
+        """Raise one `UserError` that lists all settings that would change nothing in a study of this space."""
+        found = list(parameters(self._root, self._origin))
+        problems = list(effects.of_search(self._tree, found, self.default().trial, self.search))
+        if self.confirm.cache and not self.confirm.seeds:
+            confirm = self._tree["confirm"].origins["cache"]
+            problems.append(Problem(confirm, "confirm.cache", "has no effect with seeds 0; leave it out, or set seeds"))
+        for params in corners(found):
+            for name, why in effects.of_trial(self.from_params(params).trial):
+                problems.append(Problem(self._origin, name, why))
+        if problems:
+            raise problems_error(problems)
 
     def resolved(self) -> dict[str, Any]:
         """The space after profile, data and overrides, as plain values; the result is a valid space."""

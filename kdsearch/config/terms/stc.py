@@ -18,8 +18,8 @@ class StcPairConfig(TermConfig):
     )
     node: Node = Field(
         "stride2",
-        description="places compared: stride{s} (max over s x s windows; stride2 in CIRKD), grid{g} (g x g windows "
-        "over the map; SKD's is grid3 on its crops) or none (every pixel)",
+        description="places compared: stride{s} (max over s x s windows; stride2 in CIRKD), half (windows of half the "
+        "map a side, SKD's), grid{g} (g x g equal windows over the map) or none (every pixel)",
     )
     tap: Literal["head", "c4"] = Field("head", description="features of the student and of each branch")
 
@@ -49,8 +49,8 @@ class StcFramesConfig(TermConfig):
 
     node: Node = Field(
         "none",
-        description="places compared: none (every pixel, ETC), stride{s} (max over s x s windows, cheaper) or "
-        "grid{g} (g x g windows over the map)",
+        description="places compared: none (every pixel, ETC), stride{s} (max over s x s windows, cheaper), "
+        "half (windows of half the map a side) or grid{g} (g x g windows over the map)",
     )
 
 

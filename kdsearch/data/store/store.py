@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsearch.config.data import DataConfig
-from kdsearch.data.info import DatasetInfo
-from kdsearch.data.reader import Reader
+from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
+from kdsearch.data.reader import SPLITS, Reader
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.data.store.build import write_store
+from kdsearch.errors import UserError
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 
@@ -34,7 +35,7 @@ def build_store(
     `root` is a local folder or a URI of an object store (`remote.py`): then the store is built on this node and copied
     there. `progress(done, total)` is called after each sample. Several processes may build at once and produce one
     store; an interrupted build is continued. `UserError` names missing, damaged or wrong files (the first ten of them,
-    and their number).
+    and their number), and labels from which nothing can be learned.
     """
 
     def build(root: Path, reader: Reader, fingerprint: str) -> Path:
@@ -48,16 +49,34 @@ def build_store(
 
         filesystem(str(root))  # a URI that cannot be opened is reported before the data is read
     reader = open_reader(config)
+    _check_splits(reader)
     fingerprint = reader.fingerprint()
     name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
-        return Store.open(build(local_path(root), reader, fingerprint))
+        return _checked(Store.open(build(local_path(root), reader, fingerprint)))
     uri = in_folder(str(root), name)
     with remote.building_for(str(root)) as folder:
         if not remote.has_store(uri):
             remote.push_store(build(folder, reader, fingerprint), uri)
             remote.keep(folder / name, uri)
-    return Store.open(uri)
+    return _checked(Store.open(uri))
+
+
+def _check_splits(reader: Reader) -> None:
+    for split in SPLITS:
+        if not reader.keys(split):
+            raise UserError(f"data set '{reader.info.name}': the split {split} is empty; give it at least one image.")
+
+
+def _checked(store: Store) -> Store:
+    """`UserError` where a split of the store has no label at all, whichever version of kdsearch has built it."""
+    for name in SPLITS:
+        if not store.split(name).class_counts.any():
+            raise UserError(
+                f"data set '{store.info.name}': no pixel of the split {name} has a label at {store.size[0]}x"
+                f"{store.size[1]}: all are {IGNORE_INDEX}; check its masks, the ids of the classes, and data.size."
+            )
+    return store
 
 
 class Split:

@@ -6,19 +6,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kdsearch.data.map_grid import resize_map
+from kdsearch.distill.ops.labels import masked_mean
+
 
 def match_size(student_bchw: Tensor, teacher_bchw: Tensor) -> tuple[Tensor, Tensor]:
-    """Both maps at the size of the one with more pixels: the coarser is up-sampled, bilinear, align_corners=False."""
+    """Both maps at the size of the one with more pixels: the coarser is up-sampled, bilinear."""
     size_s, size_t = student_bchw.shape[-2:], teacher_bchw.shape[-2:]
     size = max(size_t, size_s, key=lambda size: size.numel())
-    return resized(student_bchw, size), resized(teacher_bchw, size)
+    return resize_map(student_bchw, size), resize_map(teacher_bchw, size)
 
 
-def resized(map_bchw: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The map at `size` (height, width): bilinear, align_corners=False."""
-    if map_bchw.shape[-2:] == size:
-        return map_bchw
-    return F.interpolate(map_bchw, size, mode="bilinear", align_corners=False)
+def squared_error(student_bchw: Tensor, teacher_bchw: Tensor, inside_bhw: Tensor | None) -> Tensor:
+    """Mean squared difference over all elements inside the image."""
+    if inside_bhw is None:
+        return F.mse_loss(student_bchw, teacher_bchw)
+    return masked_mean((student_bchw - teacher_bchw).square().mean(1), inside_bhw)
 
 
 def channel_adapter(student: int, teacher: int, bias: bool = False) -> nn.Module:

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from kdsearch.data.map_grid import resize_map
 from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.models.seg_output import SegOutput
 
 
 def warp(map_bchw: Tensor, flow_b2hw: Tensor) -> Tensor:
@@ -32,8 +34,8 @@ def resize_flow(flow_b2hw: Tensor, size: tuple[int, ...]) -> Tensor:
     height, width = flow_b2hw.shape[-2:]
     if (height, width) == tuple(size):
         return flow_b2hw
-    scale_2 = flow_b2hw.new_tensor([size[1] / width, size[0] / height])
-    return F.interpolate(flow_b2hw, size, mode="bilinear", align_corners=False) * scale_2[:, None, None]
+    scale_2 = flow_b2hw.new_tensor([(size[1] - 1) / max(width - 1, 1), (size[0] - 1) / max(height - 1, 1)])
+    return resize_map(flow_b2hw, size) * scale_2[:, None, None]
 
 
 def occlusion_weight(image_bchw: Tensor, next_image_bchw: Tensor, flow_b2hw: Tensor) -> Tensor:
@@ -56,6 +58,19 @@ def correspondence(frames: FramePair, map_bchw: Tensor) -> tuple[Tensor, Tensor,
         weight_bhw = F.adaptive_avg_pool2d(weight_bhw, size)
     flow_b2hw = resize_flow(frames.flow_b2hw, size)
     return flow_b2hw, weight_bhw, in_frame(flow_b2hw)
+
+
+def both_shown(frames: FramePair, now: SegOutput, flow_b2hw: Tensor) -> Tensor | None:
+    """Cells (bool `[B, h, w]`) that show the image in the first frame, and in the later one where the flow ends.
+
+    None: all of them. The flow is in pixels of the map and of its size.
+    """
+    size = flow_b2hw.shape[-2:]
+    shown_bhw, later_bhw = now.inside_at(size), frames.student.inside_at(size)
+    if later_bhw is not None:
+        reached_bhw = warp(later_bhw[:, None].to(flow_b2hw.dtype), flow_b2hw)[:, 0] > 0.5
+        shown_bhw = reached_bhw if shown_bhw is None else shown_bhw & reached_bhw
+    return shown_bhw
 
 
 def input_size(shapes: Shapes) -> tuple[int, int]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.data.map_grid import nearest_cells
+from kdsearch.models.seg_output import SegOutput
 
 
 def labels_at(target_bhw: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -14,14 +15,25 @@ def labels_at(target_bhw: Tensor, size: tuple[int, ...]) -> tuple[Tensor, Tensor
 
     Returns `label_bhw` (int64, 0 where ignored, a valid index) and `valid_bhw` (bool).
     """
-    if target_bhw.shape[-2:] != size:
-        target_bhw = F.interpolate(target_bhw[:, None].float(), size=size, mode="nearest")[:, 0].long()
+    target_bhw = nearest_cells(target_bhw, size)
     valid_bhw = target_bhw != IGNORE_INDEX
     return torch.where(valid_bhw, target_bhw, 0), valid_bhw
 
 
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `values` where `mask`; an exact 0 with a graph where it is empty."""
+def counted_at(target_bhw: Tensor, output: SegOutput, size: tuple[int, ...], mask_ignored: bool) -> Tensor:
+    """The cells (bool `[B, h, w]`) of a map of `size` that count: with a label, or else all that show the image."""
+    if mask_ignored:
+        return labels_at(target_bhw, size)[1]
+    inside_bhw = output.inside_at(size)
+    if inside_bhw is None:
+        return torch.ones(len(target_bhw), *size, dtype=torch.bool, device=target_bhw.device)
+    return inside_bhw
+
+
+def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Mean of `values` where `mask` (None: everywhere); an exact 0 with a graph where it is empty."""
+    if mask is None:
+        return values.mean()
     return torch.where(mask, values, 0.0).sum() / mask.sum().clamp_min(1)
 
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import Shapes
+from kdsearch.distill.ops.labels import masked_mean
 from kdsearch.errors import UserError
 
 
@@ -30,11 +31,24 @@ def soft_kl(student_bkhw: Tensor, teacher_bkhw: Tensor, temperature: float) -> T
     return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(1) * temperature**2
 
 
-def channel_kl(student_bchw: Tensor, teacher_bchw: Tensor, tau: float) -> Tensor:
-    """`tau^2 KL(teacher || student)` of the distributions over an image's places, mean over images and channels."""
-    log_s = F.log_softmax(student_bchw.flatten(2) / tau, 2)
-    log_t = F.log_softmax(teacher_bchw.flatten(2) / tau, 2)
-    return F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(2).mean() * tau**2
+def channel_kl(student_bchw: Tensor, teacher_bchw: Tensor, tau: float, inside_bhw: Tensor | None = None) -> Tensor:
+    """`tau^2 KL(teacher || student)` of the distributions over an image's places, mean over images and channels.
+
+    Places outside the image (not `inside_bhw`) have no share in them.
+    """
+
+    def log_share(map_bchw: Tensor) -> Tensor:
+        scaled_bcn = map_bchw.flatten(2) / tau
+        if inside_bhw is not None:
+            # Finite, so that an image without a place gives 0; half the least, so that the difference is finite too.
+            least = torch.finfo(scaled_bcn.dtype).min / 2
+            scaled_bcn = scaled_bcn.masked_fill(~inside_bhw.flatten(1)[:, None], least)
+        return F.log_softmax(scaled_bcn, 2)
+
+    log_s, log_t = log_share(student_bchw), log_share(teacher_bchw)
+    divergence_bc = F.kl_div(log_s, log_t, reduction="none", log_target=True).sum(2)
+    shown_b = None if inside_bhw is None else inside_bhw.flatten(1).any(1)
+    return masked_mean(divergence_bc.mean(1), shown_b) * tau**2
 
 
 def entropy(logits_bkhw: Tensor) -> Tensor:

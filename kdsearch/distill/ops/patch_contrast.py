@@ -29,11 +29,18 @@ def partition(map_bchw: Tensor, layout: Layout) -> Tensor:
     return map_bgdyixj.permute(0, 3, 5, 4, 6, 1, 2).reshape(-1, layout.vectors, channels // groups)
 
 
-def patch_contrast(student_bchw: Tensor, teacher_bchw: Tensor, layout: Layout, metric: Metric, tau: float) -> Tensor:
+def patch_contrast(
+    student_bchw: Tensor,
+    teacher_bchw: Tensor,
+    layout: Layout,
+    metric: Metric,
+    tau: float,
+    inside_bhw: Tensor | None = None,
+) -> Tensor:
     """InfoNCE of each student vector against the teacher's of its problem, mean over all; its twin is the positive.
 
     Similarities are `-||u - v||_1 / tau` (metric l1, vectors as they are) or `cos(u, v) / tau`. Rows and columns that
-    do not fill a patch are cropped at the bottom and at the right.
+    do not fill a patch are cropped at the bottom and at the right. Places that are not `inside` take no part.
 
     Exact: only terms below eps^2 of a sum's greatest, which change no digit of it, are left out, so that a sharp
     softmax leaves few pairs to the gradient. It is made together with the value, a few problems at a time: the pairs
@@ -46,15 +53,27 @@ def patch_contrast(student_bchw: Tensor, teacher_bchw: Tensor, layout: Layout, m
     )
     if metric == "cos":
         left_pld, right_pld = unit(left_pld), unit(right_pld)
-    value: Tensor = _Contrast.apply(left_pld, right_pld, layout, metric, tau)  # type: ignore[no-untyped-call]
+    keep_pl = None
+    if inside_bhw is not None:
+        places_bchw = inside_bhw[:, None, :height, :width].expand(-1, layout.groups, -1, -1)
+        keep_pl = partition(places_bchw, layout)[..., 0]
+    value: Tensor = _Contrast.apply(left_pld, right_pld, keep_pl, layout, metric, tau)  # type: ignore[no-untyped-call]
     return value
 
 
 class _Contrast(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, left_pld: Tensor, right_pld: Tensor, layout: Layout, metric: Metric, tau: float) -> Tensor:
+    def forward(
+        ctx: Any,
+        left_pld: Tensor,
+        right_pld: Tensor,
+        keep_pl: Tensor | None,
+        layout: Layout,
+        metric: Metric,
+        tau: float,
+    ) -> Tensor:
         problems, vectors, _ = left_pld.shape
-        anchors = problems * vectors
+        anchors = problems * vectors if keep_pl is None else keep_pl.sum().clamp_min(1).to(left_pld.dtype)
         many, rows = max(PAIRS // vectors**2, 1), min(max(PAIRS // vectors, 1), vectors)
         total = left_pld.new_zeros(())
         unseen = 2 * math.log(torch.finfo(left_pld.dtype).eps)
@@ -70,15 +89,20 @@ class _Contrast(torch.autograd.Function):
                 twin_pi1 = twin_i1.expand(len(logits_pij), -1, 1)
                 logits_pij -= logits_pij.gather(2, twin_pi1)  # cancels large numbers before the sum
                 logits_pij.masked_fill_(dropped_ij, -torch.inf)
+                kept_pi1: Tensor | float = 1.0
+                if keep_pl is not None:  # an anchor's twin stays, so that no row is empty
+                    hidden_pij = ~keep_pl[here, None] & (twin_i1 != torch.arange(vectors, device=twin_i1.device))
+                    logits_pij.masked_fill_(hidden_pij, -torch.inf)
+                    kept_pi1 = keep_pl[here, low : low + rows, None].to(logits_pij.dtype)
                 top_pi1 = logits_pij.amax(2, keepdim=True)
                 logits_pij -= top_pi1
                 share_pij = logits_pij.masked_fill_(logits_pij < unseen, -torch.inf).exp_()
                 sum_pi1 = share_pij.sum(2, keepdim=True)
-                total += top_pi1.sum() + sum_pi1.log().sum()
+                total += ((top_pi1 + sum_pi1.log()) * kept_pi1).sum()
                 if grad_pld is not None:
                     weight_pij = share_pij.div_(sum_pi1)
                     weight_pij.scatter_add_(2, twin_pi1, weight_pij.new_full((), -1.0).expand_as(twin_pi1))
-                    weight_pij *= 1 / (anchors * tau)
+                    weight_pij *= kept_pi1 / (anchors * tau)
                     grad_pld[here, low : low + rows] = _gradient(weight_pij, left_pid, right_pjd, metric)
         if grad_pld is not None:
             ctx.save_for_backward(grad_pld)
@@ -86,9 +110,9 @@ class _Contrast(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         (grad_pld,) = ctx.saved_tensors
-        return grad_pld * grad, None, None, None, None
+        return grad_pld * grad, None, None, None, None, None
 
 
 def _similarities(left_pid: Tensor, right_pjd: Tensor, metric: Metric) -> Tensor:

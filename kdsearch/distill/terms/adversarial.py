@@ -14,8 +14,10 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.discriminator import Discriminator
 from kdsearch.distill.ops.features import match_size
+from kdsearch.distill.ops.labels import masked_mean
 from kdsearch.distill.ops.logits import check_logits
 from kdsearch.distill.ops.sampling import RandomState
+from kdsearch.distill.view import any_inside
 from kdsearch.models.seg_output import SegOutput
 
 
@@ -31,8 +33,9 @@ class Adversarial(Term):
       this corresponds to `lr` 4e-5 here).
 
     The value may be negative and is no measure of progress. D reads whole maps, ignored pixels included, at the finer
-    of both networks' sizes. `loss` changes no state; `adversary_loss` updates D's spectral norms and draws x. Under DDP
-    the gradients of D are those of the rank until the caller averages them.
+    of both networks' sizes; scores of windows outside the image do not count. `loss` changes no state; `adversary_loss`
+    updates D's spectral norms and draws x. Under DDP the gradients of D are those of the rank until the caller averages
+    them.
 
     Peak extra memory: O(B width h w), O(B (h w / 64)^2) for attention and a copy of D's weights, O(width^2).
     `adversary_loss` runs after the student's backward pass and takes about twice as much (up to four times in
@@ -51,17 +54,16 @@ class Adversarial(Term):
         self.discriminator = Discriminator(info.num_classes, size, config.width).requires_grad_(False)
         if config.mode == "wgan_gp":
             self.random = RandomState()
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last: tuple[Tensor, Tensor, Tensor | None] | None = None
 
     def estimate_bytes(self, batch: int) -> int:
         return self.discriminator.estimate_bytes(batch)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         student_bkhw, teacher_bkhw = match_size(student.logits, teacher.logits)
-        self._last = student_bkhw.detach(), teacher_bkhw
+        self._last = student_bkhw.detach(), teacher_bkhw, student.inside_bhw
         self.discriminator.eval()
-        value: Tensor = -self.discriminator(student_bkhw).mean()
-        return value
+        return -_mean(self.discriminator(student_bkhw), student.inside_bhw)
 
     def adversary_optimizer(self) -> torch.optim.Optimizer:
         parameters = list(self.discriminator.parameters())
@@ -71,16 +73,16 @@ class Adversarial(Term):
 
     def adversary_loss(self) -> Tensor:
         assert self._last is not None, "adversary_loss needs a forward pass first"
-        student_bkhw, teacher_bkhw = self._last
+        student_bkhw, teacher_bkhw, inside_bhw = self._last
         self.discriminator.train(self.training)
         # Cached: all maps of a step use the same weights, and spectral norms iterate once.
         with torch.autocast(student_bkhw.device.type, enabled=False), parametrize.cached():
             fake_b1hw: Tensor = self.discriminator(student_bkhw)
             real_b1hw: Tensor = self.discriminator(teacher_bkhw)
             if self.config.mode == "hinge":
-                return F.relu(1 - real_b1hw).mean() + F.relu(1 + fake_b1hw).mean()
+                return _mean(F.relu(1 - real_b1hw), inside_bhw) + _mean(F.relu(1 + fake_b1hw), inside_bhw)
             penalty = self._gradient_penalty(student_bkhw, teacher_bkhw)
-            return fake_b1hw.mean() - real_b1hw.mean() + self.config.gp_weight * penalty
+            return _mean(fake_b1hw, inside_bhw) - _mean(real_b1hw, inside_bhw) + self.config.gp_weight * penalty
 
     def _gradient_penalty(self, student_bkhw: Tensor, teacher_bkhw: Tensor) -> Tensor:
         share_b111 = self.random.of_images(len(student_bkhw), 1, 1, 1, device=student_bkhw.device)
@@ -89,3 +91,8 @@ class Adversarial(Term):
         (slope_bkhw,) = torch.autograd.grad(score, between_bkhw, create_graph=True)
         norm_b: Tensor = torch.linalg.vector_norm(slope_bkhw, dim=(1, 2, 3))
         return (norm_b - 1).square().mean()
+
+
+def _mean(score_b1hw: Tensor, inside_bhw: Tensor | None) -> Tensor:
+    """Mean of the scores whose window shows a part of the image."""
+    return masked_mean(score_b1hw[:, 0], any_inside(inside_bhw, score_b1hw.shape[-2:]))

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from kdsearch.config.terms.afdcd import AfDCDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.distill.ops.features import squared_error
 from kdsearch.distill.ops.generators import MaskedGenerator, generator_bytes
 from kdsearch.distill.ops.patch_contrast import contrast_bytes, patch_contrast
 from kdsearch.distill.tap_term import TapTerm
@@ -51,13 +52,18 @@ class AfDCD(TapTerm):
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         config = self.config
         guess_bchw, teacher_bchw = self.masked_generator(student.taps[config.tap], teacher.taps[config.tap])
+        inside_bhw = student.inside_at(guess_bchw.shape[-2:])
         total = student.logits.new_zeros(())
         if config.w_fd:
-            total = total + config.w_fd * F.mse_loss(guess_bchw, teacher_bchw)
+            total = total + config.w_fd * squared_error(guess_bchw, teacher_bchw, inside_bhw)
         if config.w_ctr:
             if config.pool > 1:
                 guess_bchw, teacher_bchw = (F.max_pool2d(x, config.pool) for x in (guess_bchw, teacher_bchw))
-            value = patch_contrast(guess_bchw, teacher_bchw, config.layout, config.metric, config.temperature)
+                if inside_bhw is not None:
+                    inside_bhw = F.max_pool2d(inside_bhw[:, None].float(), config.pool)[:, 0] > 0
+            value = patch_contrast(
+                guess_bchw, teacher_bchw, config.layout, config.metric, config.temperature, inside_bhw
+            )
             total = total + config.w_ctr * value
         return total
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from kdsearch.config.terms.cirkd import CIRKDConfig
 from kdsearch.distill.base import FramePair
 from kdsearch.distill.ops.features import match_size, pixels, unit
-from kdsearch.distill.ops.labels import labels_at
+from kdsearch.distill.ops.labels import counted_at
 from kdsearch.distill.ops.relation_kl import block_rows, relation_kl
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.distill.taps import FLOAT, resized_bytes
@@ -36,9 +35,7 @@ class CIRKD(TapTerm):
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         feat_s, feat_t = match_size(student.taps[self.config.tap], teacher.taps[self.config.tap])
-        _, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
-        if not self.config.mask_ignored:
-            valid_bhw = torch.ones_like(valid_bhw)
+        valid_bhw = counted_at(target_bhw, student, feat_s.shape[-2:], self.config.mask_ignored)
         if self.config.pool > 1:
             feat_s, feat_t = (_pooled(feat, valid_bhw, self.config.pool) for feat in (feat_s, feat_t))
             valid_bhw = F.max_pool2d(valid_bhw.to(feat_s.dtype), self.config.pool, ceil_mode=True) > 0
@@ -46,7 +43,7 @@ class CIRKD(TapTerm):
         valid_n = valid_bhw.flatten()
         images = valid_bhw.flatten(1).any(1).sum()  # an image without a valid pixel adds 0
         weight_n = valid_n.to(unit_s.dtype) / (valid_n.sum() * images).clamp_min(1)
-        keep_n = valid_n if self.config.mask_ignored else None
+        keep_n = valid_n if self.config.mask_ignored or student.inside_bhw is not None else None
         return relation_kl(unit_s, unit_t, unit_s, unit_t, weight_n, keep_n, self.config.tau, groups=len(feat_s))
 
     def estimate_bytes(self, batch: int) -> int:

@@ -19,7 +19,7 @@ from kdsearch.models.seg_output import SegOutput
 class CWD(Term):
     """`tau^2 * mean over images and classes of KL(q_T || q_S)`, q the softmax over places of logits / tau.
 
-    Shu et al., ICCV 2021. Reads no labels, so ignored pixels count. Zero when both networks agree. The published
+    Shu et al., ICCV 2021. Reads no labels: ignored pixels count. Zero when both networks agree. The published
     weight is 3 (0.3 for SegFormer).
 
     Peak extra memory: O(B K h w).
@@ -39,14 +39,15 @@ class CWD(Term):
         return FLOAT * batch * 5 * self.info.num_classes * matched_pixels(*shapes) + resized_bytes(*shapes, batch)
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        return channel_kl(*match_size(student.logits, teacher.logits), self.config.tau)
+        maps = match_size(student.logits, teacher.logits)
+        return channel_kl(*maps, self.config.tau, student.inside_at(maps[0].shape[-2:]))
 
 
 class CWDFeature(AdaptedTapTerm):
     """CWD between the channels of a tap: `tau^2 * mean over images and channels of KL(q_T || q_S)`.
 
     Shu et al., ICCV 2021. Where channels differ, a 1x1 convolution without bias brings the student to the teacher's.
-    Reads no labels, so ignored pixels count. Zero when both networks agree and share channels. The published weight is
+    Reads no labels: ignored pixels count. Zero when both networks agree and share channels. The published weight is
     50 (5 for SegFormer); code in use (CIRKD) divides by the student's channels before the convolution instead, where 50
     amounts to `50 * C_T / C_S` here.
 
@@ -60,4 +61,5 @@ class CWDFeature(AdaptedTapTerm):
     config: CWDFeatureConfig
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        return channel_kl(*self.matched(student, teacher), self.config.tau)
+        maps = self.matched(student, teacher)
+        return channel_kl(*maps, self.config.tau, student.inside_at(maps[0].shape[-2:]))

@@ -12,7 +12,7 @@ from kdsearch.config.terms.dist import DISTConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.features import match_size, pixels, unit
-from kdsearch.distill.ops.labels import labels_at, masked_mean
+from kdsearch.distill.ops.labels import counted_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.seg_output import SegOutput
@@ -47,8 +47,7 @@ class DIST(Term):
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         student_bkhw, teacher_bkhw = match_size(student.logits, teacher.logits)
-        _, valid_bhw = labels_at(target_bhw, student_bkhw.shape[-2:])
-        valid_n = valid_bhw.flatten() if self.config.mask_ignored else torch.ones_like(valid_bhw).flatten()
+        valid_n = counted_at(target_bhw, student, student_bkhw.shape[-2:], self.config.mask_ignored).flatten()
         prob_s, prob_t = (
             F.softmax(pixels(logits_bkhw) / self.config.temperature, 1) for logits_bkhw in (student_bkhw, teacher_bkhw)
         )

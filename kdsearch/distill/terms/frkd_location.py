@@ -9,9 +9,10 @@ from torch import Tensor
 
 from kdsearch.config.terms.frkd import FRKDLocationConfig
 from kdsearch.data.info import DatasetInfo
+from kdsearch.data.map_grid import resize_map
 from kdsearch.distill.base import FramePair, Shapes
 from kdsearch.distill.ops.centres import class_cosines
-from kdsearch.distill.ops.features import match_size, resized
+from kdsearch.distill.ops.features import match_size
 from kdsearch.distill.ops.labels import labels_at, masked_mean, prototypes
 from kdsearch.distill.ops.logits import check_logits, entropy, foreground, soft_kl
 from kdsearch.distill.tap_term import TapTerm
@@ -47,7 +48,7 @@ class FRKDLocation(TapTerm):
         profile_s, profile_t = (self._profile(feat, label_bhw, valid_bhw) for feat in (feat_s, feat_t))
         mask_bhw = valid_bhw
         if self.config.mask == "foreground":
-            mask_bhw = foreground(entropy(resized(teacher.logits, feat_s.shape[-2:])), valid_bhw, None)
+            mask_bhw = foreground(entropy(resize_map(teacher.logits, feat_s.shape[-2:])), valid_bhw, None)
         return masked_mean(soft_kl(profile_s, profile_t, 1.0), mask_bhw)
 
     def _profile(self, feat_bchw: Tensor, label_bhw: Tensor, valid_bhw: Tensor) -> Tensor:

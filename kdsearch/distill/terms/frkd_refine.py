@@ -9,8 +9,9 @@ from torch import Tensor
 
 from kdsearch.config.terms.frkd import FRKDRefineConfig
 from kdsearch.data.info import DatasetInfo
+from kdsearch.data.map_grid import resize_map
 from kdsearch.distill.base import FramePair, Shapes
-from kdsearch.distill.ops.features import channel_adapter, match_size, resized, unit
+from kdsearch.distill.ops.features import channel_adapter, match_size, unit
 from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits, entropy, foreground
 from kdsearch.distill.tap_term import TapTerm
@@ -47,7 +48,7 @@ class FRKDRefine(TapTerm):
         config = self.config
         feat_s, feat_t = match_size(self.adapter(student.taps[config.tap]), teacher.taps[config.tap])
         label_bhw, valid_bhw = labels_at(target_bhw, feat_s.shape[-2:])
-        teacher_bkhw = resized(teacher.logits, feat_s.shape[-2:])
+        teacher_bkhw = resize_map(teacher.logits, feat_s.shape[-2:])
         entropy_bhw = entropy(teacher_bkhw)
         trusted_bhw = valid_bhw
         if config.filter_wrong:

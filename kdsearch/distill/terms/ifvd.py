@@ -45,4 +45,6 @@ class IFVD(TapTerm):
             for feat in (feat_s, feat_t)
         )
         value = masked_mean((cosine_s - cosine_t).square(), valid_bhw)
-        return value * valid_bhw.to(value.dtype).mean() if self.config.count_ignored else value
+        if not self.config.count_ignored:
+            return value
+        return value * masked_mean(valid_bhw.to(value.dtype), student.inside_at(feat_s.shape[-2:]))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import torch
 from torch import Tensor
 
 from kdsearch.config.terms.kd import KDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes, Term
 from kdsearch.distill.ops.features import match_size
-from kdsearch.distill.ops.labels import labels_at, masked_mean
+from kdsearch.distill.ops.labels import counted_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits, soft_kl
 from kdsearch.distill.taps import FLOAT, matched_pixels, resized_bytes
 from kdsearch.models.seg_output import SegOutput
@@ -41,7 +40,5 @@ class KD(Term):
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         student_bkhw, teacher_bkhw = match_size(student.logits, teacher.logits)
-        _, valid_bhw = labels_at(target_bhw, student_bkhw.shape[-2:])
-        if not self.config.mask_ignored:
-            valid_bhw = torch.ones_like(valid_bhw)
+        valid_bhw = counted_at(target_bhw, student, student_bkhw.shape[-2:], self.config.mask_ignored)
         return masked_mean(soft_kl(student_bkhw, teacher_bkhw, self.config.temperature), valid_bhw)

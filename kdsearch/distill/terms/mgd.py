@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdsearch.config.terms.generator import GeneratorConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Shapes
+from kdsearch.distill.ops.features import squared_error
 from kdsearch.distill.ops.generators import MaskedGenerator, generator_bytes
 from kdsearch.distill.tap_term import TapTerm
 from kdsearch.models.seg_output import SegOutput
@@ -41,4 +41,4 @@ class MGD(TapTerm):
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         tap = self.config.tap
         guess_bchw, teacher_bchw = self.masked_generator(student.taps[tap], teacher.taps[tap])
-        return F.mse_loss(guess_bchw, teacher_bchw)
+        return squared_error(guess_bchw, teacher_bchw, student.inside_at(guess_bchw.shape[-2:]))

@@ -11,8 +11,8 @@ from torch import Tensor
 from kdsearch.config.terms.stc import StcFramesConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
-from kdsearch.distill.ops.features import match_size, unit
-from kdsearch.distill.ops.similarity import is_direct, pool_nodes
+from kdsearch.distill.ops.features import match_size
+from kdsearch.distill.ops.similarity import is_direct, pool_nodes, shown_nodes, similarity_error
 from kdsearch.distill.taps import require_tap
 from kdsearch.models.seg_output import SegOutput
 
@@ -65,24 +65,11 @@ class StcFrames(Term):
         assert frames is not None
         now_s, now_t = match_size(student.taps["head"], teacher.taps["head"])
         later_s, later_t = match_size(frames.student.taps["head"], frames.teacher.taps["head"])
-        nodes = [pool_nodes(feat_bchw, self.config.node) for feat_bchw in (now_s, later_s, now_t, later_t)]
-        return frame_similarity(*nodes)
-
-
-def frame_similarity(now_s_bchw: Tensor, later_s_bchw: Tensor, now_t_bchw: Tensor, later_t_bchw: Tensor) -> Tensor:
-    """`mean over images of ||A_S - A_T||_F^2 / n^2`: A are the cosines between both frames' nodes, n in each."""
-    now_s, later_s, now_t, later_t = (
-        unit(nodes_bchw.flatten(2), 1) for nodes_bchw in (now_s_bchw, later_s_bchw, now_t_bchw, later_t_bchw)
-    )
-    nodes = now_s.shape[2]
-    if is_direct(nodes, now_s.shape[1], now_t.shape[1]):
-        return (now_s.transpose(1, 2) @ later_s - now_t.transpose(1, 2) @ later_t).square().mean()
-    now_s, later_s, now_t, later_t = (tensor.double() for tensor in (now_s, later_s, now_t, later_t))
-    total_b = _product(now_s, now_s, later_s, later_s) + _product(now_t, now_t, later_t, later_t)
-    total_b = total_b - 2 * _product(now_s, now_t, later_s, later_t)
-    return (total_b.clamp_min(0).mean() / nodes**2).to(now_s_bchw.dtype)
-
-
-def _product(a_bcn: Tensor, b_bcn: Tensor, c_bcn: Tensor, d_bcn: Tensor) -> Tensor:
-    """Sum over all entries of `a b^T * c d^T`, for each image."""
-    return ((a_bcn @ b_bcn.transpose(1, 2)) * (c_bcn @ d_bcn.transpose(1, 2))).sum((1, 2))
+        now, later, now_teacher, later_teacher = (
+            pool_nodes(feat_bchw, self.config.node) for feat_bchw in (now_s, later_s, now_t, later_t)
+        )
+        shown, shown_later = (
+            shown_nodes(output, [feat_bchw.shape[-2:]], self.config.node)
+            for output, feat_bchw in ((student, now_s), (frames.student, later_s))
+        )
+        return similarity_error(now, later, now_teacher, later_teacher, shown, shown_later)

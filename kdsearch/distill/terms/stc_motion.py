@@ -6,11 +6,11 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from kdsearch.config.terms.stc import StcMotionConfig
+from kdsearch.data.map_grid import resize_map
 from kdsearch.distill.base import FramePair, Requirements, Term
-from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
+from kdsearch.distill.ops.flow import both_shown, correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import masked_mean
 from kdsearch.models.seg_output import SegOutput
 
@@ -48,8 +48,8 @@ class StcMotion(Term):
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
         assert frames is not None
         maps_bkhw = torch.cat([student.logits, frames.student.logits])
-        if self.config.resolution == "full" and maps_bkhw.shape[-2:] != frames.flow_b2hw.shape[-2:]:
-            maps_bkhw = F.interpolate(maps_bkhw, frames.flow_b2hw.shape[-2:], mode="bilinear", align_corners=True)
+        if self.config.resolution == "full":
+            maps_bkhw = resize_map(maps_bkhw, frames.flow_b2hw.shape[-2:])
         if self.config.space == "prob":
             maps_bkhw = maps_bkhw.softmax(1)
         now_bkhw, later_bkhw = maps_bkhw.chunk(2)
@@ -57,6 +57,7 @@ class StcMotion(Term):
             later_bkhw = later_bkhw.detach()
         flow_b2hw, weight_bhw, inside_bhw = correspondence(frames, now_bkhw)
         error_bhw = (now_bkhw - warp(later_bkhw, flow_b2hw)).square().mean(1) * weight_bhw.square()
-        if not self.config.mask_out_of_frame:
-            inside_bhw = torch.ones_like(inside_bhw)
-        return masked_mean(error_bhw, inside_bhw)
+        counted_bhw = both_shown(frames, student, flow_b2hw)
+        if self.config.mask_out_of_frame:
+            counted_bhw = inside_bhw if counted_bhw is None else counted_bhw & inside_bhw
+        return masked_mean(error_bhw, counted_bhw)

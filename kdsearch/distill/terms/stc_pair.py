@@ -10,7 +10,7 @@ from torch import Tensor
 from kdsearch.config.terms.stc import StcPairConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
-from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes
+from kdsearch.distill.ops.similarity import pair_similarity, pair_similarity_bytes, pool_nodes, shown_nodes
 from kdsearch.distill.taps import require_tap
 from kdsearch.errors import UserError
 from kdsearch.models.seg_output import SegOutput
@@ -58,10 +58,13 @@ class StcPair(Term):
         return total
 
     def loss(self, student: SegOutput, teacher: SegOutput, target_bhw: Tensor, frames: FramePair | None) -> Tensor:
-        nodes_s = pool_nodes(student.taps[self.config.tap], self.config.node)
+        feat_s, node = student.taps[self.config.tap], self.config.node
+        nodes_s = pool_nodes(feat_s, node)
         total = student.logits.new_zeros(())
         for tap, beta in self.beta_of_tap.items():
-            total = total + beta * pair_similarity(nodes_s, pool_nodes(teacher.taps[tap], self.config.node))
+            nodes_t = pool_nodes(teacher.taps[tap], node)
+            shown_bhw = shown_nodes(student, (feat_s.shape[-2:], teacher.taps[tap].shape[-2:]), node)
+            total = total + beta * pair_similarity(nodes_s, nodes_t, shown_bhw)
         return total
 
 

@@ -11,7 +11,7 @@ from kdsearch.config.terms.stc import StcTemporalKDConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import FramePair, Requirements, Shapes, Term
 from kdsearch.distill.ops.features import match_size
-from kdsearch.distill.ops.flow import correspondence, correspondence_bytes, input_size, warp
+from kdsearch.distill.ops.flow import both_shown, correspondence, correspondence_bytes, input_size, warp
 from kdsearch.distill.ops.labels import labels_at, masked_mean
 from kdsearch.distill.ops.logits import check_logits
 from kdsearch.models.seg_output import SegOutput
@@ -65,4 +65,8 @@ class StcTemporalKD(Term):
         agree_bhw = target_bkhw.argmax(1) == teacher_bkhw.argmax(1)
         log_s = F.log_softmax(student_bkhw / temperature, 1)
         divergence_bhw = F.kl_div(log_s, target_bkhw, reduction="none").sum(1) * temperature**2
-        return masked_mean(divergence_bhw * weight_bhw * agree_bhw, valid_bhw & inside_bhw)
+        counted_bhw = valid_bhw & inside_bhw
+        shown_bhw = both_shown(frames, student, flow_b2hw)
+        if shown_bhw is not None:
+            counted_bhw = counted_bhw & shown_bhw
+        return masked_mean(divergence_bhw * weight_bhw * agree_bhw, counted_bhw)

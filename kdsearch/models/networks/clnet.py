@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.networks import CLNetConfig
 from kdsearch.data.info import DatasetInfo
+from kdsearch.data.map_grid import resize_map
 from kdsearch.errors import UserError
 from kdsearch.models.network import Network
-from kdsearch.models.networks.blocks import resize
 from kdsearch.models.networks.clnet_decoder import Decoder
 from kdsearch.models.networks.clnet_fusion import Fusion
 from kdsearch.models.seg_output import SegOutput
@@ -53,6 +53,9 @@ class CLNet(Network):
     def encoders(self) -> list[nn.Module]:
         return [self.encoder] if self.thermal_encoder is None else [self.encoder, self.thermal_encoder]
 
+    def detail_heads(self) -> list[nn.Module]:
+        return [self.decoder.bound_heads, self.decoder.bin_heads]
+
     def forward(self, image_bchw: Tensor) -> SegOutput:
         size = (image_bchw.shape[-2], image_bchw.shape[-1])
         rgb, thermal = self._encode(image_bchw)
@@ -64,7 +67,7 @@ class CLNet(Network):
         for level in range(4):
             output.taps[f"c{level + 1}"] = rgb[level] + thermal[level]
         stride8 = (fusions[0].shape[-2], fusions[0].shape[-1])
-        output.taps["f"] = torch.cat((fusions[0], resize(fusions[1], stride8)), 1)
+        output.taps["f"] = torch.cat((fusions[0], resize_map(fusions[1], stride8)), 1)
         output.taps["sem"] = torch.cat((fusions[2], fusions[3]), 1)
         return output
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from kdsearch.models.networks.blocks import conv_bn_relu, resize
+from kdsearch.data.map_grid import resize_map
+from kdsearch.models.networks.blocks import conv_bn_relu
 from kdsearch.models.seg_output import SegOutput
 
 Size = tuple[int, int]
@@ -24,8 +25,8 @@ class Boundary(nn.Module):
         self.out = conv_bn_relu(width, width)
 
     def forward(self, fusions: list[Tensor], before_bchw: Tensor, size: Size) -> Tensor:
-        shallow_bchw = self.shallow(resize(fusions[0], size))
-        deep_bchw = self.deep(resize(fusions[1], size))
+        shallow_bchw = self.shallow(resize_map(fusions[0], size))
+        deep_bchw = self.deep(resize_map(fusions[1], size))
         guided_bchw = self.guided(torch.cat((self.before(before_bchw), shallow_bchw), 1))
         return self.out(guided_bchw + self.agreed(shallow_bchw * deep_bchw))  # type: ignore[no-any-return]
 
@@ -41,8 +42,8 @@ class Binary(nn.Module):
         self.out = conv_bn_relu(2 * width, width)
 
     def forward(self, fusions: list[Tensor], before_bchw: Tensor, size: Size) -> Tensor:
-        third_bchw = self.third(resize(fusions[2], size))
-        fourth_bchw = self.fourth(resize(fusions[3], size))
+        third_bchw = self.third(resize_map(fusions[2], size))
+        fourth_bchw = self.fourth(resize_map(fusions[3], size))
         gate_bchw = self.gate(torch.cat((third_bchw, fourth_bchw), 1))
         return self.out(torch.cat(((third_bchw + fourth_bchw) * gate_bchw, before_bchw), 1))  # type: ignore[no-any-return]
 
@@ -88,16 +89,16 @@ class Decoder(nn.Module):
         feat_bchw = fusions[3]
         for index, boundary in enumerate(self.boundaries):
             step_size = _at_stride(size, 8 >> index)
-            before_bchw = resize(feat_bchw, step_size)
+            before_bchw = resize_map(feat_bchw, step_size)
             boundary_bchw = boundary(fusions, before_bchw, step_size)
             binary_bchw = self.binary(fusions, before_bchw, step_size)
             feat_bchw = self.semantic(binary_bchw, boundary_bchw, before_bchw)
             taps[f"con{index + 1}"] = feat_bchw
             if details:
-                taps[f"bound{index + 1}"] = self.bound_heads[index](resize(boundary_bchw, size))
-                taps[f"bin{index + 1}"] = self.bin_heads[index](resize(binary_bchw, size))
+                taps[f"bound{index + 1}"] = self.bound_heads[index](resize_map(boundary_bchw, size))
+                taps[f"bin{index + 1}"] = self.bin_heads[index](resize_map(binary_bchw, size))
         head_size = _at_stride(size, 8 >> len(self.boundaries))
-        taps["head"] = self.refine(resize(feat_bchw, head_size))
+        taps["head"] = self.refine(resize_map(feat_bchw, head_size))
         return SegOutput(self.classifier(taps["head"]), taps)
 
 

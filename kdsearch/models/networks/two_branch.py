@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from kdsearch.config.networks import TwoBranchConfig
 from kdsearch.data.info import DatasetInfo
+from kdsearch.data.map_grid import resize_map
 from kdsearch.models.network import Network
 from kdsearch.models.networks.smp import SmpNetwork
 from kdsearch.models.seg_output import SegOutput
@@ -64,11 +65,7 @@ class TwoBranch(Network):
 def at_coarser_size(logits_c: Tensor, logits_t: Tensor) -> tuple[Tensor, Tensor]:
     """Both maps at the size of the one with fewer pixels, bilinear."""
     size = min(logits_c.shape[-2:], logits_t.shape[-2:], key=lambda shape: shape.numel())
-    resized = [
-        logits if logits.shape[-2:] == size else F.interpolate(logits, size, mode="bilinear", align_corners=False)
-        for logits in (logits_c, logits_t)
-    ]
-    return resized[0], resized[1]
+    return resize_map(logits_c, size), resize_map(logits_t, size)
 
 
 def gated(logits_c: Tensor, logits_t: Tensor, gate_b1hw: Tensor) -> Tensor:

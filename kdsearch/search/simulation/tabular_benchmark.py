@@ -18,6 +18,7 @@ from kdsearch.config.space.search_space import SearchSpace, flatten
 from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
+from kdsearch.io.json_text import to_json
 from kdsearch.search.trial_record import TrialRecord
 
 Array = NDArray[np.float64]
@@ -44,8 +45,8 @@ class BenchmarkTable:
     rows: list[TableRow]
 
     def save(self, path: Path) -> None:
-        rows = [json.dumps(vars(row)) for row in self.rows]
-        path.write_text(f'{{"space": {json.dumps(self.space)},\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
+        rows = [to_json(vars(row)) for row in self.rows]
+        path.write_text(f'{{"space": {to_json(self.space)},\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
 
     @classmethod
     def load(cls, path: Path) -> BenchmarkTable:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdsearch.io.json_text import to_json
 from kdsearch.search.pareto import costs, ranks
 from kdsearch.search.stopping.rules import NeverStop, Point, make_stop_rule
 
@@ -109,7 +110,7 @@ class RungState:
     def _append(self, entry: dict[str, Any]) -> None:
         if self.path is not None:
             with self.path.open("a") as file:
-                file.write(json.dumps(entry) + "\n")
+                file.write(to_json(entry) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
 

@@ -12,6 +12,7 @@ from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
 from kdsearch.errors import UserError
+from kdsearch.io.json_text import to_json
 from kdsearch.io.locks import hold
 from kdsearch.search.sampling import optuna_private
 
@@ -81,7 +82,7 @@ class SingleWriterBackend(BaseJournalBackend):
         return list(self._unread)
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        lines = [json.dumps(log, separators=(",", ":")) for log in logs]
+        lines = [to_json(log, separators=(",", ":")) for log in logs]
         self._write(("\n".join(lines) + "\n").encode())
         if any(log["op_code"] in self._durable for log in logs):
             os.fsync(self._file)

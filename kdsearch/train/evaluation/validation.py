@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.loader import Batches
+from kdsearch.io.json_text import finite
 from kdsearch.models.network import Network
 from kdsearch.models.seg_output import upsampled_classes
 from kdsearch.train.evaluation.confusion import ConfusionMatrix, follow_flow
@@ -20,7 +19,8 @@ def evaluate(network: Network, batches: Batches, info: DatasetInfo, config: Tria
     """mIoU over the whole split of `batches` as `val/miou`, `val/iou/<class>`, `val/pixel_accuracy`, over all ranks.
 
     With `data.consistency` also `val/temporal_consistency`: mIoU between the prediction of each frame and that of its
-    next frame, moved back along the flow. Pixels that leave the frame and absent classes do not count.
+    next frame, moved back along the flow. Pixels that leave the frame and absent classes do not count. A metric of
+    nothing, such as the IoU of an absent class, is left out.
     """
     network.eval()
     device = batches.device
@@ -45,7 +45,5 @@ def evaluate(network: Network, batches: Batches, info: DatasetInfo, config: Tria
     if config.data.consistency:
         temporal.reduce()
         metrics["val/temporal_consistency"] = temporal.miou()
-    for name, iou in zip(info.classes, matrix.iou_k().tolist(), strict=True):
-        if not math.isnan(iou):
-            metrics[f"val/iou/{name}"] = iou
-    return metrics
+    metrics |= {f"val/iou/{name}": iou for name, iou in zip(info.classes, matrix.iou_k().tolist(), strict=True)}
+    return finite(metrics)

@@ -106,6 +106,7 @@ class TeacherCache:
         self.codecs = {name: MapCodec.from_json(facts) for name, facts in meta["maps"].items()}
         self.errors: dict[str, dict[str, float]] = meta["errors"]
         self.images: int = meta["images"]
+        self.size: tuple[int, int] = (meta["size"][0], meta["size"][1])
         self.next_frames: bool = meta["next_frames"]
         self.shard_rows: int = meta["shard_rows"]
         self.nbytes = sum(facts["bytes"] for facts in meta["shards"])
@@ -150,21 +151,24 @@ class CachedTeacher:
     def __call__(self, batch: Batch) -> SegOutput:
         """The maps in the views of the batch; with a later frame, those of both frames in sequence."""
         rows, theta_b23 = batch.index.numpy(), batch.theta_b23
-        found = {name: [self._view(name, rows, theta_b23)] for name in self.shapes}
+        height, width = batch.image_bchw.shape[-2:]
+        size = (height, width)
+        found = {name: [self._view(name, rows, theta_b23, size)] for name in self.shapes}
         if batch.next_image_bchw is not None:
             later = batch.next_theta_b23
             if later is None:  # the next image of a video, through the same view
                 rows, later = rows + self.cache.images, theta_b23
             for name, views in found.items():
-                views.append(self._view(name, rows, later))
+                views.append(self._view(name, rows, later, size))
         output = {name: views[0] if len(views) == 1 else torch.cat(views) for name, views in found.items()}
         return SegOutput(output.pop("logits"), output)
 
-    def _view(self, name: str, rows: NDArray[np.int64], theta_b23: Tensor) -> Tensor:
+    def _view(self, name: str, rows: NDArray[np.int64], theta_b23: Tensor, size: tuple[int, int]) -> Tensor:
         # fp32 even where the step runs in bf16: positions in half precision would be off by pixels.
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            _, height, width = self.shapes[name]
-            return warp_maps(self.cache.whole(name, rows, self.device), theta_b23, (height, width))
+            _, *cells = self.shapes[name]
+            whole_bchw = self.cache.whole(name, rows, self.device)
+            return warp_maps(whole_bchw, theta_b23, (cells[0], cells[1]), self.cache.size, size)
 
 
 def shard_name(shard: int) -> str:

@@ -237,3 +237,25 @@ def test_no_space_is_said_before_anything_is_written(scenes_config, tmp_path, mo
 
 class _Usage:
     free = 1000
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_store_without_a_label_in_a_split_is_refused(split, tmp_path):
+    """An earlier version may have built it: nothing can be trained, or ranked, on its labels."""
+    config = DataConfig(name="scenes", size=(32, 48), options={"train": 2, "val": 2, "height": 32, "width": 48})
+    meta = build_store(config, tmp_path).path / "meta.json"
+    facts = json.loads(meta.read_text())
+    facts["splits"][split]["class_counts"] = [0] * len(facts["info"]["classes"])
+    meta.write_text(json.dumps(facts))
+    with pytest.raises(UserError, match=f"no pixel of the split {split} has a label at 32x48: all are 255; check"):
+        build_store(config, tmp_path)
+
+
+def test_a_reader_without_samples_in_a_split_is_refused(tmp_path, monkeypatch):
+    config = DataConfig(name="scenes", size=(32, 48), options={"train": 2, "val": 2, "height": 32, "width": 48})
+    reader = open_reader(config)
+    keys = reader.keys
+    monkeypatch.setattr(type(reader), "keys", lambda self, split: keys(split) if split == "train" else [])
+    with pytest.raises(UserError, match="the split val is empty; give it at least one image"):
+        build_store(config, tmp_path)
+    assert list(tmp_path.iterdir()) == []

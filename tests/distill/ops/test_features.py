@@ -37,7 +37,7 @@ def test_pixels_keep_channels_together() -> None:
 
 
 def test_labels_shrink_without_new_classes_and_ignored_ones_can_index() -> None:
-    target = torch.tensor([[[0, 0, 7, 7], [0, 0, 7, 7], [IGNORE_INDEX] * 4, [3] * 4]])
+    target = torch.tensor([[[0, 1, 1, 7], [0, 0, 7, 7], [3] * 4, [IGNORE_INDEX] * 4]])
     label, valid = labels_at(target, (2, 2))
     assert label.tolist() == [[[0, 7], [0, 0]]]
     assert valid.tolist() == [[[True, True], [False, False]]]

@@ -62,8 +62,8 @@ def test_a_flow_on_a_coarser_map_is_in_its_pixels() -> None:
     flow[:, 0], flow[:, 1] = 4, -6
     coarse = resize_flow(flow, (4, 3))
     assert coarse.shape == (2, 2, 4, 3)
-    torch.testing.assert_close(coarse[:, 0], torch.full_like(coarse[:, 0], 1.0))
-    torch.testing.assert_close(coarse[:, 1], torch.full_like(coarse[:, 1], -3.0))
+    torch.testing.assert_close(coarse[:, 0], torch.full_like(coarse[:, 0], 4 * 2 / 11))  # two steps for eleven
+    torch.testing.assert_close(coarse[:, 1], torch.full_like(coarse[:, 1], -6 * 3 / 7))
     assert resize_flow(flow, (8, 12)) is flow
 
 

@@ -16,8 +16,8 @@ def windows(length: int, node: str) -> list[range]:
     """What each node pools along one side of `length` pixels."""
     if node == "none":
         return [range(i, i + 1) for i in range(length)]
-    size = int(re.sub(r"\D", "", node))
-    if node.startswith("stride"):
+    size = length // 2 if node == "half" else int(re.sub(r"\D", "", node))
+    if node == "half" or node.startswith("stride"):
         return [range(start, min(start + size, length)) for start in range(0, length, size)]
     return [range(i * length // size, math.ceil((i + 1) * length / size)) for i in range(size)]
 

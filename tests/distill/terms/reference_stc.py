@@ -54,7 +54,7 @@ def visibility(image: Tensor, later: Tensor, flow: Tensor) -> Tensor:
 
 
 def halved(image: Tensor, later: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow and V at half the size: the flow halved, both the means of 2x2 pixels."""
+    """Flow and V at half the size: the flow in the map's pixels where its cells lie, V the mean of 2x2 pixels."""
     seen = visibility(image, later, flow)
     batch, height, width = seen.shape
     small_flow = torch.zeros(batch, 2, height // 2, width // 2, dtype=flow.dtype)
@@ -62,7 +62,10 @@ def halved(image: Tensor, later: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     for i in range(height // 2):
         for j in range(width // 2):
             window = [(2 * i, 2 * j), (2 * i, 2 * j + 1), (2 * i + 1, 2 * j), (2 * i + 1, 2 * j + 1)]
-            small_flow[:, :, i, j] = sum(flow[:, :, a, b] for a, b in window) / 4 / 2
+            grow_y, grow_x = (height - 1) / (height // 2 - 1), (width - 1) / (width // 2 - 1)
+            for b in range(batch):
+                u, v = sample(flow[b], j * grow_x, i * grow_y)
+                small_flow[b, :, i, j] = torch.stack([u / grow_x, v / grow_y])
             small_seen[:, i, j] = sum(seen[:, a, b] for a, b in window) / 4
     return small_flow, small_seen
 

@@ -24,7 +24,7 @@ from .reference import valid_pixels
 
 CLASSES, CHANNELS, SIZE = 5, {"student": 3, "teacher": 6}, (5, 7)
 INFO = DatasetInfo("toy", tuple("abcde"), ((0, 0, 0),) * CLASSES, 3, (0.5,) * 3, (0.5,) * 3)
-NODES = ["none", "stride2", "stride4", "grid2", "grid3", "grid8"]
+NODES = ["none", "stride2", "stride4", "half", "grid2", "grid3", "grid8"]
 
 
 class Scene:
@@ -119,13 +119,22 @@ def test_equal_channels_need_no_adapter(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "size"), list(zip(NODES, [(5, 7), (3, 4), (2, 2), (2, 2), (3, 3), (8, 8)], strict=True))
+    ("node", "size"), list(zip(NODES, [(5, 7), (3, 4), (2, 2), (3, 3), (2, 2), (3, 3), (8, 8)], strict=True))
 )
 def test_pool_nodes(node: str, size: tuple[int, int]) -> None:
     assert pool_nodes(torch.randn(2, 3, 5, 7), node).shape == (2, 3, *size)
 
 
-@pytest.mark.parametrize("node", ["", "stride", "stride0", "grid-1", "max2", "grid2x"])
+def test_half_is_the_grid_of_skd() -> None:
+    """Windows of `int(size / 2)` in ceil mode: 2 x 2 on even maps; of 65 places 32, 32 and the last one."""
+    feat = torch.arange(65.0 * 65).view(1, 1, 65, 65)
+    assert pool_nodes(feat, "half")[0, 0].tolist() == [[65 * y + x for x in (31, 63, 64)] for y in (31, 63, 64)]
+    assert pool_nodes(torch.randn(1, 1, 64, 128), "half").shape[-2:] == (2, 2)
+    assert pool_nodes(torch.randn(1, 1, 1, 3), "half").shape[-2:] == (1, 3)
+    assert not torch.equal(pool_nodes(feat, "grid3"), pool_nodes(feat, "half"))  # equal windows
+
+
+@pytest.mark.parametrize("node", ["", "stride", "stride0", "grid-1", "max2", "grid2x", "half2"])
 def test_pool_nodes_knows_its_kinds(node: str) -> None:
     with pytest.raises(ValueError, match="no node pooling"):
         pool_nodes(torch.randn(2, 3, 5, 7), node)

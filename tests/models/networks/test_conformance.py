@@ -23,6 +23,7 @@ NETWORKS = {
     "fpn unused head": (smp("fpn", "efficientnet-b0", decoder_pyramid_channels=32), 3, SMALL),
     "fpn fused attention": (smp("fpn", "tu-pvt_v2_b0"), 4, SMALL),
     "pspnet three stages": (smp("pspnet", "resnet18"), 3, SMALL),
+    "pspnet mobile": (smp("pspnet", "mobilenet_v2"), 3, SMALL),
     "pspnet dilated": (smp("pspnet", "mobilenet_v2", encoder_depth=5, output_stride=8), 4, SMALL),
     "deeplabv3": (smp("deeplabv3", "resnet18", decoder_channels=32), 3, SMALL),
     "deeplabv3plus": (smp("deeplabv3plus", "tu-mobilenetv3_small_050"), 4, SMALL),

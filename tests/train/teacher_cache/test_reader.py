@@ -15,6 +15,7 @@ from kdsearch.data.loader import Batch
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.data.views import warp_maps
 from kdsearch.errors import UserError
+from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
 from kdsearch.train.teacher_cache.reader import TeacherCache
@@ -59,7 +60,10 @@ def test_a_view_of_cached_maps_is_the_view_of_live_ones(store: Store, teacher_we
             flipped += int((batch.theta_b23[:, 0, 0] < 0).sum())
             for name, got in (("logits", read.logits), ("head", read.taps["head"])):
                 full = expected[name]
-                views = [warp_maps(full, theta, got.shape[-2:]) for theta in (batch.theta_b23, batch.next_theta_b23)]
+                views = [
+                    warp_maps(full, theta, got.shape[-2:], store.size, (32, 32))
+                    for theta in (batch.theta_b23, batch.next_theta_b23)
+                ]
                 torch.testing.assert_close(got, torch.cat(views), rtol=2 * HALF, atol=HALF * float(full.abs().max()))
     assert 0 < flipped < 24
 
@@ -175,3 +179,36 @@ def test_terms_that_read_more_run_the_teacher_live(store: Store, teacher_weights
     assert video.teacher is not None
     assert "next frames missing" in lines[-1]
     assert video.train_epoch()["loss/total"] > 0
+
+
+@pytest.mark.parametrize("frames", ["video", "views"])
+@pytest.mark.parametrize("mode", ["live", "cached"])
+def test_no_term_reads_the_padding_of_a_view(
+    mode: str, frames: str, store: Store, teacher_weights: Path, tmp_path: Path
+) -> None:
+    """What either teacher says beyond the border of the image has no effect on any term."""
+    terms = {name: {} for name in ("kd", "cwd", "cwd_feature", "at", "fitnet", "skd_pair", "stc_frames", "stc_motion")}
+    trial = cached(frames, distill=terms, data={"augment": {"scale": [0.4, 0.6], "motion": 0.2}})
+    trial = live(trial) if mode == "live" else trial
+    one = Trial(trial, cache_resources(trial, store, teacher_weights, tmp_path))
+    assert (one.cached is None) == (mode == "live")
+    one.module.eval()
+    for batch in one.train_batches.train(0):
+        teacher = one.teacher_output(batch)
+        assert teacher is not None
+        _, expected, _ = one.module(batch, teacher, 0, 3)
+        assert batch.inside_bhw is not None
+        assert batch.next_inside_bhw is not None
+        shown = SegOutput(teacher.logits, {}, torch.cat([batch.inside_bhw, batch.next_inside_bhw]))
+
+        def changed(map_bchw: torch.Tensor, shown: SegOutput = shown) -> torch.Tensor:
+            inside_bhw = shown.inside_at(map_bchw.shape[-2:])
+            assert inside_bhw is not None
+            assert (~inside_bhw).float().mean() > 0.3
+            return torch.where(inside_bhw[:, None], map_bchw, 100 * map_bchw + 7)
+
+        taps = {name: changed(tap) for name, tap in teacher.taps.items()}
+        _, other, _ = one.module(batch, SegOutput(changed(teacher.logits), taps), 0, 3)
+        assert other.keys() == terms.keys()
+        for name, value in other.items():
+            torch.testing.assert_close(value, expected[name], msg=name)

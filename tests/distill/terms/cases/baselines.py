@@ -13,6 +13,7 @@ CASES = [
     TermCase("skd_pair", {"node": "stride2"}, **OTHER, **NO_LABELS),
     TermCase("skd_pair", {"node": "grid2"}, **SAME, **NO_LABELS),  # fewer nodes than channels: the direct form
     TermCase("skd_pair", {"tap": "c4", "node": "grid3"}, {"c4": 3}, {"c4": 5}, channel_free=True, **NO_LABELS),
+    TermCase("skd_pair", {"node": "half"}, **OTHER, **NO_LABELS),
     TermCase("skd_pair", {"node": "stride4"}, **SAME, **NO_LABELS),
     TermCase("skd_pair", {"node": "grid8"}, **SAME, **NO_LABELS),
     TermCase("ifvd", {}, **SAME),
