@@ -108,6 +108,8 @@ class Store:
         )
         self.size: tuple[int, int] = (meta["size"][0], meta["size"][1])
         self.fingerprint: str = meta["fingerprint"]
+        self.notes: list[str] = meta.get("notes", [])
+        """What is odd about the set, and what its reader left out; stores of version 0.1 know nothing of it."""
         self._splits = {name: Split(self, name) for name in meta["splits"]}
 
     @classmethod
