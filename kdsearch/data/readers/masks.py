@@ -180,6 +180,8 @@ class Masks:
                 continue
             written.kinds.add((encoding.kind, encoding.bits))
             palette = list(encoding.palette)
+            if all(colour == (i, i, i) for i, colour in enumerate(palette)):
+                continue  # the index is the gray that is shown
             while len(palette) > 1 and palette[-1] == (0, 0, 0):  # writers fill palettes up with black
                 palette.pop()
             for i, colour in enumerate(palette):

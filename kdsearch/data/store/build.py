@@ -107,7 +107,7 @@ class _Build:
                     stack.callback(self.files[split].close)
                 write_plan(temporary, plan)
             counts = {split: len(names) for split, names in keys.items()}
-            self.progress = Progress(temporary / ROWS, counts, 2 * reader.info.num_classes + 2)
+            self.progress = Progress(temporary / ROWS, counts, 2 * reader.info.num_classes + 4)
             stack.pop_all()
 
     def close(self) -> None:
@@ -157,8 +157,7 @@ class _Build:
         classes = self.reader.info.num_classes
         for split, found in contents.items():
             for row, facts in sorted(self.progress.done[split].items()):
-                ignored, digest = facts[2 * classes :]
-                found.add(self.keys[split][row], SampleContent(facts[classes : 2 * classes], ignored, digest))
+                found.add(self.keys[split][row], SampleContent(facts[classes : 2 * classes], *facts[2 * classes :]))
         return contents
 
     def _fill(self, split: str, row: int) -> list[Any] | str:
@@ -172,7 +171,7 @@ class _Build:
         except UserError as error:
             return str(error)
         counts: list[int] = np.bincount(values["label"].ravel(), minlength=256)[: info.num_classes].tolist()
-        return [*counts, *found.class_pixels, found.ignored, found.digest]
+        return [*counts, *found.class_pixels, found.ignored, found.border, found.thin, found.digest]
 
     def _facts(self, split: str) -> dict[str, Any]:
         counts = [facts[: self.reader.info.num_classes] for facts in self.progress.done[split].values()]
