@@ -6,7 +6,7 @@ import codecs
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from kdsearch.errors import UserError
@@ -96,7 +96,7 @@ def read_names(path: Path, real: Callable[[str], str | None]) -> dict[str, str]:
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}); write one name per line") from None
     lines = [line.strip() for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
-    split = max(_SPLITS, key=lambda split: sum(_resolved(split(line), real)[2] for line in lines))
+    split = max(_SPLITS, key=lambda split: len(_real_names(map(split, lines), real)))
     entries = [_resolved(split(line), real) for line in lines]
     if not any(line.startswith("#") and found for line, (_, _, found) in zip(lines, entries, strict=True)):
         entries = [entry for line, entry in zip(lines, entries, strict=True) if not line.startswith("#")]
@@ -130,16 +130,22 @@ def _decoded(raw: bytes, path: Path) -> str:
     raise UserError(f"{path} is not a text file; write one name per line, in UTF-8")
 
 
+def _real_names(entries: Iterable[str], real: Callable[[str], str | None]) -> set[str]:
+    """Distinct names of samples: a first word that lines share is no name of any."""
+    return {name for name, _, found in (_resolved(entry, real) for entry in entries) if found}
+
+
 def _resolved(entry: str, real: Callable[[str], str | None]) -> tuple[str, str, bool]:
     """The name in an entry, the file name in it, and whether the name is one of a sample."""
-    entry = _unquoted(entry.strip())
-    for file_name in dict.fromkeys((entry.rpartition("/")[2], re.split(r"[/\\]", entry)[-1])):
+    entry = entry.strip()
+    plain = _unquoted(entry)
+    last = re.split(r"[/\\]", plain)[-1]
+    for file_name in dict.fromkeys((entry.rpartition("/")[2], plain.rpartition("/")[2], last)):
         for name in dict.fromkeys((file_name, _bare(file_name), file_name.rpartition(".")[0])):
             found = real(name) if name else None
             if found is not None:
                 return found, file_name, True
-    file_name = re.split(r"[/\\]", entry)[-1]
-    return _bare(file_name), file_name, False
+    return _bare(last), last, False
 
 
 def _bare(file_name: str) -> str:
