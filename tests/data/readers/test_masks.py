@@ -107,8 +107,7 @@ class TestDepth:
             write(IDS, train=Image.fromarray(label.astype(np.uint16) * 1000))()
 
     def test_sixteen_bits_in_each_channel_lose_small_ids(self, write, label):
-        import cv2
-
+        cv2 = pytest.importorskip("cv2")
         _, data = cv2.imencode(".png", np.dstack([label.astype(np.uint16)] * 3))
         with pytest.raises(UserError, match="16 bits in each of its channels"):
             write(IDS, train=data.tobytes())()
@@ -178,7 +177,7 @@ class TestColours:
 
     def test_a_palette_that_contradicts_the_classes(self, write, label):
         palette = [COLOURS[1], COLOURS[0], (7, 7, 7)]
-        with pytest.raises(UserError, match="entry 0 of its palette has the colour .* of another class"):
+        with pytest.raises(UserError, match=r"entry 0 of its palette has the colour .* of another class"):
             write(NAMED, train=indexed(label, palette))()
 
 
@@ -229,9 +228,7 @@ class TestPalettes:
 def test_lossy_files_under_another_name_are_refused(write, label, kind):
     buffer = io.BytesIO()
     Image.fromarray(label).save(buffer, kind)
-    with pytest.raises(
-        UserError, match=rf"x\.png is a {kind} image, whose compression changes .*; make it anew as PNG"
-    ):
+    with pytest.raises(UserError, match=rf"x\.png is a {kind} image, whose compression .*; make it anew as PNG"):
         write(IDS, train=buffer.getvalue())()
 
 
