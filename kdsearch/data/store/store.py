@@ -20,6 +20,7 @@ from kdsearch.data.reader import Reader
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.data.store.build import write_store
+from kdsearch.io.disk import leaving_no_empty_folders
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 
@@ -51,7 +52,8 @@ def build_store(
     fingerprint = reader.fingerprint()
     name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
-        return Store.open(build(local_path(root), reader, fingerprint))
+        with leaving_no_empty_folders(local_path(root)):
+            return Store.open(build(local_path(root), reader, fingerprint))
     uri = in_folder(str(root), name)
     with remote.building_for(str(root)) as folder:
         if not remote.has_store(uri):
