@@ -140,7 +140,10 @@ class StudyRunner:
 
     def _store(self) -> Store:
         config = self.space.default().trial.data
-        return build_store(config, self.run.stores, progress=partial(self.callback.on_progress, f"data {config.name}"))
+        store = build_store(config, self.run.stores, progress=partial(self.callback.on_progress, f"data {config.name}"))
+        for note in store.notes:
+            self.callback.on_message(note)
+        return store
 
     def _measure_latency(self, stack: ExitStack) -> None:
         """Measure the latency of all students that is not known yet, while nothing else runs on the cluster."""

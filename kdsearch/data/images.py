@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import struct
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +18,85 @@ from PIL import Image
 from kdsearch.data.problems import DamagedFileError, MissingFileError
 from kdsearch.errors import UserError
 
-_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error, Image.DecompressionBombError)  # what PIL raises
+_DAMAGED = (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error)  # what PIL raises
+_ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""From stored to shown pixels, by orientation in EXIF."""
 
-
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """The pixels of an image file as uint8 `[H, W]` or `[H, W, C]`; palette indices stay indices."""
-    return _read(path, None)
+# Pillow warns of images up to twice its limit, which are read, and refuses larger ones.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """The pixels of an image file as uint8 `[H, W, 3]`; grey and palette images become RGB, alpha is dropped."""
-    return _read(path, "RGB")
+    """A photograph as it is shown, uint8 `[H, W, 3]`; grey and palette images become RGB, alpha is dropped."""
+    return _photograph(path, "RGB")
 
 
 def read_gray(path: Path) -> NDArray[np.uint8]:
-    """The brightness of an image file as uint8 `[H, W]`."""
-    return _read(path, "L")
+    """The brightness of a photograph as it is shown, uint8 `[H, W]`."""
+    return _photograph(path, "L")
 
 
-def _read(path: Path, mode: str | None) -> NDArray[np.uint8]:
+def read_rgb_thermal(path: Path) -> NDArray[np.uint8]:
+    """A photograph as it is shown, uint8 `[H, W, 4]`, whose thermal channel is in the place of alpha."""
+    return _photograph(path, None)
+
+
+def _photograph(path: Path, mode: str | None) -> NDArray[np.uint8]:
+    with open_image(path) as image:
+        if image.mode.startswith(("I", "F")):  # 16 or 32 bits, which would wrap around
+            raise UserError(f"{path} has {image.mode} pixels; save it with 8 bits per channel")
+        if mode is None and image.mode != "RGBA":  # CMYK has four channels as well
+            channels = "1 channel" if len(image.getbands()) == 1 else f"{len(image.getbands())} channels"
+            raise UserError(f"{path} has {channels} ({image.mode}), images of this set have 4 (RGB and thermal)")
+        turn = _TURNS.get(orientation(image))
+        pixels = image if turn is None else image.transpose(turn)
+        return np.asarray(pixels if mode in (None, pixels.mode) else pixels.convert(mode), dtype=np.uint8)
+
+
+def orientation(image: Image.Image) -> int:
+    """The orientation in an image's EXIF, 1..8; 1 (as stored) where there is none."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except (SyntaxError, ValueError, KeyError, struct.error):  # viewers show an image with damaged EXIF as stored
+        return 1
+    return value if value in _TURNS else 1
+
+
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """An image file; what Pillow raises until the block ends becomes a `UserError` that names the file."""
     try:
         with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # 16 or 32 bits, which would wrap around
-                raise UserError(f"{path} has {image.mode} pixels; save it with 8 bits per channel")
-            return np.asarray(image if mode in (None, image.mode) else image.convert(mode), dtype=np.uint8)
+            yield image
     except FileNotFoundError:
         raise MissingFileError(f"{path} does not exist; add the file, or remove its name from the lists") from None
+    except PermissionError:
+        raise DamagedFileError(f"{path} may not be read by this user; change its permissions") from None
     except UserError:
         raise
+    except Image.DecompressionBombError as error:
+        raise UserError(_too_large(path, str(error))) from None
     except _DAMAGED as error:
         raise DamagedFileError(f"{path} cannot be read ({error}); fetch the file again") from None
+
+
+def _too_large(path: Path, reason: str) -> str:
+    found = re.search(r"\((\d+) pixels\)", reason)
+    size = f"{int(found[1]) / 1e6:.0f} million pixels" if found else "too many pixels"
+    most = 2 * (Image.MAX_IMAGE_PIXELS or 0) / 1e6
+    return (
+        f"{path} has {size}, the most that can be read are {most:.0f} million; cut the image and its mask into tiles, "
+        "or make both smaller (the mask without interpolation)"
+    )
 
 
 def resize_image(image_hwc: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

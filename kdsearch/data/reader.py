@@ -43,8 +43,8 @@ class Reader(Protocol):
     in a configuration. A reader of files also has an argument `path`, the folder of the data set. The constructor lists
     the samples and reads no image; options without effect are a `UserError`.
 
-    **Keys.** `keys` lists the samples of the splits `"train"` and `"val"`: unique strings in an order that never
-    changes, none of them in both splits. Any other split is a `ValueError`.
+    **Keys.** `keys` lists the samples of the splits `"train"` and `"val"`: strings that are unique in their split, in
+    an order that never changes. Any other split is a `ValueError`.
 
     **Samples.** `read` returns one sample, a new one at each call. Reads are independent of each other and may run in
     several threads. A file that is missing, damaged or of a wrong kind is a `UserError` that names it; the classes in
@@ -56,6 +56,10 @@ class Reader(Protocol):
 
     **Fingerprint.** `fingerprint` is a digest of everything that samples depend on: keys, files, options, classes. It
     is equal in every process as long as all samples are, and names the stores and caches of the data set.
+
+    **Notes.** A reader may have `notes`, sentences on what it left out of the set; every command shows them. Its
+    `doubt` says what to do if label values that it ignores unasked are those of a class; a set with much of them, in
+    which a class never occurs, is then refused.
 
     `kdsearch.testing.readers.ReaderConformance` tests this contract. Readers are registered by name in `registry.py`,
     or by the mapping `READERS` of a plug-in.
@@ -79,6 +83,11 @@ class Reader(Protocol):
 def splits_of(reader: Reader) -> tuple[str, ...]:
     """The splits that the reader lists: train and val, and those of its attribute `splits`, such as test."""
     return tuple(getattr(reader, "splits", SPLITS))
+
+
+def reader_notes(reader: Reader) -> tuple[str, ...]:
+    """What the reader left out, in sentences; most readers leave nothing out and have no `notes`."""
+    return tuple(getattr(reader, "notes", ()))
 
 
 def check_split(split: str) -> None:

@@ -27,6 +27,8 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
     store = build_store(config.data, folder.stores)
+    for note in store.notes:
+        log(f"note: {note}")
     weights, plan = None, None
     if config.teacher is not None:
         weights = teacher_weights(config, store, folder, log)

@@ -36,18 +36,18 @@ def add_to(commands: Commands) -> None:
             "data check camvid=/data/camvid --option flow=dis --picture camvid.png",
             "data check folder=s3://bucket/mine --json > mine.json",
         ],
-        failed="some samples cannot be used",
+        failed="some samples cannot be used, or the set cannot be trained",
     )  # fmt: skip
     _add_set(check)
     check.add_argument("--picture", metavar="FILE", type=Path, help="picture to write (default: NAME-check.png)")
-    add_json(check, "name, path, splits, classes, problems, picture, ...")
+    add_json(check, "name, path, splits, classes, problems, faults, notes, picture, ...")
     build = add_command(
         actions, "build", _build, help="build the store of a data set", about=BUILD,
         examples=[
             "data build camvid=/data/camvid --size 360 480",
             "data build camvid=/data/camvid --size 360 480 --option flow=dis",
         ],
-        failed="some samples cannot be used",
+        failed="some samples cannot be used, or the set cannot be trained",
     )  # fmt: skip
     _add_set(build)
     build.add_argument(
@@ -59,7 +59,7 @@ def add_to(commands: Commands) -> None:
         help="height and width of the stored images, in pixels",
     )
     add_storage(build, "folder of all runs, or URI (default: runs)")
-    add_json(build, "store, path, fingerprint, images, size, bytes")
+    add_json(build, "store, path, fingerprint, images, size, bytes, notes")
 
 
 def _add_set(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +102,7 @@ def _check(options: argparse.Namespace) -> CommandOutput:
         print(f"picture: {picture}")
 
     value = {**report.to_json(), "path": config.path, "picture": str(picture)}
-    return CommandOutput(value, show, status=FAILED if report.problems else DONE)
+    return CommandOutput(value, show, status=FAILED if report.problems or report.faults else DONE)
 
 
 def _build(options: argparse.Namespace) -> CommandOutput:
@@ -125,7 +125,14 @@ def _build(options: argparse.Namespace) -> CommandOutput:
     facts = {"store": str(store.source), "path": str(store.path), "fingerprint": store.fingerprint}
     images = ", ".join(f"{count} {name}" for name, count in counts.items())
     line = f"{store.source}: {images}, {store.size[0]}x{store.size[1]}, {size / 1e6:.1f} MB"
-    return CommandOutput({**facts, "images": counts, "size": list(store.size), "bytes": size}, lambda: print(line))
+    value = {**facts, "images": counts, "size": list(store.size), "bytes": size, "notes": store.notes}
+
+    def show() -> None:
+        for note in store.notes:
+            print(f"note: {note}")
+        print(line)
+
+    return CommandOutput(value, show)
 
 
 def _config(options: argparse.Namespace, size: tuple[int, int]) -> DataConfig:

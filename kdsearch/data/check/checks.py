@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
+from kdsearch.data import content
+from kdsearch.data.content import SampleContent, SplitContent, sample_content
+from kdsearch.data.info import DatasetInfo
 from kdsearch.data.problems import KINDS, OTHER, kind_of
-from kdsearch.data.reader import SPLITS, Reader, Sample, check_sample
+from kdsearch.data.reader import SPLITS, Reader, Sample, reader_notes
 from kdsearch.errors import UserError
 
 AHEAD = 64
@@ -23,25 +25,26 @@ AHEAD = 64
 
 @dataclass
 class SplitReport:
-    """The content of a split. `class_pixels` and `class_images` count, per class, its pixels and images with it."""
+    """A split: the `content` of its readable samples, and per class the images with it. `images` counts all samples."""
 
-    class_pixels: NDArray[np.int64]
+    content: SplitContent
     class_images: NDArray[np.int64]
     images: int = 0
-    readable: int = 0
-    pixels: int = 0
-    ignored: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    @property
+    def pixels(self) -> int:
+        return int(self.content.class_pixels.sum()) + self.content.ignored
 
     def to_json(self) -> dict[str, Any]:
         sizes = [{"height": h, "width": w, "images": count} for (h, w), count in self.sizes.most_common()]
         return {
             "images": self.images,
-            "readable": self.readable,
+            "readable": self.content.images,
             "pixels": self.pixels,
-            "ignored_pixels": self.ignored,
+            "ignored_pixels": self.content.ignored,
             "sizes": sizes,
-            "class_pixels": self.class_pixels.tolist(),
+            "class_pixels": self.content.class_pixels.tolist(),
             "class_images": self.class_images.tolist(),
         }
 
@@ -58,12 +61,17 @@ class Problem:
 
 @dataclass
 class Report:
-    """The result of `check_set`. `shown` are samples for a picture."""
+    """The result of `check_set`. `shown` are samples for a picture.
+
+    `faults` are reasons why the set cannot be trained although every sample can be read, `notes` what is odd about it.
+    """
 
     info: DatasetInfo
     splits: dict[str, SplitReport]
     problems: list[Problem]
     shown: list[tuple[str, str, Sample]]
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Problems by kind and split."""
@@ -87,6 +95,8 @@ class Report:
             "absent_classes": self.absent(),
             "problem_counts": self.counts(),
             "problems": [vars(problem) for problem in self.problems],
+            "faults": self.faults,
+            "notes": self.notes,
         }
 
 
@@ -101,18 +111,17 @@ def check_set(
     `progress(done, total)` is called after each sample.
     """
     info = reader.info
-    empty = np.zeros(info.num_classes, np.int64)
-    report = Report(info, {split: SplitReport(empty.copy(), empty.copy()) for split in SPLITS}, [], [])
+    splits = {split: SplitReport(SplitContent.empty(info), np.zeros(info.num_classes, np.int64)) for split in SPLITS}
+    report = Report(info, splits, [], [])
     keys = [(split, key) for split in SPLITS for key in reader.keys(split)]
     pictured = {(s, k) for s in SPLITS for k in _spread(reader.keys(s), shown)}
 
-    def read(split: str, key: str) -> tuple[Sample, NDArray[np.int64]] | UserError:
+    def read(split: str, key: str) -> tuple[Sample, SampleContent] | UserError:
         try:
             sample = reader.read(split, key)
-            counts = check_sample(sample, info, f"{info.name} {split} sample '{key}'")
+            return sample, sample_content(sample, info, f"{info.name} {split} sample '{key}'")
         except UserError as error:
             return error
-        return sample, counts
 
     with ThreadPoolExecutor(threads or min(16, os.cpu_count() or 1)) as pool:
         for start in range(0, len(keys), AHEAD):
@@ -124,22 +133,24 @@ def check_set(
                 if isinstance(result, UserError):
                     report.problems.append(Problem(split, key, kind_of(result), str(result)))
                 else:
-                    _count(found, *result)
+                    _count(found, key, *result)
                     if (split, key) in pictured:
                         report.shown.append((split, key, result[0]))
                 if progress is not None:
                     progress(start + done + 1, len(keys))
+    report.notes.extend(reader_notes(reader))
+    if not report.problems:  # else what is missing may be in the samples that cannot be read
+        contents = {split: found.content for split, found in splits.items()}
+        report.faults = content.faults(reader, contents)
+        report.notes.extend(content.notes(reader, contents) if not report.faults else ())
     return report
 
 
-def _count(found: SplitReport, sample: Sample, counts: NDArray[np.int64]) -> None:
+def _count(found: SplitReport, key: str, sample: Sample, counts: SampleContent) -> None:
     height, width = sample.label_hw.shape
-    found.readable += 1
     found.sizes[height, width] += 1
-    found.pixels += height * width
-    found.ignored += int((sample.label_hw == IGNORE_INDEX).sum())
-    found.class_pixels += counts
-    found.class_images += counts > 0
+    found.content.add(key, counts)
+    found.class_images += np.array(counts.class_pixels) > 0
 
 
 def _spread(keys: list[str], count: int) -> list[str]:

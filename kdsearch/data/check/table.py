@@ -25,9 +25,18 @@ def print_report(report: Report, console: Console | None = None) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if len(report.problems) > LISTED:
         console.print(f"... and {len(report.problems) - LISTED} more; --json lists all")
-    total = sum(split.images for split in report.splits.values())
-    verdict = f"{len(report.problems)} of {total} samples cannot be used" if report.problems else "nothing wrong"
-    console.print(f"{report.info.name}: {verdict}", markup=False, highlight=False)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{report.info.name}: {_verdict(report)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _verdict(report: Report) -> str:
+    if report.problems:
+        total = sum(split.images for split in report.splits.values())
+        return f"{len(report.problems)} of {total} samples cannot be used"
+    if report.faults:
+        return f"the set cannot be trained: {'; '.join(report.faults)}"
+    return "every sample can be used; see the notes" if report.notes else "nothing wrong"
 
 
 def _facts(report: Report) -> Table:
@@ -43,7 +52,7 @@ def _classes(report: Report) -> Table:
     table = _table("class: % of pixels (% of images)", report)
     for place, name in enumerate(report.info.classes):
         table.add_row(escape(name), *(_share(split, place) for split in report.splits.values()))
-    without = (_percent(split.ignored, split.pixels) for split in report.splits.values())
+    without = (_percent(split.content.ignored, split.pixels) for split in report.splits.values())
     table.add_row("no class", *without, style="dim")
     return table
 
@@ -65,8 +74,8 @@ def _sizes(split: SplitReport) -> str:
 
 
 def _share(split: SplitReport, place: int) -> str:
-    pixels = _percent(int(split.class_pixels[place]), split.pixels - split.ignored)
-    return f"{pixels} ({_percent(int(split.class_images[place]), split.readable, 0)})"
+    pixels = _percent(int(split.content.class_pixels[place]), int(split.content.class_pixels.sum()))
+    return f"{pixels} ({_percent(int(split.class_images[place]), split.content.images, 0)})"
 
 
 def _percent(part: int, whole: int, digits: int = 2) -> str:

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, DatasetInfo
 from kdsearch.data.optical_flow import FlowName, open_flow
 from kdsearch.data.reader import SPLITS
-from kdsearch.data.readers.pairs import Pair, PairReader, pair_files, pair_frames, read_names
+from kdsearch.data.readers.pairs import Pair, PairReader, pair_files, pair_frames
 
 INFO = DatasetInfo(
     name="camvid",
@@ -45,10 +45,10 @@ class CamVid(PairReader):
         if estimator is not None:
             pairs = {split: pair_frames(pairs[split], gap) for split in SPLITS}
         ids = {**{i: i for i in range(INFO.num_classes)}, 11: IGNORE_INDEX}
-        super().__init__(path, INFO, pairs, ids=ids, flow=estimator, facts=(gap,))
+        colours = {**{colour: i for i, colour in enumerate(INFO.palette)}, (0, 0, 0): IGNORE_INDEX}
+        super().__init__(path, INFO, pairs, ids=ids, colours=colours, flow=estimator, facts=(gap,))
 
 
 def _split(path: Path, split: str) -> dict[str, Pair]:
     listed = path / f"{split}.txt"
-    names = read_names(listed) if listed.exists() else None
-    return pair_files(path / split, path / f"{split}annot", names)
+    return pair_files(path / split, path / f"{split}annot", listed if listed.exists() else None)

@@ -37,7 +37,7 @@ _IDS = {
     "labelIds": {**dict.fromkeys(range(34), IGNORE_INDEX), **{value: i for i, value in enumerate(LABEL_IDS)}},
     "labelTrainIds": {i: i for i in range(INFO.num_classes)},
 }
-_IMAGE_END = "_leftImg8bit.png"
+_IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_{}.png"
 
 
 class Cityscapes(PairReader):
@@ -59,7 +59,7 @@ class Cityscapes(PairReader):
         estimator = open_flow(path, flow, flow_weights, gap)
         if estimator is None and sequence is not None:
             raise UserError("sequence has no effect without next frames; set flow to dis or raft, or remove sequence")
-        pairs = {split: _split(path, split, f"_gtFine_{labels}.png") for split in SPLITS}
+        pairs = {split: _split(path, split, labels) for split in SPLITS}
         if estimator is not None:
             frames = path / Path(sequence or "leftImg8bit_sequence").expanduser()
             if not frames.is_dir():
@@ -69,14 +69,24 @@ class Cityscapes(PairReader):
         super().__init__(path, INFO, pairs, ids=ids, flow=estimator, facts=(labels, gap))
 
 
-def _split(path: Path, split: str, label_end: str) -> dict[str, Pair]:
-    images, labels = path / "leftImg8bit" / split, path / "gtFine" / split
-    cities = {city.name for folder in (images, labels) if folder.is_dir() for city in folder.iterdir() if city.is_dir()}
+def _split(path: Path, split: str, labels: str) -> dict[str, Pair]:
+    places = path / "leftImg8bit" / split, path / "gtFine" / split
+    ends = _IMAGE_END, _LABEL_END.format(labels)
+    # Folders without such files are no cities: those of notebooks, archives and the like.
+    files = [file for place, end in zip(places, ends, strict=True) for file in place.glob(f"*/*{end}")]
+    cities = {file.parent.name for file in files if not file.name.startswith(".")}
     if not cities:
-        raise UserError(f"{images} holds no folders of cities; give the folder of leftImg8bit/ and gtFine/")
+        raise UserError(f"{places[0]} holds no folders of cities; give the folder of leftImg8bit/ and gtFine/")
+    other = next(name for name in _IDS if name != labels)
+    if not any(places[1].glob(f"*/*{ends[1]}")) and any(places[1].glob(f"*/*{_LABEL_END.format(other)}")):
+        raise UserError(
+            f"{places[1] / min(cities)} holds no file that ends with {ends[1]}, but those of {other}; "
+            f"add --set data.options.labels={other}"
+        )
     pairs: dict[str, Pair] = {}
     for city in sorted(cities):
-        pairs |= pair_files(images / city, labels / city, image_ends=(_IMAGE_END,), label_ends=(label_end,))
+        images, masks = (place / city for place in places)
+        pairs |= pair_files(images, masks, image_ends=(ends[0],), label_ends=(ends[1],))
     return pairs
 
 

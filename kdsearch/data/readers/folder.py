@@ -1,10 +1,11 @@
 """Any folder of images and masks, described by a small `classes.yaml`.
 
     classes: [road, {name: car, colour: [0, 0, 142]}, {name: person, id: 7}]
-    ignore: [0]        # mask values without a class, besides 255
+    ignore: [0]        # mask values or colours without a class; 255 too, unless it is the id of a class
     channels: 4        # RGB and thermal; 3 when left out
 
-A mask has one channel. A class is the mask value `id`, or its place in the list, counted from 0. Splits are the folders
+A mask has one channel, or shows the `colour` of each class. In a mask of one channel a class is the value `id`, or its
+place in the list, counted from 0. Splits are the folders
 `images/train/`, `images/val/`, `labels/train/` and `labels/val/`; or, where `train.txt` and `val.txt` list names,
 `images/` and `labels/`. Thermal images lie under `thermal/` like the images; without that folder the images have 4
 channels themselves.
@@ -17,25 +18,35 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Discriminator, Field, PositiveInt, Tag, ValidationError
 
 from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.strict import Listed, Strict
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, THERMAL_MEAN, THERMAL_STD, DatasetInfo
+from kdsearch.data.mask_files import Colour
 from kdsearch.data.optical_flow import FlowName, open_flow
 from kdsearch.data.reader import SPLITS
-from kdsearch.data.readers.pairs import Pair, PairReader, colour_map, files_by_name, pair_files, pair_frames, read_names
+from kdsearch.data.readers.names import FilesByName
+from kdsearch.data.readers.pairs import Pair, PairReader, colour_map, pair_files, pair_frames
 from kdsearch.errors import UserError
 
 Byte = Annotated[int, Field(ge=0, le=255)]
+RGB = Listed[tuple[Byte, Byte, Byte]]
+
+
+def _value_or_colour(value: Any) -> str:
+    return "colour" if isinstance(value, list | tuple) else "value"
+
+
+Ignored = Annotated[Annotated[Byte, Tag("value")] | Annotated[RGB, Tag("colour")], Discriminator(_value_or_colour)]
 
 
 class ClassEntry(Strict):
-    """A class: its name, its mask value (its place in the list when not given) and its colour in pictures."""
+    """A class: its name, its mask value (its place in the list when not given), its colour in masks and pictures."""
 
     name: Annotated[str, Field(min_length=1)]
     id: Byte | None = None
-    colour: Listed[tuple[Byte, Byte, Byte]] | None = None
+    colour: RGB | None = None
 
 
 def _named(value: Any) -> Any:
@@ -48,7 +59,7 @@ class Classes(Strict):
     classes: Annotated[
         Listed[tuple[Annotated[ClassEntry, BeforeValidator(_named)], ...]], Field(min_length=2, max_length=255)
     ]
-    ignore: Listed[tuple[Byte, ...]] = ()
+    ignore: Listed[tuple[Ignored, ...]] = ()
     channels: Literal[3, 4] = 3
 
     def ids(self) -> Iterator[tuple[int, int]]:
@@ -69,7 +80,12 @@ class Folder(PairReader):
         pairs = {split: _split(path, split, classes.channels) for split in SPLITS}
         if estimator is not None:
             pairs = {split: pair_frames(pairs[split], gap) for split in SPLITS}
-        super().__init__(path, _info(classes), pairs, ids=_ids(classes, file), flow=estimator, facts=(gap,))
+        if all(value != IGNORE_INDEX for value, _ in classes.ids()) and IGNORE_INDEX not in classes.ignore:
+            self.doubt = f"if 255 is a class, say so in {file} ({{name: thing, id: 255}}), if not, list it under ignore"
+        super().__init__(
+            path, _info(classes), pairs, ids=_ids(classes, file), colours=_colours(classes, file), source=str(file),
+            one_namespace=False, flow=estimator, facts=(gap,),
+        )  # fmt: skip
 
 
 def _read_classes(file: Path) -> Classes:
@@ -87,11 +103,13 @@ def _read_classes(file: Path) -> Classes:
 
 def _info(classes: Classes) -> DatasetInfo:
     thermal = classes.channels == 4
-    colours = colour_map(len(classes.classes))
+    given, count = {entry.colour for entry in classes.classes}, len(classes.classes)
+    free = (colour for colour in colour_map(512)[count:] if colour not in given)
+    default = [next(free) if colour in given else colour for colour in colour_map(count)]
     return DatasetInfo(
         name="folder",
         classes=tuple(entry.name for entry in classes.classes),
-        palette=tuple(entry.colour or colour for entry, colour in zip(classes.classes, colours, strict=True)),
+        palette=tuple(entry.colour or colour for entry, colour in zip(classes.classes, default, strict=True)),
         channels=classes.channels,
         mean=(*RGB_MEAN, THERMAL_MEAN) if thermal else RGB_MEAN,
         std=(*RGB_STD, THERMAL_STD) if thermal else RGB_STD,
@@ -100,7 +118,7 @@ def _info(classes: Classes) -> DatasetInfo:
 
 def _ids(classes: Classes, file: Path) -> dict[int, int]:
     """The class id, or `IGNORE_INDEX`, of each mask value."""
-    ids = dict.fromkeys((*classes.ignore, 255), IGNORE_INDEX)
+    ids = {value: IGNORE_INDEX for value in classes.ignore if isinstance(value, int)}
     names: set[str] = set()
     for value, place in classes.ids():
         name = classes.classes[place].name
@@ -111,7 +129,22 @@ def _ids(classes: Classes, file: Path) -> dict[int, int]:
             raise UserError(f"{file} names '{name}' twice; give each class a name of its own")
         ids[value] = place
         names.add(name)
-    return ids
+    return {255: IGNORE_INDEX, **ids}
+
+
+def _colours(classes: Classes, file: Path) -> dict[Colour, int]:
+    """The class id, or `IGNORE_INDEX`, of each colour that the file gives."""
+    colours = {value: IGNORE_INDEX for value in classes.ignore if not isinstance(value, int)}
+    for place, entry in enumerate(classes.classes):
+        if entry.colour in colours:
+            other = colours[entry.colour]
+            whose = "ignored" if other == IGNORE_INDEX else f"of '{classes.classes[other].name}'"
+            raise UserError(
+                f"{file}: the colour {list(entry.colour)} is of '{entry.name}' and {whose} at once; correct one"
+            )
+        if entry.colour is not None:
+            colours[entry.colour] = place
+    return colours
 
 
 def _split(path: Path, split: str, channels: int) -> dict[str, Pair]:
@@ -119,10 +152,13 @@ def _split(path: Path, split: str, channels: int) -> dict[str, Pair]:
     lists = [(path / f"{name}.txt").exists() for name in SPLITS]
     if any(lists) and not all(lists):
         raise UserError(f"{path} needs both of train.txt and val.txt, or none of them")
-    below, names = ("", read_names(path / f"{split}.txt")) if all(lists) else (split, None)
-    pairs = pair_files(path / "images" / below, path / "labels" / below, names)
+    below, listed = ("", path / f"{split}.txt") if all(lists) else (split, None)
+    pairs = pair_files(path / "images" / below, path / "labels" / below, listed)
     thermal = path / "thermal" / below
     if channels == 3 or not (path / "thermal").is_dir():
         return pairs
-    heat = files_by_name(thermal)
-    return {name: replace(pair, thermal=heat.get(name, thermal / f"{name}.png")) for name, pair in pairs.items()}
+    heat = FilesByName(thermal)
+    return {
+        name: replace(pair, thermal=heat.get(heat.real(name) or name) or thermal / f"{name}.png")
+        for name, pair in pairs.items()
+    }

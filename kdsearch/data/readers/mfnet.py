@@ -1,7 +1,8 @@
 """MFNet: RGB-thermal street scenes (Ha et al., IROS 2017).
 
 The official layout: `images/NAME.png` with 4 channels (RGB, thermal), `labels/NAME.png` with ids 0..8, and lists of
-names `train.txt`, `val.txt`, also `train_day.txt`, `train_night.txt`, `val_day.txt`, `val_night.txt`.
+names `train.txt`, `val.txt`, also `train_day.txt`, `train_night.txt`, `val_day.txt`, `val_night.txt`. Half of
+`train.txt` are names of mirrored copies (`NAME_flip`), which the download does not hold.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Literal
 
 from kdsearch.data.info import RGB_MEAN, RGB_STD, THERMAL_MEAN, THERMAL_STD, DatasetInfo
 from kdsearch.data.reader import SPLITS
-from kdsearch.data.readers.pairs import Pair, PairReader, read_names
+from kdsearch.data.readers.pairs import Pair, PairReader, pair_files
 
 INFO = DatasetInfo(
     name="mfnet",
@@ -23,6 +24,8 @@ INFO = DatasetInfo(
     std=(*RGB_STD, THERMAL_STD),
 )  # fmt: skip
 
+_FLIP = "_flip"
+
 
 class MFNet(PairReader):
     """Reader of MFNet at `path`; `subset` keeps the images taken by day or by night. Class 0 counts as a class."""
@@ -30,10 +33,23 @@ class MFNet(PairReader):
     def __init__(self, path: Path, subset: Literal["all", "day", "night"] = "all") -> None:
         suffix = "" if subset == "all" else f"_{subset}"
         pairs = {
-            split: {
-                name: Pair(path / "images" / f"{name}.png", path / "labels" / f"{name}.png")
-                for name in read_names(path / f"{split}{suffix}.txt")
-            }
+            split: pair_files(path / "images", path / "labels", path / f"{split}{suffix}.txt", image_ends=(".png",))
             for split in SPLITS
         }
-        super().__init__(path, INFO, pairs)
+        notes = []
+        for split in SPLITS:
+            unmade = [name for name in pairs[split] if _is_unmade(name, pairs[split])]
+            for name in unmade:
+                del pairs[split][name]
+            if unmade:
+                notes.append(
+                    f"{path / f'{split}{suffix}.txt'}: left out {len(unmade)} names such as {unmade[0]}: they are "
+                    "mirrored copies, which MFNet's make_flip.py would write; kdsearch mirrors training images itself"
+                )
+        super().__init__(path, INFO, pairs, colours={colour: i for i, colour in enumerate(INFO.palette)}, notes=notes)
+
+
+def _is_unmade(name: str, pairs: dict[str, Pair]) -> bool:
+    """Whether a name is that of a mirrored copy which nobody has written."""
+    original = name.removesuffix(_FLIP)
+    return original != name and original in pairs and not pairs[name].image.exists()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsearch.data.images import read_gray, read_image, read_rgb
-from kdsearch.data.info import DatasetInfo
+from kdsearch.data.images import read_gray, read_rgb, read_rgb_thermal
+from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
+from kdsearch.data.mask_files import Colour
 from kdsearch.data.optical_flow import Flow
-from kdsearch.data.problems import LabelRangeError, MissingFileError
+from kdsearch.data.problems import MissingFileError
 from kdsearch.data.reader import SPLITS, Sample, check_sample, check_split, files_fingerprint
+from kdsearch.data.readers.masks import Masks
+from kdsearch.data.readers.names import IMAGE_ENDS, FilesByName, read_names
 from kdsearch.errors import UserError
 
-IMAGE_ENDS = (".png", ".jpg", ".jpeg")
+READING = 2
+"""Version of how files become samples; part of fingerprints, so that no store of another reading is used."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +43,13 @@ class PairReader:
     """Base of the readers whose samples are pairs of files.
 
     `pairs` holds the files of each split's samples by key. `ids` maps each value that a label file may contain to its
-    class id or `IGNORE_INDEX`; without it the values are the ids. With a `flow`, every pair has a `next_image`, and the
-    set is a video set. `facts` are options that change samples but not files. `UserError` for a key in two splits.
+    class id or `IGNORE_INDEX`; without it the values are the ids. `colours` likewise, for label files of colours;
+    `source` is the file that defines both, if one does. With a `flow`, every pair has a `next_image`, and the set is a
+    video set. `facts` are options that change samples but not files; `notes` say what the reader left out. `UserError`
+    for a key in two splits; without `one_namespace`, if its image is the same file.
     """
+
+    doubt = ""
 
     def __init__(
         self,
@@ -49,14 +58,26 @@ class PairReader:
         pairs: dict[str, dict[str, Pair]],
         *,
         ids: Mapping[int, int] | None = None,
+        colours: Mapping[Colour, int] | None = None,
+        source: str | None = None,
+        one_namespace: bool = True,
         flow: Flow | None = None,
         facts: Sequence[object] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         both = pairs["train"].keys() & pairs["val"].keys()
+        if not one_namespace:
+            both = {key for key in both if pairs["train"][key].image == pairs["val"][key].image}
         if both:
             raise UserError(f"{root}: '{min(both)}' is in train and in val; remove it from one of them")
-        self.root, self.info = root, replace(info, video=flow is not None)
-        self._pairs, self._ids, self._flow, self._facts = pairs, ids, flow, facts
+        for split, samples in pairs.items():
+            if not samples:
+                raise UserError(f"{root}: {split} has no image; add images, or their names to its list")
+        self.root, self.info, self.notes = root, replace(info, video=flow is not None), tuple(notes)
+        self._pairs, self._flow = pairs, flow
+        self._ids = dict(ids) if ids else {**{i: i for i in range(info.num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
+        self._masks = Masks(info.name, self._ids, colours or {}, self._label_files, source)
+        self._facts = (*facts, READING, tuple((colours or {}).items()))
 
     def keys(self, split: str) -> list[str]:
         check_split(split)
@@ -71,12 +92,17 @@ class PairReader:
         check_split(split)
         pair = self._pairs[split][key]
         for path in pair.files():
-            if not path.exists():
+            if not os.path.exists(path):
                 raise MissingFileError(
                     f"{_partner(pair, path)} has no {path}; add the file, or remove '{key}' from the set"
                 )
         image = self._image(pair.image, pair.thermal)
-        sample = Sample(image, self._label(pair.label))
+        sample = Sample(image, self._masks.read(pair.label))
+        if image.shape[:2] == sample.label_hw.T.shape != sample.label_hw.shape:
+            raise UserError(
+                f"{pair.label} is turned by a quarter against {pair.image}, which is read as viewers show it; "
+                "turn the mask, or remove the orientation from the image's EXIF"
+            )
         if self._flow is not None and pair.next_image is not None:
             following = self._image(pair.next_image, pair.next_thermal)
             if following.shape != image.shape:
@@ -95,31 +121,14 @@ class PairReader:
         if self.info.channels == 3:
             return read_rgb(path)
         if thermal is None:
-            image = read_image(path)
-            if image.ndim != 3 or image.shape[2] != 4:
-                channels = 1 if image.ndim == 2 else image.shape[2]
-                raise UserError(f"{path} has {channels} channels, images of this set have 4 (RGB and thermal)")
-            return image
+            return read_rgb_thermal(path)
         rgb, heat = read_rgb(path), read_gray(thermal)
         if rgb.shape[:2] != heat.shape:
             raise UserError(f"{thermal} and {path} differ in size; make both the same size")
         return np.dstack((rgb, heat))
 
-    def _label(self, path: Path) -> NDArray[np.uint8]:
-        label = read_image(path)
-        if label.ndim != 2:
-            raise UserError(f"{path} has {label.shape[2]} channels; use a one-channel image of class ids")
-        if self._ids is None:
-            return label
-        table = np.full(256, -1, np.int16)
-        table[list(self._ids)] = list(self._ids.values())
-        mapped = table[label]
-        if mapped.min() < 0:
-            bad = int(label[mapped < 0].min())
-            raise LabelRangeError(
-                f"{path}: {bad} is no label value of '{self.info.name}'; check that the file is its label"
-            )
-        return mapped.astype(np.uint8)
+    def _label_files(self) -> list[Path]:
+        return [pair.label for split in SPLITS for pair in self._pairs[split].values()]
 
 
 def _partner(pair: Pair, missing: Path) -> Path:
@@ -131,72 +140,36 @@ def _partner(pair: Pair, missing: Path) -> Path:
 def pair_files(
     images: Path,
     labels: Path,
-    names: Iterable[str] | None = None,
+    listed: Path | None = None,
     image_ends: Sequence[str] = IMAGE_ENDS,
     label_ends: Sequence[str] = (".png",),
 ) -> dict[str, Pair]:
-    """The pairs of `names`, or of every name in either folder. A name is a file name without its ending.
+    """The pairs of the names in the list `listed`, or of every name in either folder. Names are without the ending.
 
-    A missing file is reported when its sample is read. `UserError` for a folder that is missing or empty.
+    A missing file is reported when its sample is read. `UserError` for a folder that is missing, or is empty though
+    the paths of its files do not follow from the list.
     """
-    have_images, have_labels = files_by_name(images, image_ends), files_by_name(labels, label_ends)
-    image_end = next(iter(have_images.values())).suffix if len(image_ends) > 1 else image_ends[0]
-    if names is None:
-        names = sorted(have_images.keys() | have_labels.keys())
-    return {
-        name: Pair(
-            have_images.get(name, images / f"{name}{image_end}"),
-            have_labels.get(name, labels / f"{name}{label_ends[0]}"),
+    known = listed is not None and len(image_ends) == 1
+    have_images, have_labels = FilesByName(images, image_ends, known), FilesByName(labels, label_ends, known)
+    image_end = have_images.end() if len(image_ends) > 1 else image_ends[0]
+
+    def label_name(name: str) -> str | None:
+        other = have_labels.real(name)  # in another case only if no image has that name
+        return None if other != name and other in have_images else other
+
+    if listed is not None:
+        names = read_names(listed, lambda name: have_images.real(name) or have_labels.real(name))
+    else:
+        alone = set(have_labels.names) - {label_name(name) for name in have_images.names}
+        names = dict.fromkeys(sorted({*have_images.names, *alone}), "")
+    pairs = {}
+    for name, file_name in names.items():
+        label = label_name(name)
+        pairs[name] = Pair(
+            have_images.get(name, file_name) or images / f"{name}{image_end}",
+            (have_labels.get(label) if label is not None else None) or labels / f"{name}{label_ends[0]}",
         )
-        for name in names
-    }
-
-
-def files_by_name(folder: Path, ends: Sequence[str] = IMAGE_ENDS) -> dict[str, Path]:
-    """The files of a folder that end with one of `ends`, by name without the end, in order of names."""
-    if not folder.is_dir():
-        raise UserError(f"{folder} does not exist; give the folder that holds it, in the data set's official layout")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        end = next((end for end in ends if path.name.lower().endswith(end.lower())), None)
-        if end is None or path.name.startswith("."):
-            continue
-        name = path.name[: -len(end)]
-        if name in found:
-            raise UserError(f"{found[name]} and {path} have the same name; remove one of them")
-        found[name] = path
-    if not found:
-        raise UserError(f"{folder} holds no file that ends with {' or '.join(ends)}; check the layout of the data set")
-    return found
-
-
-def read_names(path: Path) -> list[str]:
-    """The names in a list, one per line: bare, or the last part of a path, without its ending.
-
-    The rest of a line after its first word (in some lists the path of the label) is skipped. `UserError` for a list
-    that is missing or empty or repeats a name.
-    """
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; the data set needs its lists of names") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not a text file; write one name per line") from None
-    names = [_bare(words[0]) for words in lines if words]
-    if not names:
-        raise UserError(f"{path} names no image; write one name per line")
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise UserError(f"{path} names '{name}' more than once; remove the repeated lines")
-        seen.add(name)
-    return names
-
-
-def _bare(word: str) -> str:
-    name = word.rpartition("/")[2]
-    end = next((end for end in IMAGE_ENDS if name.lower().endswith(end)), "")
-    return name[: len(name) - len(end)]
+    return pairs
 
 
 def pair_frames(pairs: dict[str, Pair], gap: int) -> dict[str, Pair]:

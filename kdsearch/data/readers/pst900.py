@@ -26,7 +26,8 @@ class PST900(PairReader):
     """Reader of PST900 at `path`, the folder `PST900_RGBT_Dataset`. Class 0 counts as a class."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, INFO, {"train": _split(path / "train"), "val": _split(path / "test")})
+        pairs = {"train": _split(path / "train"), "val": _split(path / "test")}
+        super().__init__(path, INFO, pairs, colours={colour: i for i, colour in enumerate(INFO.palette)})
 
 
 def _split(folder: Path) -> dict[str, Pair]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, DatasetInfo
-from kdsearch.data.readers.pairs import PairReader, colour_map, pair_files, read_names
+from kdsearch.data.readers.pairs import PairReader, colour_map, pair_files
 from kdsearch.errors import UserError
 
 INFO = DatasetInfo(
@@ -25,6 +25,7 @@ INFO = DatasetInfo(
     std=RGB_STD,
 )  # fmt: skip
 
+_BORDER = colour_map(256)[255]
 _LABELS = {"train": "SegmentationClass", "trainaug": "SegmentationClassAug"}
 
 
@@ -40,8 +41,9 @@ class VOC(PairReader):
         if train == "trainaug" and (lists / "train.txt").exists() and not (lists / "trainaug.txt").exists():
             raise UserError(f"{lists / 'trainaug.txt'} does not exist; add the augmented set, or set train: train")
         pairs = {
-            split: pair_files(path / "JPEGImages", path / _LABELS[listed], read_names(lists / f"{name}.txt"), (".jpg",))
+            split: pair_files(path / "JPEGImages", path / _LABELS[listed], lists / f"{name}.txt", (".jpg",))
             for split, name, listed in (("train", train, train), ("val", "val", "train"))
         }
         ids = {**{i: i for i in range(INFO.num_classes)}, 255: IGNORE_INDEX}
-        super().__init__(path, INFO, pairs, ids=ids)
+        colours = {**{colour: i for i, colour in enumerate(INFO.palette)}, _BORDER: IGNORE_INDEX}
+        super().__init__(path, INFO, pairs, ids=ids, colours=colours)

@@ -22,8 +22,10 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
+from kdsearch.data import content
+from kdsearch.data.content import SampleContent, SplitContent, sample_content
 from kdsearch.data.images import resize_flow, resize_image, resize_label
-from kdsearch.data.reader import SPLITS, Reader, check_sample
+from kdsearch.data.reader import SPLITS, Reader, reader_notes
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, Layout, StoreFile, column_layout, sample_bytes
 from kdsearch.data.store.temporary import PLAN, ROWS, Progress, read_plan, temporary_folder, write_plan
 from kdsearch.errors import UserError
@@ -71,7 +73,8 @@ def write_store(
         finally:
             build.close()
         with writing(temporary / "meta.json"):
-            (temporary / "meta.json").write_text(json.dumps({**facts, "splits": splits}, indent=1))
+            meta = {**facts, "splits": splits, "notes": build.notes()}
+            (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
             for path in (temporary / "meta.json", temporary):
                 sync_path(path)
         try:
@@ -104,7 +107,7 @@ class _Build:
                     stack.callback(self.files[split].close)
                 write_plan(temporary, plan)
             counts = {split: len(names) for split, names in keys.items()}
-            self.progress = Progress(temporary / ROWS, counts, reader.info.num_classes)
+            self.progress = Progress(temporary / ROWS, counts, 2 * reader.info.num_classes + 4)
             stack.pop_all()
 
     def close(self) -> None:
@@ -123,7 +126,7 @@ class _Build:
             for split in SPLITS:
                 rows = [row for row in range(len(self.keys[split])) if row not in self.progress.done[split]]
 
-                def fill(row: int, split: str = split) -> list[int] | str:
+                def fill(row: int, split: str = split) -> list[Any] | str:
                     return self._fill(split, row)
 
                 with closing(pool.map(fill, rows)) as results:  # type: ignore[type-var]
@@ -141,23 +144,37 @@ class _Build:
             listed = "".join(f"\n  {problem}" for problem in problems[:LISTED])
             name = self.reader.info.name
             raise BadSamplesError(f"{len(problems)} of {total} samples of '{name}' cannot be used:{listed}{more}")
+        if faults := content.faults(self.reader, self._contents()):
+            raise BadSamplesError(f"data set '{self.reader.info.name}' cannot be trained: {'; '.join(faults)}")
         return {split: self._facts(split) for split in SPLITS}
 
-    def _fill(self, split: str, row: int) -> list[int] | str:
-        """Read a sample into its row; returns its pixels per class at the stored size, or the error message."""
+    def notes(self) -> list[str]:
+        """What is odd about the set, and what the reader left out."""
+        return [*reader_notes(self.reader), *content.notes(self.reader, self._contents())]
+
+    def _contents(self) -> dict[str, SplitContent]:
+        contents = {split: SplitContent.empty(self.reader.info) for split in SPLITS}
+        classes = self.reader.info.num_classes
+        for split, found in contents.items():
+            for row, facts in sorted(self.progress.done[split].items()):
+                found.add(self.keys[split][row], SampleContent(facts[classes : 2 * classes], *facts[2 * classes :]))
+        return contents
+
+    def _fill(self, split: str, row: int) -> list[Any] | str:
+        """Read a sample into its row; returns its pixels per class at the stored size and its content, or the error."""
         key, info = self.keys[split][row], self.reader.info
         try:
-            values = _columns(self.reader, split, key, self.size)
+            values, found = _columns(self.reader, split, key, self.size)
             self.files[split].write(row, values)
         except DiskError:
             raise
         except UserError as error:
             return str(error)
         counts: list[int] = np.bincount(values["label"].ravel(), minlength=256)[: info.num_classes].tolist()
-        return counts
+        return [*counts, *found.class_pixels, found.ignored, found.border, found.thin, found.digest]
 
     def _facts(self, split: str) -> dict[str, Any]:
-        counts = list(self.progress.done[split].values())
+        counts = [facts[: self.reader.info.num_classes] for facts in self.progress.done[split].values()]
         return {
             "count": len(self.keys[split]),
             "bytes": self.files[split].path.stat().st_size,
@@ -178,11 +195,13 @@ def _reopened(temporary: Path, keys: dict[str, list[str]], layout: Layout) -> di
     return files
 
 
-def _columns(reader: Reader, split: str, key: str, size: tuple[int, int]) -> dict[str, NDArray[Any]]:
-    """A sample, read, checked and resized."""
+def _columns(
+    reader: Reader, split: str, key: str, size: tuple[int, int]
+) -> tuple[dict[str, NDArray[Any]], SampleContent]:
+    """A sample, read, checked and resized, and its content at native size."""
     sample = reader.read(split, key)
     where = f"{reader.info.name} {split} sample '{key}'"
-    check_sample(sample, reader.info, where)
+    found = sample_content(sample, reader.info, where)
     columns: dict[str, NDArray[Any]] = {
         "image": resize_image(sample.image_hwc, size),
         "label": resize_label(sample.label_hw, size),
@@ -192,7 +211,7 @@ def _columns(reader: Reader, split: str, key: str, size: tuple[int, int]) -> dic
             raise UserError(f"{where} has no next frame or no flow, though the data set is a video set")
         columns["next_image"] = resize_image(sample.next_image_hwc, size)
         columns["flow"] = resize_flow(sample.flow_hw2, size)
-    return columns
+    return columns, found
 
 
 def _check_space(root: Path, layout: Layout, keys: dict[str, list[str]]) -> None:

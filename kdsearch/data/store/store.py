@@ -21,6 +21,7 @@ from kdsearch.data.registry import open_reader
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.data.store.build import write_store
 from kdsearch.errors import UserError
+from kdsearch.io.disk import leaving_no_empty_folders
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 
@@ -53,7 +54,8 @@ def build_store(
     fingerprint = reader.fingerprint()
     name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
-        return _checked(Store.open(build(local_path(root), reader, fingerprint)))
+        with leaving_no_empty_folders(local_path(root)):
+            return _checked(Store.open(build(local_path(root), reader, fingerprint)))
     uri = in_folder(str(root), name)
     with remote.building_for(str(root)) as folder:
         if not remote.has_store(uri):
@@ -127,6 +129,8 @@ class Store:
         )
         self.size: tuple[int, int] = (meta["size"][0], meta["size"][1])
         self.fingerprint: str = meta["fingerprint"]
+        self.notes: list[str] = meta.get("notes", [])
+        """What is odd about the set, and what its reader left out; stores of version 0.1 know nothing of it."""
         self._splits = {name: Split(self, name) for name in meta["splits"]}
 
     @classmethod

@@ -51,34 +51,34 @@ def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
 
 
 class Progress:
-    """The finished rows with their pixels per class, in a file with one line per row.
+    """The finished rows with what is known of each, a list of `length` facts, in a file with one line per row.
 
     A line is written only after the row's pixels are on disk, so every complete line is true even after a power cut. An
     incomplete line ends the file: it and all lines after it are dropped.
     """
 
-    def __init__(self, path: Path, counts: dict[str, int], num_classes: int) -> None:
-        self.done: dict[str, dict[int, list[int]]] = {split: {} for split in counts}
+    def __init__(self, path: Path, counts: dict[str, int], length: int) -> None:
+        self.done: dict[str, dict[int, list[Any]]] = {split: {} for split in counts}
         self._path, self._pending, self._flushed = path, [], time.monotonic()  # type: tuple[Path, list[str], float]
         valid = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
             try:
-                split, row, classes = json.loads(line)
-                is_valid = line.endswith(b"\n") and 0 <= row < counts[split] and len(classes) == num_classes
+                split, row, facts = json.loads(line)
+                is_valid = line.endswith(b"\n") and 0 <= row < counts[split] and len(facts) == length
             except (ValueError, TypeError, KeyError):
                 break
             if not is_valid:
                 break
-            self.done[split][row] = classes
+            self.done[split][row] = facts
             valid += len(line)
         with writing(path):
             self._file = path.open("ab")
             self._file.truncate(valid)
 
-    def add(self, split: str, row: int, classes: list[int], file: StoreFile) -> None:
+    def add(self, split: str, row: int, facts: list[Any], file: StoreFile) -> None:
         """Record a row of `file`, and flush if the last flush is `FLUSH_SECONDS` ago."""
-        self.done[split][row] = classes
-        self._pending.append(json.dumps([split, row, classes]) + "\n")
+        self.done[split][row] = facts
+        self._pending.append(json.dumps([split, row, facts]) + "\n")
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush(file)
 

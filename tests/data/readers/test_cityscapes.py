@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -30,6 +32,26 @@ class TestCityscapes:
         reader = opened("cityscapes", folder, labels="labelTrainIds")
         assert np.array_equal(reader.read("train", "zurich_000001_000019").label_hw, raw)
         with pytest.raises(UserError, match=r"aachen holds no file that ends with _gtFine_labelIds\.png"):
+            opened("cityscapes", folder)
+
+    @pytest.mark.parametrize(("there", "asked"), [("labelTrainIds", "labelIds"), ("labelIds", "labelTrainIds")])
+    def test_the_other_label_files_alone_name_the_option(self, tmp_path, there, asked):
+        folder = write_cityscapes(tmp_path / "set", there)
+        with pytest.raises(UserError, match=rf"but those of {there}; add --set data\.options\.labels={there}"):
+            opened("cityscapes", folder, labels=asked)
+
+    def test_folders_that_are_no_cities_are_left_out(self, tmp_path):
+        folder = write_cityscapes(tmp_path / "set")
+        keys = opened("cityscapes", folder).keys("train")
+        for junk in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+            (folder / "leftImg8bit" / "train" / junk).mkdir()
+        (folder / "leftImg8bit/train/__MACOSX/._aachen_000000_000019_leftImg8bit.png").write_bytes(b"x")
+        assert opened("cityscapes", folder).keys("train") == keys
+
+    def test_a_city_without_labels_is_still_one(self, tmp_path):
+        folder = write_cityscapes(tmp_path / "set")
+        shutil.rmtree(folder / "gtFine" / "train" / "zurich")
+        with pytest.raises(UserError, match="zurich does not exist"):
             opened("cityscapes", folder)
 
     @pytest.mark.parametrize("elsewhere", [False, True])

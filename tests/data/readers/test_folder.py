@@ -70,6 +70,18 @@ def test_one_list_alone_is_refused(tmp_path):
         ("classes: [road, car]\nchannels: 5\n", "channels: "),
         ("- road\n- car\n", "classes.yaml: the file: "),
         ("classes: [road\n", "classes.yaml:2: not valid YAML"),
+        ("classes: [road, {name: car, id: 255}]\nignore: [255]\n", "mask value 255 is 'car' and ignored at once"),
+        (
+            "classes: [{name: a, colour: [1, 2, 3]}, {name: b, colour: [1, 2, 3]}]\n",
+            "the colour [1, 2, 3] is of 'b' and of 'a' at once",
+        ),
+        (
+            "classes: [a, {name: b, colour: [1, 2, 3]}]\nignore: [[1, 2, 3]]\n",
+            "the colour [1, 2, 3] is of 'b' and ignored",
+        ),
+        ("classes: [a, b]\nignore: [[1, 2]]\n", "classes.yaml: ignore.0"),
+        ("classes: [a, b]\nignore: [300]\n", "classes.yaml: ignore.0"),
+        ("classes: [a, b]\nignore: [red]\n", "classes.yaml: ignore.0"),
     ],
 )
 def test_bad_classes_are_named(tmp_path, text, message):
@@ -98,3 +110,30 @@ def test_a_mask_value_that_is_no_class(tmp_path):
     Image.fromarray(np.full((24, 32), 5, np.uint8)).save(folder / "labels/val/c_1.png")
     with pytest.raises(UserError, match=r"c_1\.png: 5 is no label value"):
         opened("folder", folder).read("val", "c_1")
+
+
+def test_the_same_names_in_both_folders_are_different_images(tmp_path):
+    folder = tmp_path / "set"
+    write_folder(folder)
+    for kind in ("images", "labels"):
+        for name, split in (("a_1", "train"), ("c_1", "val")):
+            (folder / kind / split / f"{name}.png").rename(folder / kind / split / "0000.png")
+    reader = opened("folder", folder)
+    for split in ("train", "val"):
+        assert "0000" in reader.keys(split)
+        assert [file.parent.name for file in reader.files(split, "0000")] == [split, split]
+
+
+def test_classes_without_a_colour_get_one_that_no_other_has(tmp_path):
+    classes = "classes: [a, b, {name: c, colour: [128, 0, 0]}]\n"
+    palette = opened("folder", write_folder(tmp_path / "set", classes=classes)).info.palette
+    assert len(set(palette)) == 3
+    assert palette[0] == (0, 0, 0)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_classes_of_other_systems(tmp_path, encoding):
+    text = "classes: [Straße, b]\r\nignore: [3, 7]\r\n"
+    folder = write_folder(tmp_path / "set")
+    (folder / "classes.yaml").write_bytes(text.encode(encoding))
+    assert opened("folder", folder).info.classes == ("Straße", "b")
