@@ -120,6 +120,7 @@ class StudyRunner:
         storage, rungs = self._open_storage(stack, earlier)
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
+        self._mlflow.wait_until_open()
         placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
         if self.request.grow_to is None:
             check_fits(placement)
@@ -147,7 +148,7 @@ class StudyRunner:
     def _track(self, stack: ExitStack) -> None:
         """Open the study in MLflow: an address that cannot be written is refused before anything is built or trained.
 
-        The database of the run folder is created meanwhile; `begin` waits for it.
+        The database of the run folder is created meanwhile, which takes seconds.
         """
         uri, resumed = self.request.tracking_uri, self.run.journal.exists()
         if resumed:

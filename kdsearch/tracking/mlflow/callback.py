@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from types import TracebackType
@@ -101,6 +102,7 @@ class MLflowCallback(StudyCallback):
 
     def start(self) -> None:
         """Start the process that writes. It opens the study at once; `wait_until_open` has the outcome."""
+        self._had_database = (self._header.run.path / "mlflow.db").exists()
         self._process, self._pipe = start_module("kdsearch.tracking.mlflow.process")
         self._pipe.send(self._header)
 
@@ -141,13 +143,15 @@ class MLflowCallback(StudyCallback):
             self._process.kill()
             self._process.wait()
             self._process = None
+        if self._header.is_own and not self._had_database:
+            for half in self._header.run.path.glob("mlflow.db*"):
+                half.unlink()
 
     def begin(self, store: Store, restored: Sequence[TrialRecord] = ()) -> None:
         """Tell the data set, and the trials that were over before this driver began.
 
         MLflow gets the data of them that it lacks: run, settings, last epoch, state, end.
         """
-        self.wait_until_open()
         self._over = len(restored)
         self._is_study = bool(restored)
         data = {"name": store.info.name, "digest": store.fingerprint[:36], "uri": store.path.as_uri()}
@@ -157,13 +161,10 @@ class MLflowCallback(StudyCallback):
         """Send all that is queued and end the process; safe to call again."""
         if self._process is None:
             return
-        try:
-            self.wait_until_open()  # killed while it creates a database, it would leave half of one
-        except UserError as error:
-            self._say(str(error))  # something else ended the study, or it would have been raised before
+        if self._thread is None:
+            self._end_process()  # something else has ended the study before MLflow had opened it
             return
         process, self._process = self._process, None
-        assert self._thread is not None
         self._last_reply = time.monotonic()
         self._messages.put(Close(withdraw=not self._is_study))
         while self._thread.is_alive():
@@ -173,6 +174,8 @@ class MLflowCallback(StudyCallback):
                 process.kill()  # it hangs; the thread finds its pipe closed
         process.wait()
         self._pass_on()
+        left = self._messages.qsize()  # where the process ended before the study
+        self.losses = replace(self.losses, calls=self.losses.calls + left, unsent=self.losses.unsent + left)
         lost, reason = self.losses, self.losses.reason
         kept = "the run folder has every result, and --resume sends the missing ones."
         if lost.refused:
@@ -211,12 +214,8 @@ class MLflowCallback(StudyCallback):
                     self._receive(reply)
                 self.losses = reply.losses
             except (EOFError, OSError):
-                reason = "the process that writes ended before the study"
-                self.losses = Losses(unsent=1 + self._messages.qsize(), reason=reason)
-                self._lines.put(
-                    f"The process that writes to {self._shown} ended before the study, which goes on without it; the "
-                    "run folder has every result, and --resume sends the missing ones."
-                )
+                self.losses = Losses(1, unsent=1, reason="the process that writes ended before the study")
+                self._lines.put(f"The process that writes to {self._shown} ended; the study goes on without it")
 
     def _receive(self, reply: Reply) -> None:
         if isinstance(reply, Refused):
