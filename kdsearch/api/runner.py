@@ -6,7 +6,6 @@ This is the one place where the search, the engine and tracking are put together
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 import traceback
@@ -88,7 +87,7 @@ class StudyRunner:
     def execute(self) -> StudyEnd:
         """Run the study; called once."""
         is_new = not self.run.path.exists()
-        self.run.create()
+        around = self.run.create()
         if self.request.tracking_uri is None:
             check_own_database(self.run)
         try:
@@ -98,7 +97,7 @@ class StudyRunner:
             raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
         except UserError:
             if is_new and not self.started.is_set():
-                shutil.rmtree(self.run.path)
+                self.run.remove(around)
             raise
 
     # ---- stages --------------------------------------------------------------------------------------------------
