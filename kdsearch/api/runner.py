@@ -45,7 +45,7 @@ from kdsearch.search.summary import StudySummary, versions
 from kdsearch.search.teacher import StudyTeacher
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
-from kdsearch.tracking.mlflow.address import check_address, check_server, without_password
+from kdsearch.tracking.mlflow.address import check_address, check_server, own_database, without_password
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database
 from kdsearch.tracking.retention import RetentionCallback
@@ -80,7 +80,9 @@ class StudyRunner:
         """Everything that can be checked before anything is written."""
         check_batches(self.space, self.request.workers_per_trial)
         open_reader(self.space.default().trial.data)
-        if self.request.tracking_uri is not None:
+        if self.request.tracking_uri is None:
+            own_database(self.run)
+        else:
             check_address(self.request.tracking_uri)
             check_server(self.request.tracking_uri)
 
@@ -155,6 +157,11 @@ class StudyRunner:
         self._mlflow = MLflowCallback(uri, self.space, self.run, self.callback.on_message, resumed)
         self._mlflow.start()
         stack.callback(self._mlflow.close)
+        if uri is None and "MLFLOW_TRACKING_URI" in os.environ:
+            self.callback.on_message(
+                "MLFLOW_TRACKING_URI is set, but a study goes there only with --tracking-uri; this one goes to "
+                f"{self._mlflow.uri}"
+            )
         if uri is not None:
             self._mlflow.wait_until_open()
 
@@ -332,7 +339,10 @@ class StudyRunner:
         losses = self._mlflow.losses
         if (losses.refused or losses.unsent) and self.run.summary.exists():
             facts = {"uri": without_password(self._mlflow.uri), **asdict(losses)}
-            replace(StudySummary.read(self.run.summary), tracking=facts).write(self.run.summary)
+            try:
+                replace(StudySummary.read(self.run.summary), tracking=facts).write(self.run.summary)
+            except OSError:
+                traceback.print_exc()  # a full disk, which the status names; the console has told the losses
 
     def _log(self, text: str) -> None:
         """A message that the log of the run keeps too."""

@@ -58,6 +58,7 @@ CASES: list[Case] = [
     Case("tracking-older-database", f"{RUN} sqlite:///old.db", OLDER, database("451aebb31d03")),
     Case("tracking-later-database", f"{RUN} sqlite:///old.db", r"later MLflow than .*install", database("f" * 12)),
     Case("tracking-no-database", f"{RUN} sqlite:///a.txt", r"cannot be written to MLflow at sqlite", text("a.txt")),
+    Case("tracking-own-folder-odd", "run clfd --profile demo --name what?", r"give another --name or --storage"),
     Case("report-of-no-address", REPORT, r"Name the tracking server: --tracking-uri"),
     Case("report-without-scheme", f"{REPORT} --tracking-uri localhost:5000", r"a server is http://localhost:5000"),
     Case("report-of-folder", f"{REPORT} --tracking-uri ./mlruns", FOLDER),

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kdsearch.errors import UserError, did_you_mean
+from kdsearch.io.run_folder import RunFolder
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 SERVERS = ("http", "https")
@@ -78,10 +79,19 @@ def _check_sqlite(uri: str, shown: str) -> None:
 
 def sqlite_file(uri: str) -> Path | None:
     """The file of an SQLite database; None for other addresses, and for one without a file."""
-    url = urlsplit(uri)
-    if url.scheme.partition("+")[0] != "sqlite" or url.netloc or url.path in ("", "/", "/:memory:"):
-        return None
-    return Path(url.path.removeprefix("/"))
+    found = re.fullmatch(r"sqlite(?:\+\w+)?:///([^?]+)(?:\?.*)?", uri)
+    return None if found is None or found[1] in ("/", ":memory:") else Path(found[1])
+
+
+def own_database(run: RunFolder) -> str:
+    """The address of the database in a run folder. Raises `UserError` for a folder that no address can name."""
+    path = run.path / "mlflow.db"
+    if "?" in str(path):
+        raise UserError(
+            f"{run.path} has a '?' in its name, which the address of MLflow's database in it cannot have; give another "
+            "--name or --storage, or --tracking-uri."
+        )
+    return f"sqlite:///{path}"
 
 
 def _plugins() -> list[str]:
@@ -120,7 +130,4 @@ def _certificates() -> bool | str:
 
 def without_password(uri: str) -> str:
     """A tracking URI as it may be shown: without the user and password, and the options, that it may hold."""
-    url = urlsplit(uri)
-    if not url.scheme or "://" not in uri:
-        return uri
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
+    return re.sub(r"://[^/\s@]*@", "://", uri).partition("?")[0].rstrip("/") if "://" in uri else uri

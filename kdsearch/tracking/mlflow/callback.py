@@ -6,6 +6,7 @@ MLflow takes more CPU than the rest of a driver. In a thread it would slow the s
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import subprocess
 import threading
@@ -25,7 +26,7 @@ from kdsearch.io.child_process import start_module
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyCallback, StudyEnd
 from kdsearch.search.trial_record import TrialRecord
-from kdsearch.tracking.mlflow.address import DATABASES, without_password
+from kdsearch.tracking.mlflow.address import DATABASES, own_database, without_password
 from kdsearch.tracking.mlflow.messages import (
     Close,
     Closed,
@@ -70,7 +71,7 @@ class MLflowCallback(StudyCallback):
         resumed: bool = False,
         drain_s: float = DRAIN_S,
     ) -> None:
-        self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
+        self.uri = uri or own_database(run)
         self._say = say
         self._over = 0
         self._frontier_metrics: dict[str, float] = {}
@@ -276,7 +277,8 @@ class MLflowCallback(StudyCallback):
 
     def how_to_look(self) -> str:
         is_database = urlsplit(self.uri).scheme.partition("+")[0] in DATABASES
-        return f"look at all trials: {'mlflow ui --backend-store-uri ' * is_database}{self.uri}"
+        address = f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}" if is_database else self.uri
+        return f"look at all trials: {address}"
 
 
 def _whole(trial: TrialRecord) -> RunUpdate:

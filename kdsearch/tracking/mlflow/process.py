@@ -24,8 +24,6 @@ from kdsearch.tracking.mlflow.writer import MLflowWriter
 def main(handle: int) -> None:
     """Receive messages until `Close` or until the driver has gone, and send them to MLflow."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # no lines on the tables of a new database
-    # The outbox repeats calls itself, and an end that waits a minute must not be within a call for four.
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     with Connection(handle) as pipe:
         driver = _Driver(pipe)
         header: StudyHeader = pipe.recv()
