@@ -42,10 +42,11 @@ def open_study(header: StudyHeader) -> OpenStudy:
     except UserError:
         raise
     except Exception as error:
-        remedy = "" if header.is_own else f" {DEFAULT}"
+        remedy = f"{remedy_of(error)} {DEFAULT}"
+        if header.is_own:
+            remedy = "give another --storage, or --tracking-uri"
         raise UserError(
-            f"The study cannot be written to MLflow at {without_password(header.uri)} ({reason_of(error)}); "
-            f"{remedy_of(error)}{remedy}."
+            f"The study cannot be written to MLflow at {without_password(header.uri)} ({reason_of(error)}); {remedy}."
         ) from error
 
 

@@ -166,3 +166,10 @@ def test_a_database_of_another_mlflow_is_left_as_it_is(
     with pytest.raises(UserError, match=message):
         open_study(header(f"sqlite:///{path}", space, tmp_path))
     assert path.read_bytes() == before
+
+
+def test_a_run_folder_in_which_no_database_works_is_refused(tmp_path: Path, space: SearchSpace) -> None:
+    study = header(None, space, tmp_path)
+    (study.run.path / "mlflow.db").mkdir()
+    with pytest.raises(UserError, match="give another --storage, or --tracking-uri|is a folder"):
+        open_study(study)
