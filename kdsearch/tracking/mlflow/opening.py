@@ -54,10 +54,11 @@ def _experiment(client: MlflowClient, header: StudyHeader) -> Experiment:
     name = f"kdsearch/{header.space}"
     experiment = client.get_experiment_by_name(name) or _created(client, name, _artifacts(header))
     if experiment.lifecycle_stage == "deleted":
+        shown_uri = without_password(header.uri)
+        restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise UserError(
-            f"The experiment {name} was deleted in MLflow at {without_password(header.uri)}; restore it (mlflow "
-            f"experiments restore --experiment-id {experiment.experiment_id}), or give the space another name "
-            "(--set name=NAME)."
+            f"The experiment {name} was deleted in MLflow at {shown_uri}; restore it (MLFLOW_TRACKING_URI={shown_uri} "
+            f"{restore}), or give the space another name (--set name=NAME)."
         )
     shown = experiment.tags
     # A later study without latency leaves the column to those that have it.

@@ -170,6 +170,6 @@ def test_a_database_of_another_mlflow_is_left_as_it_is(
 
 def test_a_run_folder_in_which_no_database_works_is_refused(tmp_path: Path, space: SearchSpace) -> None:
     study = header(None, space, tmp_path)
-    (study.run.path / "mlflow.db").mkdir()
-    with pytest.raises(UserError, match="give another --storage, or --tracking-uri|is a folder"):
+    (study.run.path / "mlflow.db").write_text("no database at all, and long enough not to look empty" * 9)
+    with pytest.raises(UserError, match=r"file is not a database.*; give another --storage, or --tracking-uri\."):
         open_study(study)
