@@ -15,12 +15,14 @@ from kdsearch.tracking.mlflow.outbox import Losses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     from kdsearch.search.callbacks import Status
     from kdsearch.search.trial_record import TrialRecord
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 
+BAD_REQUEST = 400
 CALL_METRICS, CALL_PARAMS = 800, 100
 """Most metrics and parameters of one call; MLflow takes 1,000 entries, of which 100 are parameters and 100 tags."""
 
@@ -88,7 +90,8 @@ class RunUpdate:
     def send(self, client: MlflowClient, run_id: str, after: int) -> int:
         """Log all data to `run_id`, without steps up to `after`; returns the last step that MLflow has now.
 
-        A call that failed half-way is repeated as a whole: MLflow counts the same point once.
+        A call that failed half-way is repeated as a whole: MLflow counts the same point once. What MLflow refuses is
+        raised when the rest was sent.
         """
         from mlflow.entities import Metric, Param, RunTag
 
@@ -101,11 +104,15 @@ class RunUpdate:
         ]  # fmt: skip
         params = [Param(escape(name), cut(value, LONGEST_PARAM)) for name, value in self.params.items()]
         tags = [RunTag(name, value) for name, value in self.short_tags().items()]
+        refusals: list[MlflowException] = []
         while metrics or params or tags:
-            client.log_batch(run_id, metrics=metrics[:CALL_METRICS], params=params[:CALL_PARAMS], tags=tags)
+            batch = {"metrics": metrics[:CALL_METRICS], "params": params[:CALL_PARAMS], "tags": tags}
+            refusals += _log(client, run_id, batch)
             metrics, params, tags = metrics[CALL_METRICS:], params[CALL_PARAMS:], []
         if self.status:
             client.set_terminated(run_id, self.status)
+        if refusals:
+            raise refusals[0]
         return max(self._points, default=after)
 
 
@@ -190,6 +197,20 @@ class Closed:
 
 
 Reply = Opened | Refused | Waiting | Closed
+
+
+def _log(client: MlflowClient, run_id: str, batch: dict[str, Any]) -> list[MlflowException]:
+    """Log a batch; one with a value that MLflow refuses is logged kind by kind, so that a parameter costs no metric."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_batch(run_id, **batch)
+    except MlflowException as error:
+        if error.get_http_status_code() != BAD_REQUEST:
+            raise
+        kinds = [{kind: entries} for kind, entries in batch.items() if entries]
+        return [error] if len(kinds) < 2 else [each for kind in kinds for each in _log(client, run_id, kind)]
+    return []
 
 
 def _run_name(record: TrialRecord, tags: Mapping[str, str]) -> str:

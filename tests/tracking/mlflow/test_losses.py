@@ -107,3 +107,18 @@ def test_every_class_has_a_metric_of_its_own(tmp_path: Path, store: Store, space
         metrics = server.run("t0000")["metrics"]
     assert sorted(iou for name, iou in metrics.items() if name.startswith("val/iou")) == sorted(classes.values())
     assert tracker.losses.refused == 0
+
+
+def test_a_parameter_that_is_refused_costs_no_metric(tmp_path: Path, store: Store, space: SearchSpace) -> None:
+    def refuse(path: str, request: dict[str, Any]) -> Answer | None:
+        """As a server of an older MLflow does, with shorter limits."""
+        mine = path == "runs/log-batch" and any(each["key"] == "student.arch" for each in request.get("params", []))
+        return (400, {"error_code": "INVALID_PARAMETER_VALUE", "message": "too long"}) if mine else None
+
+    with fake_mlflow(tmp_path / "artifacts", refuse) as server:
+        with MLflowCallback(server.url, space, run_of(tmp_path), print) as tracker:
+            tracker.begin(store)
+            play(tracker, trial(space, "t0000"))
+        run = server.run("t0000")
+    assert (run["status"], run["metrics"]["val/miou"], run["tags"]["kdsearch.state"]) == ("FINISHED", 0.5, "COMPLETE")
+    assert (tracker.losses.refused, "too long" in tracker.losses.reason) == (1, True)
