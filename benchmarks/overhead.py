@@ -124,12 +124,12 @@ def study(space: SearchSpace, clock: Clock, with_tracker: bool) -> Iterator[tupl
         callbacks: list[StudyCallback] = [ArtifactsCallback(space, run, storage, dict, rungs)]
         if with_tracker:
             store: Any = SimpleNamespace(path=run.path, fingerprint="0" * 36, info=SimpleNamespace(name="none"))
-            callbacks.append(stack.enter_context(tracked(MLflowCallback(None, space, run, store, print), clock)))
+            callbacks.append(stack.enter_context(tracked(MLflowCallback(None, space, run, print), store, clock)))
         yield StudyController(space, storage, rungs, {"gflops": 100.0}, None, False, CallbackList(callbacks)), storage
 
 
 @contextmanager
-def tracked(tracker: MLflowCallback, clock: Clock) -> Iterator[MLflowCallback]:
+def tracked(tracker: MLflowCallback, store: Any, clock: Clock) -> Iterator[MLflowCallback]:
     """The started callback; afterwards `clock` has the CPU time of its process, which ends with this context."""
 
     def children_s() -> float:
@@ -138,6 +138,7 @@ def tracked(tracker: MLflowCallback, clock: Clock) -> Iterator[MLflowCallback]:
 
     before_s = children_s()
     with tracker:
+        tracker.begin(store)
         yield tracker
     clock.tracking = children_s() - before_s, time.perf_counter() - clock.begin[2]
 

@@ -79,7 +79,8 @@ def make(folder: Path, trials: int, tracking_uri: str | None, weights: bool) -> 
         search.rungs, search.objectives, search.stop, search.reduction, run.rungs, search.audit, search.seed
     )
     facts = {"reference": reference, "store": store.path.name, "versions": versions()}
-    with MLflowCallback(tracking_uri, space, run, store, print) as mlflow:
+    with MLflowCallback(tracking_uri, space, run, print) as mlflow:
+        mlflow.begin(store)
         artifacts = ArtifactsCallback(space, run, storage, lambda: {"val/miou": TEACHER_MIOU}, rungs, facts)
         callbacks = CallbackList([artifacts, RetentionCallback(space, run, storage), PagesCallback(run), mlflow])
         callbacks.on_study_start(StudyInfo(run.path.name, run.path, space))

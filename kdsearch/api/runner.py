@@ -5,13 +5,14 @@ This is the one place where the search, the engine and tracking are put together
 
 from __future__ import annotations
 
-import shutil
+import os
 import threading
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from kdsearch.engine.slots import Slots
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_text
+from kdsearch.io.locks import hold
 from kdsearch.report.callback import PagesCallback
 from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, StudyEnd, StudyInfo
 from kdsearch.search.controller import StudyController
@@ -39,12 +41,13 @@ from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
-from kdsearch.search.summary import versions
+from kdsearch.search.summary import StudySummary, versions
 from kdsearch.search.teacher import StudyTeacher
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
+from kdsearch.tracking.mlflow.address import check_address, check_server, own_database, without_password
 from kdsearch.tracking.mlflow.callback import MLflowCallback
-from kdsearch.tracking.mlflow.client import check_own_database, check_server
+from kdsearch.tracking.mlflow.client import check_own_database
 from kdsearch.tracking.retention import RetentionCallback
 from kdsearch.train.teacher_cache.plan import plan_cache
 
@@ -77,13 +80,16 @@ class StudyRunner:
         """Everything that can be checked before anything is written."""
         check_batches(self.space, self.request.workers_per_trial)
         open_reader(self.space.default().trial.data)
-        if self.request.tracking_uri is not None:
+        if self.request.tracking_uri is None:
+            own_database(self.run)
+        else:
+            check_address(self.request.tracking_uri)
             check_server(self.request.tracking_uri)
 
     def execute(self) -> StudyEnd:
         """Run the study; called once."""
         is_new = not self.run.path.exists()
-        self.run.create()
+        around = self.run.create()
         if self.request.tracking_uri is None:
             check_own_database(self.run)
         try:
@@ -93,7 +99,7 @@ class StudyRunner:
             raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
         except UserError:
             if is_new and not self.started.is_set():
-                shutil.rmtree(self.run.path)
+                self.run.remove(around)
             raise
 
     # ---- stages --------------------------------------------------------------------------------------------------
@@ -103,6 +109,7 @@ class StudyRunner:
         study = StudyInfo(self.run.path.name, self.run.path, self.space)
         self.callback.on_study_start(study)
         self._note_space()
+        self._track(stack)
         store = self._store()
         self._costs = Costs(self.space, store)
         self._costs.check()
@@ -114,6 +121,7 @@ class StudyRunner:
         storage, rungs = self._open_storage(stack, earlier)
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
+        self._mlflow.wait_until_open()
         placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
         if self.request.grow_to is None:
             check_fits(placement)
@@ -137,6 +145,25 @@ class StudyRunner:
     def _note_space(self) -> None:
         for note in getattr(self.request.space, "notes", ()):
             self.callback.on_message(note)
+
+    def _track(self, stack: ExitStack) -> None:
+        """Open the study in MLflow: an address that cannot be written is refused before anything is built or trained.
+
+        The database of the run folder is created meanwhile, which takes seconds.
+        """
+        uri, resumed = self.request.tracking_uri, self.run.journal.exists()
+        if resumed:
+            os.close(hold(self.run.lock))  # the process of another driver would be waited for
+        self._mlflow = MLflowCallback(uri, self.space, self.run, self.callback.on_message, resumed)
+        self._mlflow.start()
+        stack.callback(self._mlflow.close)
+        if uri is None and "MLFLOW_TRACKING_URI" in os.environ:
+            self.callback.on_message(
+                "MLFLOW_TRACKING_URI is set, but a study goes there only with --tracking-uri; this one goes to "
+                f"{self._mlflow.uri}"
+            )
+        if uri is not None:
+            self._mlflow.wait_until_open()
 
     def _store(self) -> Store:
         config = self.space.default().trial.data
@@ -211,11 +238,7 @@ class StudyRunner:
     ) -> None:
         """Files first, so that every other callback finds them current; MLflow last, since its end may take long."""
         restored = [t for t in [*storage.trials, *self._teacher.trained()] if t.state != "RUNNING"]
-        self._mlflow = MLflowCallback(
-            self.request.tracking_uri, self.space, self.run, store, self.callback.on_message, restored
-        )
-        self._mlflow.start()
-        stack.callback(self._mlflow.close)
+        self._mlflow.begin(store, restored)
         artifacts = ArtifactsCallback(self.space, self.run, storage, self._teacher.metrics, rungs, self._facts)
         first = [artifacts, RetentionCallback(self.space, self.run, storage), PagesCallback(self.run)]
         for at, callback in enumerate(first):
@@ -311,7 +334,18 @@ class StudyRunner:
             failure = f"{error}; make room or mend it, then go on"
             end = StudyEnd("failed", failure, end.members, end.confirmed, end.hypervolume, ())
             CallbackList([each for each in self.callback.callbacks if not each.critical]).on_study_end(end)
+        self._note_losses()
         return end
+
+    def _note_losses(self) -> None:
+        """MLflow comes last, when the summary has been written."""
+        losses = self._mlflow.losses
+        if (losses.refused or losses.unsent) and self.run.summary.exists():
+            facts = {"uri": without_password(self._mlflow.uri), **asdict(losses)}
+            try:
+                replace(StudySummary.read(self.run.summary), tracking=facts).write(self.run.summary)
+            except OSError:
+                traceback.print_exc()  # a full disk, which the status names; the console has told the losses
 
     def _log(self, text: str) -> None:
         """A message that the log of the run keeps too."""

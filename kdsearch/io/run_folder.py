@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,9 +99,13 @@ class RunFolder:
             raise UserError(f"--name {name!r}: a run's name is one plain folder name without '/' and no leading dot.")
         return cls(Path(storage).expanduser().resolve() / name)
 
-    def create(self) -> None:
-        """Create the folder and its sub-folders; `UserError` where that is not possible."""
+    def create(self) -> list[Path]:
+        """Create the folder and its sub-folders; `UserError` where that is not possible.
+
+        Returns the folders around it that are new: where nothing came of the study, `remove` takes them away again.
+        """
         self.refuse_links()
+        around = [each for each in (self.stores, self.teachers, self.cache, self.path.parent) if not each.exists()]
         try:
             for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -110,6 +117,14 @@ class RunFolder:
                 f"The run folder {self.path} cannot be written ({error.strerror}); "
                 "give a writable folder with --storage."
             ) from error
+        return around
+
+    def remove(self, around: Sequence[Path]) -> None:
+        """Remove the folder, and those of `around` in which there is nothing."""
+        shutil.rmtree(self.path)
+        for folder in around:
+            with suppress(OSError):  # a data store was built there, or another study has begun
+                folder.rmdir()
 
     def refuse_links(self) -> None:
         """Raise `UserError` for a link in the folder, which somebody else may have made.

@@ -120,12 +120,12 @@ class Results:
         return latency_report(self.summary.latency)
 
     def knee(self) -> MemberRow | None:
-        """The knee of the frontier, the best compromise, as `kdsearch export --best knee` chooses it."""
-        from kdsearch.search.pareto import knee
+        """The knee of the frontier, the best compromise: the student of `kdsearch export --best knee`."""
+        from kdsearch.search.choice import choose
 
-        if not self.points:
-            return None
-        return self.points[knee(np.array([[-p.trial.miou, p.trial.cost(self.main_cost)] for p in self.points]))]
+        rows = {point.trial.id: point for point in self.points}
+        frontier = [point for point in self.summary.frontier if point.trial in rows]
+        return rows[choose(frontier, "knee", cost=self.main_cost)[0].trial] if frontier else None
 
 
 def read_results(run: RunFolder) -> Results:

@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kdsearch.config.networks import network_name_of
@@ -39,6 +40,9 @@ def results_of_server(run: str, uri: str | None) -> Results:
         for row, trial in zip(rows, study.trials, strict=True)
         if trial.tags.get("kdsearch.pareto") == "true"
     ]
+    summary = study.summary
+    if not summary.frontier:  # a running study has its frontier in the tags alone
+        summary = replace(summary, frontier=[_frontier_point(point) for point in points if _is_whole(point.trial)])
     teacher = next((row.miou for row in rows if row.id == "teacher"), None)
     results = Results(
         name=study.run.tags["kdsearch.study"],
@@ -51,7 +55,7 @@ def results_of_server(run: str, uri: str | None) -> Results:
         hypervolume=study.hypervolume,
         importance={},
         teacher_miou=teacher if study.summary.teacher_miou is None else study.summary.teacher_miou,
-        summary=study.summary,
+        summary=summary,
         searched=_ranges(space, names),
         budget=search_budget(space),
         space_yaml=space.to_yaml(),
@@ -129,6 +133,17 @@ def _member_row(row: TrialRow, run: TrackedRun, point: FrontierPoint | None, ser
         gain_of_class={} if point is None else dict(point.gain_of_class),
         reproduce=f"MLFLOW_TRACKING_URI={shlex.quote(server)} {shlex.join(download)}\n{shlex.join(again)}",
     )
+
+
+def _frontier_point(point: MemberRow) -> FrontierPoint:
+    row = point.trial
+    return FrontierPoint(
+        row.id, row.miou, row.gflops, row.params_m, latency_ms=row.latency_ms, miou_mean=point.known("miou_mean")
+    )
+
+
+def _is_whole(row: TrialRow) -> bool:
+    return all(map(math.isfinite, (row.miou, row.gflops, row.params_m)))
 
 
 def _value(text: str) -> int | float | str:

@@ -86,7 +86,8 @@ class StudySummary:
     """The results of a study so far. Fields that older versions did not write have defaults.
 
     `searched` trials of the search are over, of `asked`. `stopping` is the audit of early stopping, `reference` the
-    corner of the hypervolume, `latency` the measurement before training (see `LatencyReport`). Raises `ValueError` for
+    corner of the hypervolume, `latency` the measurement before training (see `LatencyReport`), `tracking` what MLflow
+    lost at the end, None where it has everything. Raises `ValueError` for
     other values than a study writes.
     """
 
@@ -104,6 +105,7 @@ class StudySummary:
     versions: Mapping[str, str] = field(default_factory=dict)
     reference: Mapping[str, float] | None = None
     latency: Mapping[str, Any] | None = None
+    tracking: Mapping[str, Any] | None = None
     frontier: Sequence[FrontierPoint] = ()
 
     def __post_init__(self) -> None:
@@ -113,7 +115,7 @@ class StudySummary:
             raise ValueError(f"status: {self.status!r} is none of {', '.join(get_args(Status))}")
         for name in ("objectives", "trials", "versions"):
             _check(self, name, Mapping)
-        for name in ("stopping", "reference", "latency"):
+        for name in ("stopping", "reference", "latency", "tracking"):
             _check(self, name, Mapping | None)
         for name in ("searched", "asked"):
             _check(self, name, int | None)

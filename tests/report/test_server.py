@@ -27,7 +27,8 @@ def test_a_tracking_server_gives_the_same_report(store: Store, tmp_path: Path) -
     store = Store.open(study.run.stores / store.path.name)
     study.search()
     study.confirm()
-    with MLflowCallback(None, study.space, study.run, store, print) as tracker:
+    with MLflowCallback(None, study.space, study.run, print) as tracker:
+        tracker.begin(store)
         for record in study.record.trials:
             tracker.on_trial_start(record)
             tracker.on_trial_result(record)

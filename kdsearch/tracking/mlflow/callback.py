@@ -6,48 +6,60 @@ MLflow takes more CPU than the rest of a driver. In a thread it would slow the s
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from types import TracebackType
+from urllib.parse import urlsplit
 
 from kdsearch.config.metrics import main_cost
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
+from kdsearch.errors import UserError
 from kdsearch.io.child_process import start_module
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyCallback, StudyEnd
 from kdsearch.search.trial_record import TrialRecord
+from kdsearch.tracking.mlflow.address import DATABASES, own_database, without_password
 from kdsearch.tracking.mlflow.messages import (
     Close,
+    Closed,
     FrontierUpdate,
     Message,
+    Opened,
+    Refused,
+    Reply,
     RunUpdate,
+    StudyData,
     StudyFinished,
     StudyHeader,
     Waiting,
 )
-from kdsearch.tracking.mlflow.outbox import DRAIN_S
+from kdsearch.tracking.mlflow.outbox import DRAIN_S, Losses
 from kdsearch.version import __version__
 
 REPLY_S = 30.0
 """Seconds beyond `drain_s` that a reply of the process is waited for."""
 NOTIFY_S = 10.0
-"""Seconds after which the user is notified of calls that are still queued at the end."""
+"""Seconds after which the user is notified of a wait for MLflow, at the start and at the end."""
+OPEN_S = 300.0
+"""Seconds that the first calls may take: tables of a new database, or an earlier driver's process that still sends."""
 
 
 class MLflowCallback(StudyCallback):
     """Tracks a study in MLflow, by default in `mlflow.db` of the run folder; see `MLflowWriter` for the runs.
 
-    A study never waits for its tracking and never fails because of it. `restored` are the trials that were over before
-    this driver began: MLflow gets the data of them that it lacks (run, settings, last epoch, state, end). The process
-    sends everything that it received before its driver was killed; where the process was killed too, epochs before the
-    last one of a trial are missing from the curves. At the end a server that does not answer is waited for `drain_s`
-    seconds.
+    `start` writes the run of the study, and `wait_until_open` raises `UserError` where MLflow refuses that. From then
+    on a study never waits for its tracking and never fails because of it: `losses` counts what MLflow does not have at
+    the end, and the first reason is told. The process sends everything that it received before its driver was killed;
+    where the process was killed too, epochs before the last one of a trial are missing from the curves. At the end a
+    server that does not answer is waited for `drain_s` seconds.
     """
 
     def __init__(
@@ -55,50 +67,107 @@ class MLflowCallback(StudyCallback):
         uri: str | None,
         space: SearchSpace,
         run: RunFolder,
-        store: Store,
         say: Callable[[str], None],
-        restored: Sequence[TrialRecord] = (),
+        resumed: bool = False,
         drain_s: float = DRAIN_S,
     ) -> None:
-        self.uri = uri or f"sqlite:///{run.path / 'mlflow.db'}"
+        self.uri = uri or own_database(run)
         self._say = say
-        self._over = len(restored)
+        self._over = 0
         self._frontier_metrics: dict[str, float] = {}
         search = space.search
         self._header = StudyHeader(
             uri=self.uri,
+            is_own=uri is None,
             run=run,
             space=space.name,
             cost=main_cost(search.objectives),
             timed=search.latency is not None,
             settings=space.resolved(),
             params={f"search.{name}": str(value) for name, value in search.model_dump(mode="json").items()},
-            data={"name": store.info.name, "digest": store.fingerprint[:36], "uri": store.path.as_uri()},
             tags=_versions(),
-            restored=[_whole(trial) for trial in restored],
+            resumed=resumed,
             drain_s=drain_s,
         )
         self._messages: SimpleQueue[Message] = SimpleQueue()
         self._lines: SimpleQueue[str] = SimpleQueue()
         self._last_reply = 0.0
-        self._unsent = 0
+        self._shown = without_password(self.uri)
+        self._notify_at = math.inf
         self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._is_study = False
+        """Whether a trial was begun: a study without one is taken back at the end."""
+        self.losses = Losses()
+        """What MLflow does not have; known after `close`."""
 
     def start(self) -> None:
-        """Start the process that writes."""
-        self._process, pipe = start_module("kdsearch.tracking.mlflow.process")
+        """Start the process that writes. It opens the study at once; `wait_until_open` has the outcome."""
+        self._had_database = (self._header.run.path / "mlflow.db").exists()
+        self._process, self._pipe = start_module("kdsearch.tracking.mlflow.process")
+        self._pipe.send(self._header)
+
+    def wait_until_open(self) -> None:
+        """Wait until the run of the study is written. Raises `UserError` where MLflow refuses that."""
+        if self._thread is not None:
+            return
+        if problem := self._problem():
+            self._end_process()
+            raise UserError(problem)
         # A thread, so that the driver neither waits for the pipe nor is interrupted in the middle of a message.
-        self._thread = threading.Thread(target=self._send, args=[pipe], daemon=True)
-        self._messages.put(self._header)
+        self._thread = threading.Thread(target=self._send, args=[self._pipe], daemon=True)
         self._thread.start()
+
+    def _problem(self) -> str:
+        """Why the study cannot be tracked, else empty."""
+        started = time.monotonic()
+        notify_at = started + NOTIFY_S
+        while not self._pipe.poll(1.0):
+            if time.monotonic() > notify_at:
+                self._say(f"waiting for MLflow at {self._shown}")
+                notify_at = math.inf
+            if time.monotonic() > started + OPEN_S:
+                return (
+                    f"MLflow at {self._shown} did not do its first calls within {OPEN_S:.0f} s; look into the server's "
+                    "log, or correct --tracking-uri."
+                )
+        try:
+            opened = self._pipe.recv()
+        except (EOFError, OSError):
+            return f"The process that writes to MLflow at {self._shown} ended at once; its last lines say why."
+        assert isinstance(opened, Opened)
+        return opened.problem
+
+    def _end_process(self) -> None:
+        if self._process is not None:
+            self._pipe.close()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if self._header.is_own and not self._had_database:
+            for half in self._header.run.path.glob("mlflow.db*"):
+                half.unlink()
+
+    def begin(self, store: Store, restored: Sequence[TrialRecord] = ()) -> None:
+        """Tell the data set, and the trials that were over before this driver began.
+
+        MLflow gets the data of them that it lacks: run, settings, last epoch, state, end.
+        """
+        self._over = len(restored)
+        self._is_study = bool(restored)
+        data = {"name": store.info.name, "digest": store.fingerprint[:36], "uri": store.path.as_uri()}
+        self._queue(StudyData(data, [_whole(trial) for trial in restored]))
 
     def close(self) -> None:
         """Send all that is queued and end the process; safe to call again."""
         if self._process is None:
             return
+        if self._thread is None:
+            self._end_process()  # something else has ended the study before MLflow had opened it
+            return
         process, self._process = self._process, None
         self._last_reply = time.monotonic()
-        self._messages.put(Close())
+        self._messages.put(Close(withdraw=not self._is_study))
         while self._thread.is_alive():
             self._thread.join(1.0)
             self._pass_on()
@@ -106,11 +175,15 @@ class MLflowCallback(StudyCallback):
                 process.kill()  # it hangs; the thread finds its pipe closed
         process.wait()
         self._pass_on()
-        if self._unsent:
-            self._say(
-                f"{self._unsent} messages did not reach {self.uri}; the run folder has every result, and --resume "
-                "sends the missing ones."
-            )
+        left = self._messages.qsize()  # where the process ended before the study
+        self.losses = replace(self.losses, calls=self.losses.calls + left, unsent=self.losses.unsent + left)
+        lost, reason = self.losses, self.losses.reason
+        kept = "the run folder has every result, and --resume sends the missing ones."
+        if lost.refused:
+            self._say(f"MLflow at {self._shown} refused {lost.refused} of {lost.calls} calls, first: {reason}; {kept}")
+        if lost.unsent:
+            why = "" if lost.refused else f" ({reason})"
+            self._say(f"{lost.unsent} of {lost.calls} calls did not reach {self._shown}{why}; {kept}")
 
     def _queue(self, message: Message) -> None:
         self._messages.put(message)
@@ -123,6 +196,7 @@ class MLflowCallback(StudyCallback):
 
     def __enter__(self) -> MLflowCallback:
         self.start()
+        self.wait_until_open()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None) -> None:
@@ -133,23 +207,30 @@ class MLflowCallback(StudyCallback):
             try:
                 while not isinstance(message := self._messages.get(), Close):
                     pipe.send(message)
+                    while pipe.poll():
+                        self._receive(pipe.recv())
                 pipe.send(message)
-                notify_at = time.monotonic() + NOTIFY_S
-                while isinstance(reply := pipe.recv(), Waiting):
-                    self._last_reply = time.monotonic()
-                    if self._last_reply > notify_at:
-                        self._lines.put(f"MLflow is being updated: {reply.calls} calls to {self.uri} are queued")
-                        notify_at = math.inf
-                self._unsent = reply.unsent
+                self._notify_at = time.monotonic() + NOTIFY_S
+                while not isinstance(reply := pipe.recv(), Closed):
+                    self._receive(reply)
+                self.losses = reply.losses
             except (EOFError, OSError):
-                self._lines.put(
-                    f"The process that writes to {self.uri} ended before the study, which goes on without it; the run "
-                    "folder has every result, and --resume sends the missing ones."
-                )
+                self.losses = Losses(1, unsent=1, reason="the process that writes ended before the study")
+                self._lines.put(f"The process that writes to {self._shown} ended; the study goes on without it")
+
+    def _receive(self, reply: Reply) -> None:
+        if isinstance(reply, Refused):
+            self._lines.put(f"MLflow at {self._shown} refused a call ({reply.reason}); the study goes on without it")
+        if isinstance(reply, Waiting):
+            self._last_reply = time.monotonic()
+            if self._last_reply > self._notify_at:
+                self._lines.put(f"MLflow is being updated: {reply.calls} calls to {self._shown} are queued")
+                self._notify_at = math.inf
 
     # ---- events --------------------------------------------------------------------------------------------------
 
     def on_trial_start(self, trial: TrialRecord) -> None:
+        self._is_study = True
         update = RunUpdate(trial.id)
         update.begin(trial)
         self._queue(update)
@@ -183,6 +264,7 @@ class MLflowCallback(StudyCallback):
 
     def on_study_end(self, end: StudyEnd) -> None:
         """Log repeats and controls, the files and the students; end the runs; register the students."""
+        self._is_study = True
         for trial_id, confirmation in end.confirmed.items():
             numbers = {name: getattr(confirmation, name) for name in ("miou_mean", "miou_std", "gain", "p_frontier")}
             known = {f"confirm/{name}": value for name, value in numbers.items() if not math.isnan(value)}
@@ -194,8 +276,9 @@ class MLflowCallback(StudyCallback):
         self.close()
 
     def how_to_look(self) -> str:
-        command = "mlflow ui --backend-store-uri " if self.uri.startswith("sqlite:") else ""
-        return f"look at all trials: {command}{self.uri}"
+        is_database = urlsplit(self.uri).scheme.partition("+")[0] in DATABASES
+        address = f"mlflow ui --backend-store-uri {shlex.quote(self.uri)}" if is_database else self.uri
+        return f"look at all trials: {address}"
 
 
 def _whole(trial: TrialRecord) -> RunUpdate:

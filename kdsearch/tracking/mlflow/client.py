@@ -1,4 +1,4 @@
-"""Where a study is tracked: whether it can be reached and written, and how its address may be shown."""
+"""A client of MLflow, and what has to be true of a database before one is opened."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.tracking.mlflow.address import DATABASES, check_address, sqlite_file, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,53 +20,57 @@ MOST_RUNS = 50_000
 """Runs that one query returns: the limit of a tracking server."""
 
 
-def find(uri: str | None) -> str:
-    """`uri`, or the address in the environment. Raises `UserError` where nothing can be read there."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI")
-    if not uri:
-        raise UserError("Name the tracking server: --tracking-uri http://HOST:PORT, or MLFLOW_TRACKING_URI.")
-    if uri.startswith("sqlite:///") and not Path(urlsplit(uri).path.removeprefix("/")).is_file():
-        raise UserError(f"There is no database at {uri}; correct --tracking-uri.")
-    check_server(uri)
-    return uri
-
-
 def connect(uri: str) -> MlflowClient:
-    """A client of the tracking server or database at `uri`.
+    """A client of the tracking server or database at `uri`. Raises `UserError` where it cannot be one.
 
     MLflow reports its use to its makers unless told not to; here it does so only where the user asks for it with
     MLFLOW_DISABLE_TELEMETRY=false.
     """
+    check_address(uri)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    # With MLflow's own seven, a call that fails takes four minutes. The outbox repeats calls itself.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     from mlflow import MlflowClient
 
+    _check_schema(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def without_password(uri: str) -> str:
-    """A tracking URI as it may be shown: without the user and password, and the options, that it may hold."""
-    url = urlsplit(uri)
-    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}{url.path.rstrip('/')}"
-
-
-def check_server(uri: str) -> None:
-    """Raise `UserError` when `uri` is a server that does not answer."""
-    import requests
-
-    if not uri.startswith(("http://", "https://")):
+def _check_schema(uri: str) -> None:
+    """Raise `UserError` for a database of another version of MLflow: a client would change it, even to read."""
+    if urlsplit(uri).scheme.partition("+")[0] not in DATABASES:
         return
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        return
+    import mlflow
+    import sqlalchemy
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
 
+    engine = sqlalchemy.create_engine(uri)
     try:
-        answer = requests.get(f"{uri.rstrip('/')}/health", timeout=5)
-        reachable = answer.status_code < 500
-    except requests.RequestException:
-        reachable = False
-    if not reachable:
+        if not sqlalchemy.inspect(engine).has_table("alembic_version"):
+            return  # empty, or of another program, which MLflow says itself
+        with engine.connect() as connection:
+            found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
+    finally:
+        engine.dispose()
+    known = ScriptDirectory(str(Path(mlflow.__file__).parent / "store" / "db_migrations"))
+    if found is None or found == known.get_current_head():
+        return
+    shown = without_password(uri)
+    try:
+        known.get_revision(found)
+    except CommandError:
         raise UserError(
-            f"The tracking server {uri} does not answer; start it or correct --tracking-uri "
-            "(without it, trials are kept in mlflow.db in the run folder)."
-        )
+            f"The database {shown} was written by a later MLflow than {mlflow.__version__}; install that version here, "
+            "or give another --tracking-uri."
+        ) from None
+    raise UserError(
+        f"The database {shown} was written by an older MLflow; take a copy of it, then run: mlflow db upgrade {shown}"
+    )
 
 
 def check_own_database(run: RunFolder) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kdsearch.errors import UserError
 from kdsearch.search.choice import STUDENT_FILES, Best, ChosenStudent, choose
 from kdsearch.search.summary import StudySummary
-from kdsearch.tracking.mlflow.client import MOST_RUNS, connect, find
+from kdsearch.tracking.mlflow.address import find
+from kdsearch.tracking.mlflow.client import MOST_RUNS, connect
+from kdsearch.tracking.mlflow.problems import plain_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,8 +33,9 @@ def from_mlflow(
     match = PATTERN.fullmatch(uri)
     if match is None:
         raise UserError(f"{uri}: expected runs:/RUN_ID, models:/NAME@ALIAS or models:/NAME/VERSION.")
-    with _plain_errors(uri):
-        client = connect(find(tracking_uri))
+    tracking_uri = find(tracking_uri)
+    with plain_errors(uri, tracking_uri):
+        client = connect(tracking_uri)
         run = client.get_run(match["run"] or _version_run(client, match["name"], match["alias"], match["version"]))
         tags = run.data.tags
         if "kdsearch.trial" not in tags:
@@ -89,16 +90,3 @@ def _download(client: MlflowClient, run: Run, path: str, folder: Path, otherwise
     if not file.is_file() or not file.resolve().is_relative_to(arrived.resolve()):
         raise UserError(f"The run {run.info.run_id} gave no file {path}.")
     return file.replace(target)
-
-
-@contextmanager
-def _plain_errors(uri: str) -> Iterator[None]:
-    """Turn exceptions of MLflow into one sentence."""
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-
-    try:
-        yield
-    except (MlflowException, RequestException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"{uri} cannot be read ({reason}); check the name and --tracking-uri.") from error

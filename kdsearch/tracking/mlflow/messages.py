@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 from kdsearch.config.networks import network_name
 from kdsearch.config.space.search_space import flatten
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.tracking.mlflow.names import LONGEST_PARAM, LONGEST_TAG, cut, escape
+from kdsearch.tracking.mlflow.outbox import Losses
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
 
     from kdsearch.search.callbacks import Status
     from kdsearch.search.trial_record import TrialRecord
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED", "INFEASIBLE": "KILLED"}
 
+BAD_REQUEST = 400
 CALL_METRICS, CALL_PARAMS = 800, 100
 """Most metrics and parameters of one call; MLflow takes 1,000 entries, of which 100 are parameters and 100 tags."""
 
@@ -79,27 +83,36 @@ class RunUpdate:
             self.tags["kdsearch.reason"] = record.reason
         self.status = STATUS[record.state]
 
+    def short_tags(self) -> dict[str, str]:
+        """The tags, none longer than MLflow takes."""
+        return {name: cut(value, LONGEST_TAG) for name, value in self.tags.items()}
+
     def send(self, client: MlflowClient, run_id: str, after: int) -> int:
         """Log all data to `run_id`, without steps up to `after`; returns the last step that MLflow has now.
 
-        A call that failed half-way is repeated as a whole: MLflow counts the same point once.
+        A call that failed half-way is repeated as a whole: MLflow counts the same point once. What MLflow refuses is
+        raised when the rest was sent.
         """
         from mlflow.entities import Metric, Param, RunTag
 
         if self.costs:
             self.add({f"cost/{name}": value for name, value in self.costs.items()}, 0)
         metrics = [
-            Metric(clean(name), value, at_ms, step)
+            Metric(escape(name), value, at_ms, step)
             for step, (at_ms, values) in self._points.items() if step > after or step == 0
             for name, value in values.items()
         ]  # fmt: skip
-        params = [Param(clean(name), value[:6000]) for name, value in self.params.items()]
-        tags = [RunTag(name, value[:5000]) for name, value in self.tags.items()]
+        params = [Param(escape(name), cut(value, LONGEST_PARAM)) for name, value in self.params.items()]
+        tags = [RunTag(name, value) for name, value in self.short_tags().items()]
+        refusals: list[MlflowException] = []
         while metrics or params or tags:
-            client.log_batch(run_id, metrics=metrics[:CALL_METRICS], params=params[:CALL_PARAMS], tags=tags)
+            batch = {"metrics": metrics[:CALL_METRICS], "params": params[:CALL_PARAMS], "tags": tags}
+            refusals += _log(client, run_id, batch)
             metrics, params, tags = metrics[CALL_METRICS:], params[CALL_PARAMS:], []
         if self.status:
             client.set_terminated(run_id, self.status)
+        if refusals:
+            raise refusals[0]
         return max(self._points, default=after)
 
 
@@ -107,10 +120,11 @@ class RunUpdate:
 class StudyHeader:
     """The first message: the study as a whole, as plain data, so that the process needs no import of spaces.
 
-    `data` has name, digest and URI of the data set; `restored` are the trials that were over before this driver began.
+    `is_own`: `uri` is the database of the run folder. `resumed`: an earlier driver may have created its runs.
     """
 
     uri: str
+    is_own: bool
     run: RunFolder
     space: str
     cost: str
@@ -118,9 +132,16 @@ class StudyHeader:
     settings: dict[str, Any]
     params: dict[str, str]
     tags: dict[str, str]
+    resumed: bool
+    drain_s: float
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """The data set, by name, digest and URI, and the trials that were over before this driver began."""
+
     data: dict[str, str]
     restored: list[RunUpdate]
-    drain_s: float
 
 
 @dataclass(frozen=True)
@@ -139,10 +160,26 @@ class StudyFinished:
 
 @dataclass(frozen=True)
 class Close:
-    """The last message: send all that is queued, then end."""
+    """The last message: send all that is queued, then end. `withdraw`: no trial was started; the study is no study."""
+
+    withdraw: bool = False
 
 
-Message = StudyHeader | RunUpdate | FrontierUpdate | StudyFinished | Close
+Message = StudyHeader | StudyData | RunUpdate | FrontierUpdate | StudyFinished | Close
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Reply to the header: the study is in MLflow, or the sentence why it cannot be."""
+
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Reply to the first call that MLflow refused: its reason."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -154,14 +191,26 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Closed:
-    """The last reply: the number of calls that could not be made."""
+    """The last reply: the calls that MLflow does not have."""
 
-    unsent: int
+    losses: Losses
 
 
-def clean(name: str) -> str:
-    """A name that MLflow accepts: letters, digits and `_-. /` only."""
-    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)
+Reply = Opened | Refused | Waiting | Closed
+
+
+def _log(client: MlflowClient, run_id: str, batch: dict[str, Any]) -> list[MlflowException]:
+    """Log a batch; one with a value that MLflow refuses is logged kind by kind, so that a parameter costs no metric."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.log_batch(run_id, **batch)
+    except MlflowException as error:
+        if error.get_http_status_code() != BAD_REQUEST:
+            raise
+        kinds = [{kind: entries} for kind, entries in batch.items() if entries]
+        return [error] if len(kinds) < 2 else [each for kind in kinds for each in _log(client, run_id, kind)]
+    return []
 
 
 def _run_name(record: TrialRecord, tags: Mapping[str, str]) -> str:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from kdsearch.search.choice import choose
 from kdsearch.search.summary import FrontierPoint
+from kdsearch.tracking.mlflow.names import model_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-
-def model_name(study: str) -> str:
-    """The registered model of a study: its name, without characters that MLflow or its filters refuse."""
-    return re.sub(r"[^\w. -]", "_", study)
 
 
 def aliases(frontier: Sequence[FrontierPoint], cost: str = "gflops") -> dict[str, str]:
@@ -49,8 +44,9 @@ def register(
 ) -> None:
     """One version for each member of the frontier, its source the artifacts `student` of the trial's run, and aliases.
 
-    `runs` maps trials to run ids. Called again it adds what is new and moves the aliases. No model is logged: MLflow's
-    flavours pickle, or need the library's code to load; the source is safetensors and JSON.
+    `runs` maps trials to run ids. The aliases name what `kdsearch export` chooses in the whole frontier; one of a
+    student without a run is left out, not given to another. Called again it adds what is new and moves them. No model
+    is logged: MLflow's flavours pickle, or need the library's code to load; the source is safetensors and JSON.
     """
     from mlflow.exceptions import MlflowException
 
@@ -71,7 +67,8 @@ def register(
             tags = {"kdsearch.trial": point.trial, "kdsearch.study": study}
             made = client.create_model_version(name, f"runs:/{run_id}/student", run_id, tags=tags)
             versions[run_id] = made.version
-    wanted = {alias: versions[runs[trial]] for alias, trial in aliases(members, cost).items()}
+    named = aliases(frontier, cost)
+    wanted = {alias: versions[runs[trial]] for alias, trial in named.items() if trial in runs}
     for alias in set(known.aliases) - set(wanted):
         client.delete_registered_model_alias(name, alias)
     for alias, version in wanted.items():

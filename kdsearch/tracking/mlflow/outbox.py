@@ -8,38 +8,58 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from kdsearch.tracking.mlflow.problems import may_pass, reason_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 DRAIN_S = 60.0
 """Seconds that the end of a study waits for a tracking server that does not answer."""
+ATTEMPTS = 5
+"""Attempts after which a call is refused that fails while the server answers another."""
+RETRY_S = 2.0
 
-Call = Callable[["MlflowClient"], None]
+Call = Callable[["MlflowClient"], object]
+
+
+@dataclass
+class Losses:
+    """Calls that MLflow does not have: refused ones, and those that it did not answer before the end.
+
+    `reason` is that of the first refusal, else of the first call that was not answered.
+    """
+
+    calls: int = 0
+    """All calls that are over."""
+    refused: int = 0
+    unsent: int = 0
+    reason: str = ""
 
 
 class Outbox:
     """A queue of calls. While the server does not answer the first call is repeated, and the others stay queued.
 
-    A call that MLflow refuses is logged and dropped. At the end all calls are made, however long that takes; a server
-    that does not answer is waited for `drain_s` seconds.
+    A call that MLflow refuses is logged, counted and dropped: the first with `on_refusal`. So is one that fails again
+    and again while `ping` passes: others must not wait for it. At the end all calls are made, however long that takes;
+    a server that does not answer is waited for `drain_s` seconds.
     """
 
-    def __init__(self, connect: Callable[[], MlflowClient], drain_s: float) -> None:
-        self._connect, self._drain_s = connect, drain_s
+    def __init__(self, drain_s: float, ping: Call, on_refusal: Callable[[str], None]) -> None:
+        self._drain_s, self._ping, self._on_refusal = drain_s, ping, on_refusal
         self._waiting: queue.Queue[Call | None] = queue.Queue()
-        self._thread = threading.Thread(target=self._work, daemon=True)
         self._ending = threading.Event()
         self._deadline = math.inf
-        self.unsent = 0
-        """Calls that could not be made before the end."""
+        self.losses = Losses()
 
     def put(self, call: Call) -> None:
         self._waiting.put(call)
 
-    def begin(self) -> None:
+    def begin(self, client: MlflowClient) -> None:
         """Start the thread that makes the calls."""
+        self._thread = threading.Thread(target=self._work, args=[client], daemon=True)
         self._thread.start()
 
     def close(self) -> Iterator[int]:
@@ -51,7 +71,8 @@ class Outbox:
             self._thread.join(1.0)
             if time.monotonic() > self._deadline + 10:
                 # A call in hand waits for its server longer than that; the thread ends with the process.
-                self.unsent += self._waiting.qsize()
+                self.losses.unsent += self._waiting.qsize()  # with the end mark in place of the call in hand
+                self.losses.reason = self.losses.reason or "a call was not answered"
                 return
             yield self._waiting.qsize()
 
@@ -59,36 +80,48 @@ class Outbox:
         """In a call: wait until that time of `time.monotonic()`, or until `close`."""
         self._ending.wait(moment - time.monotonic())
 
-    def _work(self) -> None:
-        client: MlflowClient | None = None
+    def _work(self, client: MlflowClient) -> None:
         while (call := self._waiting.get()) is not None:
-            while True:
-                if self.unsent and self._too_late():
-                    self.unsent += 1  # the server did not answer the calls before either
-                    break
-                try:
-                    client = client or self._connect()
-                    call(client)
-                    if self._ending.is_set():
-                        self._deadline = time.monotonic() + self._drain_s
-                    break
-                except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and retried
-                    traceback.print_exc()
-                    if not _may_pass(error):
-                        break
-                    if self._too_late():
-                        self.unsent += 1
-                        break
-                    time.sleep(2)
+            # After the end, the first call that the server did not answer speaks for those behind it.
+            if not (self.losses.unsent and self._too_late()):
+                self._make(call, client)
+            else:
+                self.losses.unsent += 1
+            self.losses.calls += 1
+
+    def _make(self, call: Call, client: MlflowClient) -> None:
+        """Make one call, until it succeeds, is refused, or the end does not wait for it any longer."""
+        attempts = 0
+        while True:
+            try:
+                call(client)
+                if self._ending.is_set():
+                    self._deadline = time.monotonic() + self._drain_s
+                return
+            except Exception as error:  # noqa: BLE001  tracking must never end a study; it is logged and counted
+                traceback.print_exc()
+                attempts += 1
+                if not may_pass(error) or (attempts >= ATTEMPTS and self._answers(client)):
+                    self._refused(error)
+                    return
+                if self._too_late():
+                    self.losses.unsent += 1
+                    self.losses.reason = self.losses.reason or reason_of(error)
+                    return
+                time.sleep(RETRY_S)
+
+    def _answers(self, client: MlflowClient) -> bool:
+        try:
+            self._ping(client)
+        except Exception:  # noqa: BLE001  the server is away, for whatever reason
+            return False
+        return True
+
+    def _refused(self, error: Exception) -> None:
+        self.losses.refused += 1
+        if self.losses.refused == 1:
+            self.losses.reason = reason_of(error)
+            self._on_refusal(self.losses.reason)
 
     def _too_late(self) -> bool:
         return time.monotonic() > self._deadline
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same call may succeed later: the server is away or busy. A refused value is refused again."""
-    from mlflow.exceptions import MlflowException
-
-    if not isinstance(error, MlflowException):
-        return isinstance(error, OSError)
-    return error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED")

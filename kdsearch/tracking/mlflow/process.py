@@ -2,7 +2,8 @@
 
     python -m kdsearch.tracking.mlflow.process HANDLE
 
-`HANDLE` is the driver's end of a pipe: a `StudyHeader`, then any other `Message`. When the driver has gone, with
+`HANDLE` is the driver's end of a pipe: a `StudyHeader`, which is answered by `Opened` once the study is in MLflow, then
+any other `Message`. When the driver has gone, with
 `Close` or without, everything received is still sent, and only then may the process of the next driver write.
 """
 
@@ -10,10 +11,13 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+import threading
+import traceback
 from multiprocessing.connection import Connection
 
-from kdsearch.tracking.mlflow.messages import Close, Closed, Message, StudyHeader, Waiting
+from kdsearch.errors import UserError
+from kdsearch.tracking.mlflow.messages import Close, Closed, Message, Opened, Refused, Reply, StudyHeader, Waiting
+from kdsearch.tracking.mlflow.problems import reason_of
 from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 
@@ -21,23 +25,50 @@ def main(handle: int) -> None:
     """Receive messages until `Close` or until the driver has gone, and send them to MLflow."""
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # no lines on the tables of a new database
     with Connection(handle) as pipe:
+        driver = _Driver(pipe)
         header: StudyHeader = pipe.recv()
-        writer = MLflowWriter(header)
-        writer.begin()
+        writer = MLflowWriter(header, lambda reason: driver.reply(Refused(reason)))
+        problem = _open(writer)
+        driver.reply(Opened(problem))
+        if problem:
+            return
         message: Message
         try:
             while not isinstance(message := pipe.recv(), Close):
                 writer.receive(message)
+            if message.withdraw:
+                writer.withdraw()
         except (EOFError, OSError):
             pass  # the driver was killed, perhaps within a message: nobody reads a reply
         for waiting in writer.outbox.close():
-            _reply(pipe, Waiting(waiting))
-        _reply(pipe, Closed(writer.outbox.unsent))
+            driver.reply(Waiting(waiting))
+        driver.reply(Closed(writer.outbox.losses))
 
 
-def _reply(pipe: Connection, reply: Waiting | Closed) -> None:
-    with suppress(OSError):  # the driver may have gone
-        pipe.send(reply)
+def _open(writer: MLflowWriter) -> str:
+    """Open the study; the sentence why that is not possible, else empty."""
+    try:
+        writer.open()
+    except UserError as error:
+        return str(error)
+    except Exception as error:  # noqa: BLE001  the driver tells it
+        traceback.print_exc()
+        return f"The process that writes to MLflow failed ({reason_of(error)}); the lines above say where."
+    return ""
+
+
+class _Driver:
+    """The driver's end of the pipe, to which two threads reply."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def reply(self, reply: Reply) -> None:
+        try:
+            with self._lock:
+                self._pipe.send(reply)
+        except OSError:
+            pass  # the driver has gone
 
 
 if __name__ == "__main__":

@@ -14,7 +14,10 @@ from urllib.parse import unquote, urlsplit
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.summary import StudySummary
-from kdsearch.tracking.mlflow.client import MOST_RUNS, connect, find, without_password
+from kdsearch.tracking.mlflow.address import find, without_password
+from kdsearch.tracking.mlflow.client import MOST_RUNS, connect
+from kdsearch.tracking.mlflow.names import unescape
+from kdsearch.tracking.mlflow.problems import plain_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -59,13 +62,11 @@ def read_study(run: str, uri: str | None) -> TrackedStudy:
 
     Raises `UserError` where there is no such study.
     """
-    from mlflow.exceptions import MlflowException
-
     run_id = run.removeprefix("runs:/").strip("/")
     uri = find(uri)
-    client = connect(uri)
     shown = without_password(uri)
-    try:
+    with plain_errors(run, uri):
+        client = connect(uri)
         parent = client.get_run(run_id)
         _check_is_study(parent, f"{run} on {shown}")
         query = f"tags.`mlflow.parentRunId` = '{run_id}'"
@@ -74,8 +75,6 @@ def read_study(run: str, uri: str | None) -> TrackedStudy:
         with tempfile.TemporaryDirectory() as scratch:
             space, summary = _artifacts(client, parent, Path(scratch))
         volumes = client.get_metric_history(run_id, "hypervolume")
-    except MlflowException as error:
-        raise UserError(f"{run} cannot be read from {shown}: {error.message}") from error
     return TrackedStudy(
         run=_tracked(parent),
         trials=sorted(trials, key=lambda trial: trial.started),
@@ -91,14 +90,10 @@ def run_folder_of(run: str, uri: str | None) -> Path:
 
     Raises `UserError` where there is no such study, or its run folder cannot be reached from this machine.
     """
-    from mlflow.exceptions import MlflowException
-
     uri = find(uri)
     shown = f"{run} on {without_password(uri)}"
-    try:
+    with plain_errors(run, uri):
         parent = connect(uri).get_run(run.removeprefix("runs:/").strip("/"))
-    except MlflowException as error:
-        raise UserError(f"{shown} cannot be read: {error.message}") from error
     _check_is_study(parent, shown)
     sources = [json.loads(each.dataset.source).get("uri", "") for each in parent.inputs.dataset_inputs]
     stores = [Path(unquote(urlsplit(source).path)) for source in sources if source.startswith("file:")]
@@ -154,8 +149,8 @@ def _tracked(run: Run, history: Sequence[Any] = ()) -> TrackedRun:
         started=run.info.start_time / 1000,
         seconds=0.0 if end is None else (end - run.info.start_time) / 1000,
         tags=dict(run.data.tags),
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
+        params={unescape(name): value for name, value in run.data.params.items()},
+        metrics={unescape(name): value for name, value in run.data.metrics.items()},
         miou={int(metric.step): float(metric.value) for metric in history},
     )
 

@@ -66,9 +66,8 @@ def tracker_of(tmp_path: Path) -> tuple[MLflowCallback, MLflowWriter, Any]:
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     space = load_space("clfd", profile="demo")
-    store = SimpleNamespace(info=SimpleNamespace(name="none"), fingerprint="0", path=tmp_path)
-    tracker = MLflowCallback(None, space, run, cast(Any, store), print)
-    runs = MLflowWriter(tracker._header)
+    tracker = MLflowCallback(None, space, run, print)
+    runs = MLflowWriter(tracker._header, print)
     runs._runs, runs._experiment_id = {"": "parent"}, "1"
     runs.outbox._ending.set()  # no update waits for later ones
     return tracker, runs, space.default().trial

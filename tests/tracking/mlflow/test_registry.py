@@ -128,7 +128,8 @@ def test_a_finished_study_is_registered_on_its_server(
     said: list[str] = []
     server = serve(port, tmp_path)
     try:
-        with MLflowCallback(uri, load_space("clfd", profile="demo"), run, store, said.append) as tracker:
+        with MLflowCallback(uri, load_space("clfd", profile="demo"), run, said.append) as tracker:
+            tracker.begin(store)
             tracker.on_trial_start(trial)
             tracker.on_trial_end(trial)
             tracker.on_study_end(StudyEnd("done"))

@@ -21,8 +21,8 @@ from kdsearch.data.store.store import Store
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyEnd
 from kdsearch.search.trial_record import TrialRecord
+from kdsearch.tracking.mlflow.address import check_server
 from kdsearch.tracking.mlflow.callback import MLflowCallback, _versions
-from kdsearch.tracking.mlflow.client import check_server
 from kdsearch.tracking.mlflow.writer import MLflowWriter
 
 
@@ -78,7 +78,8 @@ def test_a_server_that_goes_away_and_comes_back_has_everything(
     server = serve(port, tmp_path)
     try:
         check_server(uri)
-        with MLflowCallback(uri, space, run, store, said.append) as tracker:
+        with MLflowCallback(uri, space, run, said.append) as tracker:
+            tracker.begin(store)
             tracker.on_trial_start(trial)
             trial.epoch, trial.metrics = 1, {"val/miou": 0.1}
             tracker.on_trial_result(trial)
@@ -113,8 +114,8 @@ def test_only_tags_of_points_that_came_or_went_are_written(tmp_path: Path, store
     run = RunFolder.at(str(tmp_path), "study")
     run.create()
     space = load_space("clfd", profile="demo")
-    tracker = MLflowCallback(None, space, run, store, print)
-    runs = MLflowWriter(tracker._header)
+    tracker = MLflowCallback(None, space, run, print)
+    runs = MLflowWriter(tracker._header, print)
     runs._runs = {"": "parent"} | {f"t{i:04d}": f"run-{i}" for i in (*range(200), 10_000)}
     tags: list[tuple[str, str]] = []
     client = SimpleNamespace(
@@ -152,7 +153,8 @@ def test_what_a_killed_driver_had_not_sent_is_made_up_for(tmp_path: Path, store:
 
     # The first driver: of three trials MLflow hears a part, of a fourth nothing; then everything stops.
     ended, half, begun, unheard, running = (trial(f"t000{i}") for i in range(5))
-    with MLflowCallback(None, space, run, store, print) as tracker:
+    with MLflowCallback(None, space, run, print) as tracker:
+        tracker.begin(store)
         for each in (ended, half, begun, running):
             tracker.on_trial_start(each)
         for each, epoch in ((ended, 1), (ended, 2), (half, 1), (running, 1)):
@@ -168,7 +170,8 @@ def test_what_a_killed_driver_had_not_sent_is_made_up_for(tmp_path: Path, store:
 
     # The second one; the trial that was running reports the epoch of its checkpoint again, and the next.
     told = [ended, half, begun, unheard, infeasible]
-    with MLflowCallback(None, space, run, store, print, told) as tracker:
+    with MLflowCallback(None, space, run, print, resumed=True) as tracker:
+        tracker.begin(store, told)
         tracker.on_trial_start(running)
         for epoch in (1, 2):
             running.epoch, running.metrics = epoch, {"val/miou": epoch / 10}
@@ -209,10 +212,13 @@ def test_a_run_that_was_cut_off_while_it_was_made_is_completed(tmp_path: Path, s
     run.create()
     client = MlflowClient(tracking_uri=f"sqlite:///{run.path / 'mlflow.db'}")
     experiment = client.create_experiment("kdsearch/clfd")
+    above: dict[str, str] = {}
     for name in ("", "t0000"):
-        client.create_run(experiment, tags={"kdsearch.study": "study", "kdsearch.trial": name})
+        made = client.create_run(experiment, tags={"kdsearch.study": "study", "kdsearch.trial": name, **above})
+        above = {"mlflow.parentRunId": made.info.run_id}
     trial = TrialRecord("t0000", "search", "FAIL", space.default().trial, {}, {"gflops": 0.4}, reason="no luck")
-    with MLflowCallback(None, space, run, store, print, [trial]) as tracker:
+    with MLflowCallback(None, space, run, print, resumed=True) as tracker:
+        tracker.begin(store, [trial])
         tracker.on_study_end(StudyEnd("failed"))
     parent, child = sorted(client.search_runs([experiment]), key=lambda r: r.data.tags["kdsearch.trial"])
     assert parent.data.params["search.trials"] == str(space.search.trials)
@@ -248,7 +254,8 @@ from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 
 space, run = load_space("clfd", profile="demo"), RunFolder(Path(sys.argv[1]))
-with MLflowCallback(None, space, run, Store.open(sys.argv[2]), print) as tracker:
+with MLflowCallback(None, space, run, print) as tracker:
+    tracker.begin(Store.open(sys.argv[2]))
     trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     tracker.on_trial_start(trial)
     for epoch in range(1, trial.config.train.epochs):
@@ -268,7 +275,8 @@ def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp
     assert killed.returncode == -signal.SIGKILL
     trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     epochs = trial.config.train.epochs
-    with MLflowCallback(None, space, run, store, print) as tracker:
+    with MLflowCallback(None, space, run, print, resumed=True) as tracker:
+        tracker.begin(store)
         tracker.on_trial_start(trial)
         trial.epoch, trial.metrics, trial.state = epochs, {"val/miou": 1.0}, "COMPLETE"
         tracker.on_trial_end(trial)
@@ -279,7 +287,7 @@ def test_what_a_killed_driver_had_said_is_sent_before_the_next_driver_writes(tmp
 @pytest.mark.slow
 def test_a_driver_that_is_killed_within_a_message_has_said_what_came_before(tmp_path: Path, store: Store) -> None:
     space, run = study_of(tmp_path)
-    tracker = MLflowCallback(None, space, run, store, print)
+    tracker = MLflowCallback(None, space, run, print)
     trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4}, 1, {"val/miou": 0.1})
     tracker.on_trial_start(trial)
     tracker.on_trial_result(trial)
@@ -306,7 +314,8 @@ def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
     space, run = study_of(tmp_path)
     trial = TrialRecord("t0000", "search", "RUNNING", space.default().trial, {}, {"gflops": 0.4})
     said: list[str] = []
-    with MLflowCallback(None, space, run, store, said.append, drain_s=0.0) as tracker:
+    with MLflowCallback(None, space, run, said.append, drain_s=0.0) as tracker:
+        tracker.begin(store)
         process = tracker._process
         assert process is not None
         process.send_signal(signal.SIGSTOP if hangs else signal.SIGKILL)
@@ -318,7 +327,8 @@ def test_a_study_goes_on_when_its_process_for_mlflow_is_killed_or_hangs(
     assert len(lost(said)) == 1
     assert process.returncode == -signal.SIGKILL
     trial.state = "COMPLETE"
-    with MLflowCallback(None, space, run, store, said.append, [trial]) as tracker:
+    with MLflowCallback(None, space, run, said.append, resumed=True) as tracker:
+        tracker.begin(store, [trial])
         tracker.on_study_end(StudyEnd("done"))
     assert epochs_of(tracker.uri, "t0000") == []
     assert len(lost(said)) == 1
