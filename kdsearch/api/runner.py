@@ -273,7 +273,7 @@ class StudyRunner:
             id=trial.id,
             config=trial.config.model_dump_json(),
             store=str(store.path),
-            teacher_weights=None if trial.config.teacher is None else str(self._teacher.weights),
+            teacher_weights=str(self._teacher.weights) if trial.config.distill else None,
             checkpoint=str(self.run.checkpoint(trial.id)),
             output=str(folder),
             # The teacher is trained while nothing else is, so on CPUs it may use all cores of one machine.
