@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,11 +77,13 @@ def connected(address: str | None) -> Iterator[bool]:
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine has to give: CPU cores, GPUs, bytes of memory."""
+    """What a machine has to give: CPU cores, GPUs, bytes of memory. `id` is Ray's, `name` its address."""
 
     cpus: float
     gpus: float
     memory: float
+    id: str = ""
+    name: str = ""
 
 
 def place(workers: int, gpus: float | None) -> Placement:
@@ -96,13 +98,27 @@ def place(workers: int, gpus: float | None) -> Placement:
     return Placement(workers=workers, cpus=1.0, gpus=gpus)
 
 
-def slots(placement: Placement) -> int:
+def slots(placement: Placement, avoided: Collection[str] = ()) -> int:
     """How many trials to run at once on the cluster as it is now: what its cores, GPUs and memory hold, at least one.
 
-    Safe to ask at every turn: the cluster is looked at once a second at most. While no trial fits, since nodes have
-    gone, it is 1: that trial waits for the next node.
+    Nodes whose ids are in `avoided` do not count. Safe to ask at every turn, see `living_nodes`. While no trial fits,
+    since nodes have gone, it is 1: that trial waits for the next node.
     """
-    return max(1, trials_that_fit(placement, _nodes_in(int(time.monotonic()))))
+    return max(1, trials_that_fit(placement, [node for id, node in living_nodes().items() if id not in avoided]))
+
+
+def living_nodes() -> dict[str, Node]:
+    """The living nodes by their id; the cluster is looked at once a second at most."""
+    return {node.id: node for node in _nodes_in(int(time.monotonic()))}
+
+
+def threads_here(wanted: int, ranks: int) -> int:
+    """CPU threads for a rank that may use `wanted`: no more than its share, among `ranks`, of this machine's cores."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    cpus = next((node.cpus for node in _nodes() if node.id == here), float(wanted))
+    return max(1, min(wanted, int(cpus) // ranks))
 
 
 def check_fits(placement: Placement) -> None:
@@ -123,7 +139,7 @@ def check_batches(space: SearchSpace, workers: int) -> None:
     """Raise `UserError` unless every batch size of the space, the teacher's too, divides over the ranks of a trial."""
     default = space.default().trial
     sizes = {"train.batch_size": [default.train.batch_size]}
-    if default.teacher is not None and default.teacher.checkpoint is None:
+    if default.teacher is not None and default.teacher.checkpoint is None and space.distils():
         sizes["teacher.train.batch_size"] = [default.teacher.train.batch_size]
     for name, domain in space.parameters().items():
         if not name.startswith("train"):
@@ -172,7 +188,11 @@ def _nodes() -> list[Node]:
     import ray
 
     return [
-        Node(*(float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory")))
+        Node(
+            *(float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory")),
+            id=node["NodeID"],
+            name=node["NodeManagerAddress"],
+        )
         for node in ray.nodes()
         if node["Alive"]
     ]

@@ -28,7 +28,7 @@ class StudyTeacher:
         self.folder: Path | None = None
         self.weights: Path | None = None
         teacher = self.config.teacher
-        if teacher is None or not distils(space):
+        if teacher is None or not space.distils():
             return
         if teacher.checkpoint is not None:
             self.weights = checkpoint_file(teacher.checkpoint, teacher.network())
@@ -74,8 +74,3 @@ class StudyTeacher:
         cost = self.cost()
         shown = [METRICS[name].text(cost[name]) for name in ("gflops", "latency_ms") if name in cost]
         return f"the teacher: mIoU {miou:.3f}, {', '.join(shown)}"
-
-
-def distils(space: SearchSpace) -> bool:
-    """Whether any trial of the space has terms: without them nobody reads a teacher."""
-    return any(sample.trial.distill for _, sample in space.corners())

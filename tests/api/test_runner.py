@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,3 +63,26 @@ def test_a_folder_that_was_there_before_is_never_removed(tmp_path: Path, monkeyp
     with pytest.raises(UserError):
         StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x")).execute()
     assert (tmp_path / "x" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (TimeoutError("Ray Tune hangs: no report of t0000 for 9000 s"), "go on once the cluster answers"),
+        (OSError("t0000.pt could not be written to /runs"), "make room or mend it, then go on"),
+    ],
+)
+def test_a_hang_is_not_taken_for_a_full_disk(
+    error: OSError, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TimeoutError` is a kind of `OSError`."""
+
+    def run_trials(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("kdsearch.engine.tune.run_trials", run_trials)
+    runner: Any = StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x"))
+    status, failure = runner._train(None, None, None, None, None)
+    assert status == "failed"
+    assert failure.startswith(f"{error}; ")
+    assert failure.endswith(remedy)
