@@ -119,15 +119,18 @@ class WorkerGroup:
         Raises `WorkersDiedError`, `WorkersHungError` when the group is not up in time or takes over `limit_s`, and
         `NoPlaceError` where the cluster has no room for it.
         """
-        if self._ranks is None:
-            what, limit, setting = f"the start of {self.placement}", self._limit_s, "search.start_timeout"
-            joined = self._wait(
-                self._channel.joined.remote(self.placement.workers), self._place_s + limit, what, setting
-            )
-            self._ranks = [actor for actor, _ in joined]
-            self.nodes = tuple(dict.fromkeys(node for _, node in joined))
-            self._wait(self._channel.all_ready.remote(self.placement.workers), limit, what, setting)
+        self.wait_until_up()
         return self._call(StartTrial(job), limit_s, f"building {job.id}")
+
+    def wait_until_up(self) -> None:
+        """Wait until all ranks take commands. Raises as `start` does."""
+        if self._ranks is not None:
+            return
+        what, limit, setting = f"the start of {self.placement}", self._limit_s, "search.start_timeout"
+        joined = self._wait(self._channel.joined.remote(self.placement.workers), self._place_s + limit, what, setting)
+        self._ranks = [actor for actor, _ in joined]
+        self.nodes = tuple(dict.fromkeys(node for _, node in joined))
+        self._wait(self._channel.all_ready.remote(self.placement.workers), limit, what, setting)
 
     def train_epoch(self, number: int, limit_s: float) -> Reply:
         """Train and validate epoch `number` of the trial and save the state. Raises as `start` does."""
@@ -175,8 +178,8 @@ class WorkerGroup:
 
 
 def _is_without_place(error: BaseException | None) -> bool:
-    """Whether Ray Train gave up asking for a place; it wraps its own errors, some of them as text."""
-    return any(name in f"{error!r} {error} {error and error.__cause__!r}" for name in NO_PLACE)
+    """Whether Ray Train gave up asking for a place, which it wraps into an error of its controller."""
+    return type(getattr(error, "controller_failure", error)).__name__ in NO_PLACE
 
 
 def _cause(error: BaseException | None) -> str:

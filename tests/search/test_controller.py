@@ -224,7 +224,7 @@ def test_a_failed_trial_is_asked_again_by_the_next_driver(
         assert storage.searched() == searched
         storage.close()
 
-    resumed, events = controller(space=space)
+    resumed, _ = controller(space=space)
     assert next_record(resumed).id == failed.id
     train(resumed, resumed.in_flight[failed.id])
     while isinstance(record := resumed.next_trial(), TrialRecord):
