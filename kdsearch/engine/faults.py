@@ -64,7 +64,7 @@ class Faults:
     def on_attempt_ended(self, trial_id: str, ended: AttemptEnded) -> Decision:
         """An attempt at a trial has ended without a verdict on its configuration."""
         if ended.kind == "place":
-            return Decision("wait", self._waits(trial_id, ended))
+            return Decision("wait", self.on_wait(trial_id))
         if ended.kind == "memory" and trial_id not in self._alone:
             self._alone.add(trial_id)
             return Decision("later", f"{trial_id} is tried again alone on a device, once the others leave room")
@@ -78,6 +78,13 @@ class Faults:
         # Resident workers keep their places while there are trials: another place becomes free when those are done.
         later = ended.kind == "memory" or (left == 1 and bool(set(self.avoid(trial_id)) - self._suspects))
         return Decision("later" if later else "again", message)
+
+    def on_wait(self, trial_id: str) -> str:
+        """A trial has no place at the moment: the line that says so, once until it goes on, and then empty."""
+        if trial_id in self._waiting:
+            return ""
+        self._waiting.add(trial_id)
+        return f"{trial_id} waits: the cluster has no room for {self._placement}; it starts as soon as there is room"
 
     def avoid(self, trial_id: str) -> tuple[str, ...]:
         """Nodes on which the trial must not start; none that would leave it without a place for ever."""
@@ -132,13 +139,6 @@ class Faults:
         if node in self.suspects():
             return f"{said}; the node is avoided from now on: mend it or take it out of the cluster"
         return f"{said}; there is no other node for them: mend it, then --resume asks failed trials again"
-
-    def _waits(self, trial_id: str, ended: AttemptEnded) -> str:
-        """The line that the trial waits, once until it goes on."""
-        if trial_id in self._waiting:
-            return ""
-        self._waiting.add(trial_id)
-        return f"{trial_id} waits: {ended.reason}; it starts as soon as there is room"
 
     def _fits(self, nodes: Mapping[str, Node]) -> bool:
         return trials_that_fit(self._placement, list(nodes.values())) > 0

@@ -93,6 +93,9 @@ class ControllerSearcher(_NotPickled, Searcher):  # type: ignore[misc]
             return Searcher.FINISHED
         with _driver_code():
             if len(self._controller.in_flight) >= self._slots():
+                for waiting in self._controller.taken_back():  # nodes have gone, and their trials wait for others
+                    if message := self.faults.on_wait(waiting.id):
+                        self._controller.callback.on_message(message)
                 return None
             trial = self._controller.next_trial()
             if trial == "done":

@@ -140,6 +140,10 @@ class StudyController:
         """It found no place: `next_trial` hands it out again. Nothing has gone wrong, however often that happens."""
         self._take_back(trial_id, later=False)
 
+    def taken_back(self) -> list[TrialRecord]:
+        """Trials that have lost their workers or found no place, and are next."""
+        return [trial for trial in self._unfinished if trial.id in self._started]
+
     def _take_back(self, trial_id: str, later: bool) -> TrialRecord:
         trial = self.in_flight.pop(trial_id)
         if trial is self.teacher:

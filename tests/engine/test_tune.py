@@ -164,9 +164,25 @@ def test_a_trial_that_finds_no_place_for_days_has_not_failed(controller: StudyCo
         assert searcher.suggest(str(number))["job"].id == "t0000"
         searcher.on_trial_complete(str(number), ended("the cluster has no room for 1 worker(s)", "place"))
     assert callback.lines == [
-        "t0000 waits: the cluster has no room for 1 worker(s); it starts as soon as there is room"
+        "t0000 waits: the cluster has no room for 1 worker(s) with 1 CPU and 0 GPU each; it starts as soon as there is "
+        "room"
     ]
     assert callback.starts == ["t0000"]
+
+
+def test_a_trial_whose_node_has_gone_says_that_it_waits_for_another(controller: StudyController) -> None:
+    controller.callback = callback = Lines()
+    slots = 2
+    searcher = ControllerSearcher(controller, job_of, {}, lambda: slots, faults())
+    searcher.suggest("a")
+    searcher.suggest("b")
+    slots = 1
+    searcher.on_trial_complete("a", ended("the workers died", "died", "gone"))
+    assert [searcher.suggest("c") for _ in range(3)] == [None] * 3
+    assert [line.split(";")[0] for line in callback.lines] == [
+        "t0000: the workers died",
+        "t0000 waits: the cluster has no room for 1 worker(s) with 1 CPU and 0 GPU each",
+    ]
 
 
 def test_a_trial_whose_device_others_filled_gets_one_of_its_own_in_the_end(controller: StudyController) -> None:
