@@ -86,9 +86,7 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
     assert all(int(re.findall(r"from epoch (\d+)", line)[0]) >= 1 for line in goings_on(process))
 
     gone = time.monotonic()
-    process.wait_for_line(
-        " waits: the cluster has no room for 1 worker(s) with 1 CPU and 0 GPU each; it starts as soon"
-    )
+    process.wait_for_line(" waits: the cluster has no room for 1 worker(s) with 1 CPU and 0 GPU each;")
     process.wait_for(lambda: time.monotonic() - gone > START_S)
     third = nodes.add()
     process.wait_for(lambda: bool(nodes.workers(third)))
@@ -106,7 +104,6 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
         process.wait_for_line(" starts: ")
     assert process.finish(600) == 0, process.output
     assert not (faults / "t0002-2-0").exists()
-    assert "t0002: RuntimeError: CUDA error: an illegal memory access" in process.output
     trials = pd.read_parquet(run / "trials.parquet")
     assert list(trials.trial) == ["t0000", "t0001", "t0002"]
     assert set(trials.state) == {"COMPLETE"}
