@@ -23,7 +23,7 @@ from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.cluster import check_batches, check_fits, connected, living_nodes, place
+from kdsearch.engine.cluster import check_batches, check_fits, check_share, connected, living_nodes, place
 from kdsearch.engine.faults import Faults
 from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.engine.slots import Slots
@@ -76,6 +76,7 @@ class StudyRunner:
 
     def _check(self) -> None:
         """Everything that can be checked before anything is written."""
+        _check_limits(self.request)
         check_batches(self.space, self.request.workers_per_trial)
         open_reader(self.space.default().trial.data)
         if self.request.tracking_uri is not None:
@@ -323,6 +324,18 @@ class StudyRunner:
         self.callback.on_message(text)
         with self.run.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
+
+
+def _check_limits(request: StudyRequest) -> None:
+    """Raise `UserError` for numbers with which no trial could start, or of which one undoes another."""
+    check_share(request.gpus_per_worker)
+    if request.time_limit is not None and not request.time_limit > 0:
+        raise UserError(f"--time-limit {request.time_limit:g}: no trial would start; give seconds above 0.")
+    if request.grow_to is not None and request.max_concurrent is not None and request.grow_to > request.max_concurrent:
+        raise UserError(
+            f"--grow-to {request.grow_to} asks for more trials at a time than --max-concurrent "
+            f"{request.max_concurrent} allows; leave one of them out, or make them equal."
+        )
 
 
 def _no_cache() -> None:

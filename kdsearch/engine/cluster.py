@@ -91,11 +91,16 @@ def place(workers: int, gpus: float | None) -> Placement:
 
     Ranks that have whole GPUs exchange gradients by NCCL, others by gloo: NCCL refuses two ranks on one GPU.
     """
+    check_share(gpus)
     if gpus is None:
         gpus = 1.0 if any(node.gpus >= 1 for node in _nodes()) else 0.0
-    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
     return Placement(workers=workers, cpus=1.0, gpus=gpus)
+
+
+def check_share(gpus: float | None) -> None:
+    """Raise `UserError` unless a rank can have `gpus` GPUs; None leaves the choice to the cluster."""
+    if gpus is not None and not (0 <= gpus <= 1 or gpus in range(2, 1025)):
+        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
 
 
 def slots(placement: Placement, avoided: Collection[str] = ()) -> int:
