@@ -102,6 +102,8 @@ class Faults:
 
     def suspects(self) -> frozenset[str]:
         """Ids of the nodes that are avoided for all trials."""
+        if not self._suspects:
+            return frozenset()
         living = self._nodes()
         others = {id: node for id, node in living.items() if id not in self._suspects}
         return frozenset(self._suspects) if self._fits(others) else frozenset()
