@@ -64,7 +64,7 @@ class Faults:
     def on_attempt_ended(self, trial_id: str, ended: AttemptEnded) -> Decision:
         """An attempt at a trial has ended without a verdict on its configuration."""
         if ended.kind == "place":
-            return Decision("wait", self.on_wait(trial_id))
+            return Decision("wait", self.on_wait(trial_id, ended.reason))
         if ended.kind == "memory" and trial_id not in self._alone:
             self._alone.add(trial_id)
             return Decision("later", f"{trial_id} is tried again alone on a device, once the others leave room")
@@ -79,12 +79,13 @@ class Faults:
         later = ended.kind == "memory" or (left == 1 and bool(set(self.avoid(trial_id)) - self._suspects))
         return Decision("later" if later else "again", message)
 
-    def on_wait(self, trial_id: str) -> str:
+    def on_wait(self, trial_id: str, reason: str = "") -> str:
         """A trial has no place at the moment: the line that says so, once until it goes on, and then empty."""
         if trial_id in self._waiting:
             return ""
         self._waiting.add(trial_id)
-        return f"{trial_id} waits: the cluster has no room for {self._placement}; it starts as soon as there is room"
+        reason = reason or f"the cluster has no room for {self._placement}"
+        return f"{trial_id} waits: {reason}; it starts as soon as there is room"
 
     def avoid(self, trial_id: str) -> tuple[str, ...]:
         """Nodes on which the trial must not start; none that would leave it without a place for ever."""

@@ -164,8 +164,7 @@ def test_a_trial_that_finds_no_place_for_days_has_not_failed(controller: StudyCo
         assert searcher.suggest(str(number))["job"].id == "t0000"
         searcher.on_trial_complete(str(number), ended("the cluster has no room for 1 worker(s)", "place"))
     assert callback.lines == [
-        "t0000 waits: the cluster has no room for 1 worker(s) with 1 CPU and 0 GPU each; it starts as soon as there is "
-        "room"
+        "t0000 waits: the cluster has no room for 1 worker(s); it starts as soon as there is room"
     ]
     assert callback.starts == ["t0000"]
 
