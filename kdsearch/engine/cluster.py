@@ -192,15 +192,12 @@ def _nodes() -> list[Node]:
     """The cluster's living nodes."""
     import ray
 
-    return [
-        Node(
-            *(float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory")),
-            id=node["NodeID"],
-            name=node["NodeManagerAddress"],
-        )
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    found = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            cpus, gpus, memory = (float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory"))
+            found.append(Node(cpus, gpus, memory, node["NodeID"], node["NodeManagerAddress"]))
+    return found
 
 
 @lru_cache(maxsize=1)
