@@ -222,6 +222,8 @@ class Ticks(tune.Callback):
 
 
 def kdsearch_on_tune(trials: int, clock: Clock) -> None:
+    from kdsearch.engine.cluster import living_nodes
+    from kdsearch.engine.faults import Faults
     from kdsearch.engine.messages import Placement
     from kdsearch.engine.tune import run_trials
 
@@ -230,7 +232,9 @@ def kdsearch_on_tune(trials: int, clock: Clock) -> None:
         assert isinstance(controller.callback, CallbackList)
         controller.callback.callbacks.append(_Counting(clock))
         job_of: Any = lambda trial: metrics_of(trial.config)  # noqa: E731
-        run_trials(controller, job_of, Placement(cpus=0.0), lambda: SLOTS, 0, Timeouts(900), trainable=NoWork)
+        placement = Placement(cpus=0.0)
+        faults = Faults(placement, 0, living_nodes)
+        run_trials(controller, job_of, placement, lambda: SLOTS, faults, Timeouts(900), trainable=NoWork)
         assert len(storage.complete("search")) == trials, "every trial is complete"
 
 

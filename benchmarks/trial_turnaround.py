@@ -42,7 +42,7 @@ class Clock:
             for i in range(trials)
         ]
         self.in_flight: dict[str, TrialRecord] = {}
-        self.storage = SimpleNamespace(trials=())  # nothing was trained before
+        self.storage = SimpleNamespace(trials=[])  # nothing was trained before
         self.times: list[tuple[float, float]] = []
 
     def next_trial(self) -> TrialRecord | str:
@@ -51,6 +51,9 @@ class Clock:
         record = self.left.pop(0)
         self.in_flight[record.id] = record
         return record
+
+    def taken_back(self) -> list[TrialRecord]:
+        return []
 
     def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
         now = time.time()
@@ -64,15 +67,18 @@ class Clock:
 
 
 def resident(trials: int, placement: Placement, store: Path, scratch: Path) -> list[float]:
+    from kdsearch.engine.cluster import living_nodes
+    from kdsearch.engine.faults import Faults
     from kdsearch.engine.tune import run_trials
 
     clock = Clock(trials)
+    faults = Faults(placement, 0, living_nodes)
 
     def job_of(record: TrialRecord) -> TrialJob:
         config = record.config.model_dump_json()
         return TrialJob(record.id, config, str(store), None, str(scratch / f"{record.id}.pt"), str(scratch / record.id))
 
-    run_trials(clock, job_of, placement, lambda: 1, 0, Timeouts(900))
+    run_trials(clock, job_of, placement, lambda: 1, faults, Timeouts(900))
     return gaps(clock.times)
 
 

@@ -24,7 +24,8 @@ from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.cluster import check_batches, check_fits, connected, place
+from kdsearch.engine.cluster import check_batches, check_fits, check_share, connected, living_nodes, place
+from kdsearch.engine.faults import Faults
 from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.engine.slots import Slots
 from kdsearch.engine.timeouts import Timeouts
@@ -78,6 +79,7 @@ class StudyRunner:
 
     def _check(self) -> None:
         """Everything that can be checked before anything is written."""
+        _check_limits(self.request)
         check_batches(self.space, self.request.workers_per_trial)
         open_reader(self.space.default().trial.data)
         if self.request.tracking_uri is None:
@@ -126,7 +128,8 @@ class StudyRunner:
         if self.request.grow_to is None:
             check_fits(placement)
         most = self.request.max_concurrent or self.space.search.trials
-        slots = Slots(placement, self.request.grow_to or 1, most, self.callback.on_slots)
+        faults = Faults(placement, self.space.search.max_failures, living_nodes)
+        slots = Slots(placement, self.request.grow_to or 1, most, self.callback.on_slots, faults.suspects)
         controller = StudyController(
             self.space,
             storage,
@@ -140,7 +143,7 @@ class StudyRunner:
         if restored := storage.trials:
             self.callback.on_trials_restored(restored)
         self.callback.on_slots(slots.now)
-        return self._finish(controller, rungs, self._train(controller, store, placement, slots))
+        return self._finish(controller, rungs, self._train(controller, store, placement, slots, faults))
 
     def _note_space(self) -> None:
         for note in getattr(self.request.space, "notes", ()):
@@ -223,6 +226,8 @@ class StudyRunner:
             )
         if storage.cut:
             self._log(f"{self.run.journal} ended in {storage.cut} bytes of an unfinished entry; they were cut off.")
+        if again := [trial.id for trial in storage.ask_again()]:
+            self._log(f"asked again, since they failed: {', '.join(again)}")
         keep_old_spaces(self.run, storage.old_spaces)
         if storage.extension is not None:
             for line in storage.extension.lines():
@@ -257,7 +262,7 @@ class StudyRunner:
     # ---- training and the end ------------------------------------------------------------------------------------
 
     def _train(
-        self, controller: StudyController, store: Store, placement: Placement, slots: Slots
+        self, controller: StudyController, store: Store, placement: Placement, slots: Slots, faults: Faults
     ) -> tuple[Status, str]:
         """Train all trials. Returns the status, and the reason where it is `failed`."""
         from kdsearch.engine.tune import StudyInterrupted, run_trials
@@ -274,12 +279,16 @@ class StudyRunner:
                     lambda trial: self._job(trial, store, placement, slots),
                     placement,
                     slots,
-                    search.max_failures,
+                    faults,
                     timeouts,
                     stop=self._poll,
                 )
         except (KeyboardInterrupt, StudyInterrupted):
             return "interrupted", ""
+        except (TimeoutError, ConnectionError) as error:
+            # Of Ray, though they are kinds of OSError.
+            traceback.print_exc()
+            return "failed", f"{error}; every result so far is kept, go on once the cluster answers"
         except OSError as error:
             # The disk is full, or the folder is gone: everything up to here is in the journal.
             traceback.print_exc()
@@ -299,10 +308,10 @@ class StudyRunner:
             id=trial.id,
             config=trial.config.model_dump_json(),
             store=str(store.path),
-            teacher_weights=None if trial.config.teacher is None else str(self._teacher.weights),
+            teacher_weights=str(self._teacher.weights) if trial.config.distill else None,
             checkpoint=str(self.run.checkpoint(trial.id)),
             output=str(folder),
-            # The teacher is trained while nothing else is, so on CPUs it may use all cores of one machine.
+            # The teacher is trained while nothing else is, so on CPUs it may use the cores of its machine.
             threads=max(1, int(placement.cpus)) * (slots.now if is_teacher else 1),
             cache_plan=None if self._cache_plan is None else self._cache_plan.to_json(),
             log=str(self.run.log),
@@ -352,6 +361,18 @@ class StudyRunner:
         self.callback.on_message(text)
         with self.run.log.open("a", encoding="utf-8") as log:
             log.write(text + "\n")
+
+
+def _check_limits(request: StudyRequest) -> None:
+    """Raise `UserError` for numbers with which no trial could start, or of which one undoes another."""
+    check_share(request.gpus_per_worker)
+    if request.time_limit is not None and not request.time_limit > 0:
+        raise UserError(f"--time-limit {request.time_limit:g}: no trial would start; give seconds above 0.")
+    if request.grow_to is not None and request.max_concurrent is not None and request.grow_to > request.max_concurrent:
+        raise UserError(
+            f"--grow-to {request.grow_to} asks for more trials at a time than --max-concurrent "
+            f"{request.max_concurrent} allows; leave one of them out, or make them equal."
+        )
 
 
 def _no_cache() -> None:

@@ -48,6 +48,9 @@ COSTS = tuple(metric.name for metric in _ALL if metric.static)
 REPORTED_PREFIXES = ("val/", "time/", "loss/", "grad_ratio/")
 """Prefixes of the metrics that a trial reports after each epoch."""
 
+TOTAL_SECONDS = "time/total_s"
+"""Metric of an epoch: seconds of all epochs of the trial so far, whoever trained them. Checkpoints keep it."""
+
 
 def main_cost(objectives: Mapping[Any, str]) -> str:
     """The cost among the objectives that frontiers are drawn against, sorted by, and have their knee in."""

@@ -99,13 +99,19 @@ class SearchConfig(Strict):
     reduction: Annotated[int, Field(ge=2)] = Field(
         3, description="pareto, miou: one trial in this many continues at a rung"
     )
-    max_failures: NonNegativeInt = Field(3, description="restarts of a trial after the death of a worker")
+    max_failures: NonNegativeInt = Field(
+        3,
+        description="restarts of a trial without progress: after the death, the hang or an exception of its workers; "
+        "then it fails. Waiting for a node is no failure, and lost nodes do not count",
+    )
     epoch_timeout: PositiveFloat | None = Field(
         None,
         description="seconds after which an epoch, or the set-up of a trial, counts as hung and its workers are "
         "killed; default: ten times the longest epoch so far and at least 600, for the first epoch at least 7200",
     )
-    start_timeout: PositiveFloat = Field(900, description="seconds within which the workers of a trial must start")
+    start_timeout: PositiveFloat = Field(
+        900, description="seconds within which the workers of a trial must start, once the cluster has room for them"
+    )
 
     @field_validator("objectives")
     @classmethod

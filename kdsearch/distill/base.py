@@ -95,7 +95,7 @@ class Term(nn.Module):
     ------
 
     `estimate_bytes` is within a factor of 1.5 of the peak memory of a forward and backward pass. A trial that runs out
-    of memory reports it per term. The docstring of a subclass gives the order of that memory.
+    of memory reports it per term, and `kdsearch plan` adds it up. The docstring of a subclass gives its order.
     """
 
     name: ClassVar[str]
@@ -115,13 +115,13 @@ class Term(nn.Module):
         """Inputs of this term, as configured, beside logits and labels."""
         return Requirements()
 
-    def estimate_bytes(self, batch: int) -> int:
+    def estimate_bytes(self, batch: int) -> int | None:
         """Peak memory of a forward and backward pass over `batch` images in fp32, at the sizes it was built for.
 
         Counts memory beyond both networks' outputs, the labels and the term's own state: saved and temporary tensors,
-        and the gradients of the outputs and of the term's parameters.
+        and the gradients of the outputs and of the term's parameters. None, the default, where it is not known.
         """
-        raise NotImplementedError
+        return None
 
     def adversary_optimizer(self) -> torch.optim.Optimizer | None:
         """Optimiser of the adversary, or None; called once, after the term was moved to its device."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -77,11 +77,13 @@ def connected(address: str | None) -> Iterator[bool]:
 
 @dataclass(frozen=True)
 class Node:
-    """What a machine has to give: CPU cores, GPUs, bytes of memory."""
+    """What a machine has to give: CPU cores, GPUs, bytes of memory. `id` is Ray's, `name` its address."""
 
     cpus: float
     gpus: float
     memory: float
+    id: str = ""
+    name: str = ""
 
 
 def place(workers: int, gpus: float | None) -> Placement:
@@ -89,20 +91,39 @@ def place(workers: int, gpus: float | None) -> Placement:
 
     Ranks that have whole GPUs exchange gradients by NCCL, others by gloo: NCCL refuses two ranks on one GPU.
     """
+    check_share(gpus)
     if gpus is None:
         gpus = 1.0 if any(node.gpus >= 1 for node in _nodes()) else 0.0
-    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
     return Placement(workers=workers, cpus=1.0, gpus=gpus)
 
 
-def slots(placement: Placement) -> int:
+def check_share(gpus: float | None) -> None:
+    """Raise `UserError` unless a rank can have `gpus` GPUs; None leaves the choice to the cluster."""
+    if gpus is not None and not (0 <= gpus <= 1 or gpus in range(2, 1025)):
+        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
+
+
+def slots(placement: Placement, avoided: Collection[str] = ()) -> int:
     """How many trials to run at once on the cluster as it is now: what its cores, GPUs and memory hold, at least one.
 
-    Safe to ask at every turn: the cluster is looked at once a second at most. While no trial fits, since nodes have
-    gone, it is 1: that trial waits for the next node.
+    Nodes whose ids are in `avoided` do not count. Safe to ask at every turn, see `living_nodes`. While no trial fits,
+    since nodes have gone, it is 1: that trial waits for the next node.
     """
-    return max(1, trials_that_fit(placement, _nodes_in(int(time.monotonic()))))
+    return max(1, trials_that_fit(placement, [node for id, node in living_nodes().items() if id not in avoided]))
+
+
+def living_nodes() -> dict[str, Node]:
+    """The living nodes by their id; the cluster is looked at once a second at most."""
+    return {node.id: node for node in _nodes_in(int(time.monotonic()))}
+
+
+def threads_here(wanted: int, ranks: int) -> int:
+    """CPU threads for a rank that may use `wanted`: no more than its share, among `ranks`, of this machine's cores."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    cpus = next((node.cpus for node in _nodes() if node.id == here), float(wanted))
+    return max(1, min(wanted, int(cpus) // ranks))
 
 
 def check_fits(placement: Placement) -> None:
@@ -123,7 +144,7 @@ def check_batches(space: SearchSpace, workers: int) -> None:
     """Raise `UserError` unless every batch size of the space, the teacher's too, divides over the ranks of a trial."""
     default = space.default().trial
     sizes = {"train.batch_size": [default.train.batch_size]}
-    if default.teacher is not None and default.teacher.checkpoint is None:
+    if default.teacher is not None and default.teacher.checkpoint is None and space.distils():
         sizes["teacher.train.batch_size"] = [default.teacher.train.batch_size]
     for name, domain in space.parameters().items():
         if not name.startswith("train"):
@@ -171,11 +192,12 @@ def _nodes() -> list[Node]:
     """The cluster's living nodes."""
     import ray
 
-    return [
-        Node(*(float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory")))
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
+    found = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            cpus, gpus, memory = (float(node["Resources"].get(name, 0.0)) for name in ("CPU", "GPU", "memory"))
+            found.append(Node(cpus, gpus, memory, node["NodeID"], node["NodeManagerAddress"]))
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -20,21 +20,33 @@ class CommandChannel:
 
     def __init__(self) -> None:
         self._commands: list[Command] = []
-        self._ranks: dict[int, Any] = {}
+        self._ranks: dict[int, tuple[Any, str]] = {}
+        self._ready: set[int] = set()
         self._changed = asyncio.Condition()
         self._replies: asyncio.Queue[Reply] = asyncio.Queue()
 
-    async def join(self, rank: int, actor: Any) -> None:
-        """A rank is up; `actor` is the handle by which it can be killed."""
+    async def join(self, rank: int, actor: Any, node: str) -> None:
+        """A rank has a process on `node`; `actor` is the handle by which it can be killed."""
         async with self._changed:
-            self._ranks[rank] = actor
+            self._ranks[rank] = actor, node
             self._changed.notify_all()
 
-    async def joined(self, count: int) -> list[Any]:
-        """The actors of all ranks, as soon as `count` are up."""
+    async def joined(self, count: int) -> list[tuple[Any, str]]:
+        """The actors of all ranks and their nodes, as soon as `count` are up."""
         async with self._changed:
             await self._changed.wait_for(lambda: len(self._ranks) >= count)
             return [self._ranks[rank] for rank in sorted(self._ranks)]
+
+    async def ready(self, rank: int) -> None:
+        """A rank takes commands now, or has replied why it cannot."""
+        async with self._changed:
+            self._ready.add(rank)
+            self._changed.notify_all()
+
+    async def all_ready(self, count: int) -> None:
+        """Returns as soon as `count` ranks take commands."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: len(self._ready) >= count)
 
     async def send(self, command: Command) -> None:
         async with self._changed:

@@ -15,6 +15,9 @@ from kdsearch.errors import UserError
 LIMIT_S = 900.0
 """Seconds that one round of one network may take."""
 
+RETRIES = 1
+"""New processes in which a network that failed is measured again."""
+
 
 class _Worker:
     """What runs there. Nothing else trains meanwhile: the study measures before its first trial."""
@@ -76,15 +79,25 @@ class RayLatencyProbe:
         self.close()
 
     def time(self, network: str, info: DatasetInfo, size: tuple[int, int]) -> float | str:
+        """A failure is the network's own once it has happened in two processes: the first may have been broken."""
+        answer = self._time(network, info, size)
+        for _ in range(RETRIES):
+            if isinstance(answer, str):
+                self.close()
+                self._start()
+                answer = self._time(network, info, size)
+        if isinstance(answer, str):
+            self.close()
+            self._start()
+        return answer
+
+    def _time(self, network: str, info: DatasetInfo, size: tuple[int, int]) -> float | str:
         try:
             answer: float | str = ray.get(self._worker.time.remote(network, info, size), timeout=LIMIT_S)
             return answer
-        except RayError as error:
-            slow = isinstance(error, GetTimeoutError)
-            self.close()
-            self._start()
-            if slow:
-                return f"it took more than {LIMIT_S:g} s"
+        except GetTimeoutError:
+            return f"it took more than {LIMIT_S:g} s"
+        except RayError:
             return "its process ended, probably for want of memory"
 
     def close(self) -> None:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 from ray import tune
 
-from kdsearch.engine.messages import Progress, Reply, TrialFailed, TrialJob, epoch_seconds
+from kdsearch.engine.messages import (
+    AttemptEnded,
+    Placement,
+    Progress,
+    Reply,
+    TrialFailed,
+    TrialJob,
+    epoch_seconds,
+)
 from kdsearch.engine.timeouts import Timeouts
-from kdsearch.engine.worker_group import WorkerGroup
+from kdsearch.engine.worker_group import GroupLostError, WorkerGroup
 
 IDLE_S = 30.0
 """Seconds without a trial after which a worker group ends; starting one takes about as long."""
@@ -20,14 +29,14 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
     """One step is one epoch. With `reuse_actors=True` a new trial only sends its `TrialJob` to the group already
     running.
 
-    State is not kept in Tune checkpoints: the workers save a trial after every epoch under its own name in the run
-    folder, so a retry by Tune, a new group or a new driver all go on from there.
+    A trial of Tune is one attempt at a trial of the study: whatever ends it without a verdict is a result too, and the
+    driver hands the trial out again. State is not kept in Tune checkpoints: the workers save a trial after every epoch
+    under its own name in the run folder, so the next attempt, a new group or a new driver all go on from there.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
         # The group starts with the first step: Tune drops actors that it turns out not to need, and a group that is
-        # cut off while it starts keeps its place. And a group that cannot start is then a trial's failure, which Tune
-        # retries, and not an actor's, which it does not.
+        # cut off while it starts keeps its place.
         self.group: WorkerGroup | None = None
         self.in_use = threading.Lock()
         self.used_at = time.monotonic()
@@ -41,20 +50,36 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def _begin(self, config: dict[str, Any]) -> None:
         self.job: TrialJob = config["job"]
+        self.avoid: tuple[str, ...] = config["avoid"]
+        self.placement: Placement = config["placement"]
+        if config["alone"]:
+            self.placement = replace(self.placement, gpus=max(1.0, self.placement.gpus))
         self.longest_s: float = config["longest_epoch_s"]
         self.epoch: int | None = None
 
     def step(self) -> dict[str, Any]:
         with self.in_use:
-            reply = self._next_reply()
-            if isinstance(reply, TrialFailed) and reply.group_stuck and self.group is not None:
-                self.group.kill()
-                self._end_group()
+            reply = self._attempt()
             self.used_at = time.monotonic()
         if isinstance(reply, Progress):
             self.epoch = reply.epoch
             self.longest_s = max(self.longest_s, epoch_seconds(reply.metrics))
         return reply.to_result()
+
+    def _attempt(self) -> Reply:
+        """The next reply of the workers. A group that cannot serve the next trial is gone when this returns."""
+        try:
+            reply = self._next_reply()
+        except GroupLostError as error:
+            reply = AttemptEnded(str(error), error.kind, self.group.nodes if self.group is not None else ())
+        group = self.group
+        if group is None or not _breaks(reply, group):
+            return replace(reply, nodes=group.nodes) if group is not None and isinstance(reply, Progress) else reply
+        group.kill()
+        self._end_group()
+        if not group.ended:
+            raise RuntimeError("the workers cannot be ended, so this process ends with them")
+        return reply
 
     def _next_reply(self) -> Reply:
         first = self.timeouts.of_epoch(self.longest_s, first=True)
@@ -67,8 +92,11 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
         return self._group().train_epoch(self.epoch + 1, limit_s)
 
     def _group(self) -> WorkerGroup:
+        group = self.group
+        if group is not None and (group.placement != self.placement or set(group.nodes) & set(self.avoid)):
+            self._end_group()
         if self.group is None:
-            self.group = WorkerGroup(self.config["placement"], self.config["scratch"], self.timeouts.group_s)
+            self.group = WorkerGroup(self.placement, self.config["scratch"], self.timeouts.group_s, self.avoid)
         return self.group
 
     def _give_back_when_idle(self) -> None:
@@ -93,3 +121,15 @@ class TrialActor(tune.Trainable):  # type: ignore[misc]
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Nothing to load: see the class."""
+
+
+def _breaks(reply: Reply, group: WorkerGroup) -> bool:
+    """Whether the group cannot serve the next trial: a process that raised may do so for ever, and its ranks wait."""
+    match reply:
+        case Progress():
+            return False
+        case TrialFailed():
+            return reply.group_stuck
+        case AttemptEnded(kind="memory"):
+            return group.placement.workers > 1
+    return True

@@ -9,14 +9,17 @@ import shutil
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 
+from kdsearch.config.metrics import TOTAL_SECONDS
+from kdsearch.engine.cluster import threads_here
 from kdsearch.engine.messages import (
+    AttemptEnded,
     Command,
     NotSaved,
     Progress,
@@ -26,16 +29,27 @@ from kdsearch.engine.messages import (
     TrainEpoch,
     TrialFailed,
     TrialJob,
+    epoch_seconds,
 )
-from kdsearch.io.atomic import write_folder_atomically
+from kdsearch.io.atomic import partial_path, write_folder_atomically
 
 if TYPE_CHECKING:
     from kdsearch.train.resources import Resources
     from kdsearch.train.trial import Trial
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Errors of a disk that has no room for a file."""
+PROBE_BYTES = 2**24
+REASON_CHARS = 500
+
+
 class CannotSaveError(RuntimeError):
-    """What a trial has reached cannot be written. The message names the folder."""
+    """What a trial has reached cannot be written to `folder`. `full`: for want of room, which no other worker has."""
+
+    def __init__(self, message: str, folder: Path, full: bool) -> None:
+        super().__init__(message)
+        self.folder, self.full = folder, full
 
 
 @contextmanager
@@ -44,51 +58,94 @@ def _saving(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        free = shutil.disk_usage(next(folder for folder in path.parents if folder.exists())).free
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CannotSaveError(
-            f"{path.name} could not be written to {path.parent}, where {free / 1e6:.0f} MB are free: {reason}"
-        ) from error
+        number = error.errno if isinstance(error, OSError) else _errno_at(path)
+        try:
+            folder = next(folder for folder in path.parents if folder.exists())
+            room = f", where {shutil.disk_usage(folder).free / 1e6:.0f} MB are free"
+        except OSError:  # a stale mount
+            room = ""
+        message = f"{path.name} could not be written to {path.parent}{room}: {reason}"
+        raise CannotSaveError(message, path.parent, number is None or number in FULL) from error
+
+
+def _errno_at(path: Path) -> int | None:
+    """Why a file cannot be written beside `path`, as the system numbers it; None where one can be."""
+    probe = partial_path(path)
+    try:
+        probe.write_bytes(b"0" * PROBE_BYTES)
+    except OSError as error:
+        return error.errno
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return None
 
 
 def run_worker(config: dict[str, Any]) -> None:
-    """The loop of every rank: receive a command, carry it out, reply, until `StopWorkers`."""
+    """The loop of every rank: receive a command, carry it out, reply, until `StopWorkers`.
+
+    An exception that is no verdict on a configuration ends the process: its device, its mounts or its libraries may be
+    broken, and every later trial would fail by them.
+    """
     from ray.train import get_context
 
-    channel = config["channel"]
-    rank, world_size = get_context().get_world_rank(), get_context().get_world_size()
-    worker = _Worker(rank, world_size)
-    ray.get(channel.join.remote(rank, ray.get_runtime_context().current_actor))
+    channel, ray_context = config["channel"], ray.get_runtime_context()
+    rank, node = get_context().get_world_rank(), ray_context.get_node_id()
+    ray.get(channel.join.remote(rank, ray_context.current_actor, node))
+    try:
+        worker = _Worker(rank, get_context().get_world_size(), get_context().get_local_world_size(), node)
+    except Exception as error:
+        ray.get(channel.reply.remote(_broken(error, node)))
+        raise
+    finally:
+        ray.get(channel.ready.remote(rank))
+    worker.whole_device = config["whole_device"]
     for number in itertools.count():
         command: Command = ray.get(channel.receive.remote(number))
         if isinstance(command, StopWorkers):
             return
-        reply = _reply(worker, command)
-        if rank == 0 or (isinstance(reply, TrialFailed) and reply.group_stuck):
+        reply = carry_out(worker, command)
+        ends = isinstance(reply, AttemptEnded | NotSaved)
+        if rank == 0 or ends or (isinstance(reply, TrialFailed) and reply.group_stuck):
             ray.get(channel.reply.remote(reply))
+        if ends and not (isinstance(reply, AttemptEnded) and reply.kind == "memory"):
+            return
 
 
-def _reply(worker: _Worker, command: StartTrial | TrainEpoch) -> Reply:
+def carry_out(worker: _Worker, command: StartTrial | TrainEpoch) -> Reply:
+    """The reply of one rank to a command, whatever goes wrong."""
     try:
         return worker.start(command.job) if isinstance(command, StartTrial) else worker.train_epoch()
     except CannotSaveError as error:
         traceback.print_exc()
-        return NotSaved(str(error))
-    except Exception as error:
-        # One rank alone can reply and serve on. Of several, the others may wait for this one in a collective: the
-        # group has to end, and Ray Train ends it.
-        if worker.world_size > 1:
-            raise
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return NotSaved(reason) if full else TrialFailed(reason)
+        return NotSaved(str(error), error.full, str(error.folder), (worker.node,))
+    except Exception as error:  # noqa: BLE001  whatever it is, the driver decides what becomes of the trial
+        from kdsearch.train.memory import DoesNotFitError, TrialError
+
+        if isinstance(error, DoesNotFitError):
+            if error.others or not worker.whole_device:
+                return AttemptEnded(str(error), "memory", (worker.node,))
+            # A full device is one rank's own; the others still wait for this one, and do so until they are killed.
+            return TrialFailed(str(error), infeasible=True, group_stuck=worker.world_size > 1)
+        if isinstance(error, TrialError):
+            # All ranks fail an epoch together, since they share its losses; one alone may fail to load a checkpoint.
+            return TrialFailed(str(error), group_stuck=worker.world_size > 1 and isinstance(command, StartTrial))
+        if isinstance(error, OSError) and error.errno in FULL:
+            return NotSaved(f"{type(error).__name__}: {error}", nodes=(worker.node,))
+        return _broken(error, worker.node)
+
+
+def _broken(error: Exception, node: str) -> AttemptEnded:
+    traceback.print_exception(error)
+    reason = " ".join(f"{type(error).__name__}: {error}".split())
+    return AttemptEnded(reason[:REASON_CHARS], "error", (node,))
 
 
 class _Worker:
     """One rank of a group: the current trial, and the resources that outlive it."""
 
-    def __init__(self, rank: int, world_size: int) -> None:
+    def __init__(self, rank: int, world_size: int, local_ranks: int, node: str) -> None:
         from ray.train.torch import get_device
 
         from kdsearch.compat import ensure_torchvision
@@ -96,7 +153,8 @@ class _Worker:
         ensure_torchvision()
         import kdsearch.train.trial  # noqa: F401  takes seconds: part of the start of the group, not of the first trial
 
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.local_ranks, self.node = rank, world_size, local_ranks, node
+        self.whole_device = True
         self.device = get_device()
         self.resources: Resources | None = None
         self.trial: Trial | None = None
@@ -109,14 +167,14 @@ class _Worker:
 
         from kdsearch import plugins
         from kdsearch.config.trial import TrialConfig
+        from kdsearch.train.memory import release
         from kdsearch.train.trial import Trial
 
         os.environ[plugins.VARIABLE] = job.plugins
         self.trial = None  # frees the previous student and its optimiser before the next is built
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-        else:
-            torch.set_num_threads(job.threads)
+        release(self.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(threads_here(job.threads, self.local_ranks))
         self.job = job
         self.resources = self._resources_for(job)
         self.trial = Trial(TrialConfig.model_validate_json(job.config), self.resources)
@@ -139,16 +197,11 @@ class _Worker:
 
     def train_epoch(self) -> Reply:
         """Train and validate one epoch and save the state."""
-        from kdsearch.train.trial import DoesNotFitError, TrialError
-
         assert self.trial is not None
         assert self.job is not None
-        try:
-            self.metrics = self.trial.train_epoch() | self.trial.validate()
-        except TrialError as error:
-            unfit = isinstance(error, DoesNotFitError)
-            # A full device is one rank's own; the others still wait for this one, and do so until they are killed.
-            return TrialFailed(str(error), infeasible=unfit, group_stuck=unfit and self.world_size > 1)
+        before = self.metrics.get(TOTAL_SECONDS, 0.0)
+        metrics = self.trial.train_epoch() | self.trial.validate()
+        self.metrics = metrics | {TOTAL_SECONDS: before + epoch_seconds(metrics)}
         if self.rank == 0:
             checkpoint = Path(self.job.checkpoint)
             with _saving(checkpoint):

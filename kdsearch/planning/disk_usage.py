@@ -26,13 +26,14 @@ def disk_usage(
     students = [network_cost(trial.student, store.info, store.size).params_m for trial in _runnable(space, store)]
     slots_of_optimizer = 1 if config.train.optimizer == "sgd" else 2
     largest = max(students) * 1e6 * FLOAT
-    if config.teacher is not None:
+    has_teacher = config.teacher is not None and space.distils()
+    if config.teacher is not None and has_teacher:
         found["teacher"] = network_cost(config.teacher.network(), store.info, store.size).params_m * 1e6 * FLOAT
     found["checkpoints"] = slots * largest * (1 + slots_of_optimizer)
     notes["checkpoints"] = f"{slots} of running trials, the largest student; without parameters of terms"
     found["students"] = frontier * largest
     notes["students"] = f"weights of {frontier} points of the frontier, the largest student"
-    if config.teacher is not None:
+    if has_teacher:
         free = free_disk(storage)
         for mode in ("logits", "taps"):
             size = _maps(space, store, images["train"], storage, mode)

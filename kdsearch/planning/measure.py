@@ -23,6 +23,7 @@ from kdsearch.distill.base import FramePair, Term
 from kdsearch.models.registry import build_network
 from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.distillation import both_frames, by_frame
+from kdsearch.train.memory import estimated_bytes
 from kdsearch.train.resources import Resources
 from kdsearch.train.trial import Trial
 
@@ -161,7 +162,7 @@ def _measure_distilled(
     measured.memory = {
         "terms' own": 4 * term_parameters,
         "teacher": sum(p.numel() * p.element_size() for p in trial.teacher.parameters()) + maps // images * batch,
-        **{name: term.estimate_bytes(batch) for name, term in trial.module.terms.terms.items()},
+        **estimated_bytes(trial.module.terms.terms, batch),
     }
 
 

@@ -110,7 +110,7 @@ def _measure(
     trials = [(name, sample.trial, gflops) for name, sample, gflops in chosen]
     jobs = [_job(f"{name}: {network_name(trial.student)}", trial, info, setup) for name, trial, _ in trials]
     teacher = None
-    if config.teacher is not None and config.teacher.checkpoint is None:
+    if config.teacher is not None and config.teacher.checkpoint is None and space.distils():
         teacher = teacher_trial(config)
         trials.insert(1, ("teacher", teacher, 0.0))  # early: time may run out
         jobs.insert(1, _job("the teacher", teacher, info, setup))

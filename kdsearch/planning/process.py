@@ -27,7 +27,7 @@ def main(handle: int) -> None:
     import torch
 
     from kdsearch.planning.measure import measure
-    from kdsearch.train.trial import TrialError
+    from kdsearch.train.memory import TrialError
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_num_threads(1)

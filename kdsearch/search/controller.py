@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from kdsearch.config.metrics import main_cost
+from kdsearch.config.metrics import TOTAL_SECONDS, main_cost
 from kdsearch.config.space.flatten import trial_key
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.io.json_text import finite
@@ -52,6 +52,8 @@ class StudyController:
         self._may_start = may_start
         self._confirm = confirm and space.confirm.seeds > 0
         self._unfinished = list(storage.running())
+        self._postponed: list[TrialRecord] = []
+        self._started: set[str] = set()
         self._exhausted = False
         for complete in storage.complete("search"):
             # A driver may have died between writing to the storage and to the stop rule; warm start adds results.
@@ -66,7 +68,9 @@ class StudyController:
         trial = self._next_trial()
         if isinstance(trial, TrialRecord):
             self.in_flight[trial.id] = trial
-            self.callback.on_trial_start(trial)
+            if trial.id not in self._started:
+                self._started.add(trial.id)
+                self.callback.on_trial_start(trial)
         return trial
 
     def _next_trial(self) -> TrialRecord | Literal["wait", "done"]:
@@ -83,11 +87,18 @@ class StudyController:
             if trial is not None:
                 return trial
             self._exhausted = True
+        for postponed in self._postponed:
+            if postponed.stage == "search":
+                self._postponed.remove(postponed)
+                return postponed
         if self._confirm:
             if any(trial.stage == "search" for trial in self.in_flight.values()):
                 return "wait"
-            return self._unconfirmed() or "done"
-        return "done"
+            if (trial := self._unconfirmed()) is not None:
+                return trial
+        if self._postponed:
+            return self._postponed.pop(0)
+        return "wait" if self.in_flight else "done"  # one in flight may come back
 
     def _unconfirmed(self) -> TrialRecord | None:
         """The next repeat or control of the frontier that the storage lacks; it is added there."""
@@ -105,11 +116,14 @@ class StudyController:
     def on_report(self, trial_id: str, epoch: int, metrics: dict[str, float]) -> bool:
         """Record the result of an epoch. False ends the trial: at its last epoch, or by the stop rule."""
         trial = self.in_flight[trial_id]
+        if TOTAL_SECONDS in metrics:
+            trial.seconds = metrics[TOTAL_SECONDS]
+        elif epoch > trial.epoch:  # workers that go on from a checkpoint report its epoch again
+            trial.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
         trial.epoch, trial.metrics = epoch, finite(metrics)
         if trial.without_value(["miou"]):
             return False  # the trial fails at its end
         trial.curve[epoch] = trial.miou
-        trial.seconds += metrics.get("time/train_s", 0.0) + metrics.get("time/val_s", 0.0)
         self.callback.on_trial_result(trial)
         if trial.stage == "search":
             check_reported(self.space, metrics)
@@ -117,9 +131,31 @@ class StudyController:
             return False
         return trial.stage != "search" or self.rungs.keep(trial.id, epoch, trial.values())
 
-    def on_trial_restart(self, trial_id: str, reason: str) -> None:
-        """Its workers were lost; it continues from its last checkpoint."""
-        self.callback.on_trial_restart(self.in_flight[trial_id], reason)
+    def on_trial_restart(self, trial_id: str, reason: str, later: bool = False) -> None:
+        """Its workers were lost: `next_trial` hands it out again, to continue from its last checkpoint.
+
+        With `later`, once nothing else of its stage is left to train.
+        """
+        trial = self._take_back(trial_id, later)
+        self.callback.on_trial_restart(trial, reason)
+
+    def on_trial_wait(self, trial_id: str) -> None:
+        """It found no place: `next_trial` hands it out again. Nothing has gone wrong, however often that happens."""
+        self._take_back(trial_id, later=False)
+
+    def taken_back(self) -> list[TrialRecord]:
+        """Trials that have lost their workers or found no place, and are next."""
+        return [trial for trial in self._unfinished if trial.id in self._started]
+
+    def _take_back(self, trial_id: str, later: bool) -> TrialRecord:
+        trial = self.in_flight.pop(trial_id)
+        if trial is self.teacher:
+            return trial  # alone until it is trained
+        if later:
+            self._postponed.append(trial)
+        else:
+            self._unfinished.insert(0, trial)
+        return trial
 
     def on_trial_end(self, trial_id: str, failure: str | None, infeasible: bool = False) -> None:
         """End a trial: trained to its last epoch, stopped at a rung, or failed for the reason given.

@@ -18,7 +18,7 @@ from kdsearch.train.teacher import teacher_folder, teacher_trial
 
 
 class StudyTeacher:
-    """The teacher of a study. `weights` is their file, None if nothing is distilled; they may not exist yet.
+    """The teacher of a study. `weights` is their file, None if no trial distils; they may not exist yet.
 
     `folder` is the folder of a teacher that a study trains, None for a checkpoint.
     """
@@ -28,7 +28,7 @@ class StudyTeacher:
         self.folder: Path | None = None
         self.weights: Path | None = None
         teacher = self.config.teacher
-        if teacher is None:
+        if teacher is None or not space.distils():
             return
         if teacher.checkpoint is not None:
             self.weights = checkpoint_file(teacher.checkpoint, teacher.network())

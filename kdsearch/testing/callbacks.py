@@ -110,6 +110,7 @@ def train(controller: StudyController, trial: TrialRecord, number: int) -> None:
     for epoch in range(trial.epoch + 1, trial.config.train.epochs + 1):
         if epoch == 2 and number % 4 == 0:
             controller.on_trial_restart(trial.id, "its workers were lost")
+            assert controller.next_trial() is trial
         metrics = {
             "val/miou": miou_of(trial.config, epoch), "val/pixel_accuracy": 0.9, "val/iou/road": 0.8, "loss/task": 0.5,
             "loss/kd": 0.1, "time/train_s": 2.0, "time/val_s": 1.0,

@@ -269,7 +269,7 @@ class TermConformance:
             torch.testing.assert_close(grad, sum(parts), rtol=1e-11, atol=1e-13)
 
     def test_memory_estimate(self, case: TermCase) -> None:
-        """`estimate_bytes` is within a factor of 1.5 of the measured peak."""
+        """`estimate_bytes`, where a term has it, is within a factor of 1.5 of the measured peak."""
         size, classes, batch = (32, 48), 19, 2
         shapes = {who: case.shapes(who, size, classes, case.wide) for who in ("student", "teacher")}
         info = DatasetInfo("toy", tuple(map(str, range(classes))), ((0, 0, 0),) * classes, 3, (0.5,) * 3, (0.5,) * 3)
@@ -288,8 +288,11 @@ class TermConformance:
         step()  # first calls allocate what stays
         for parameter in (*term.parameters(), *tensors(outputs[0])):
             parameter.grad = None
+        stated = term.estimate_bytes(batch)
+        if stated is None:
+            pytest.skip("the term does not state its memory")
         measured = peak_extra_bytes(step)
-        assert measured / 1.5 < term.estimate_bytes(batch) < measured * 1.5, (measured, term.estimate_bytes(batch))
+        assert measured / 1.5 < stated < measured * 1.5, (measured, stated)
 
     def test_adversary(self, case: TermCase) -> None:
         """The adversary is frozen for the student and improves under its own optimiser."""

@@ -12,8 +12,8 @@ from kdsearch.distill.ops.class_queue import ClassQueue
 from kdsearch.distill.weighted_sum import WeightedSum
 from kdsearch.models.network import Network
 from kdsearch.models.seg_output import SegOutput
+from kdsearch.models.torch_private import exclude_from_broadcast
 from kdsearch.train.losses import SupervisedLoss
-from kdsearch.train.torch_private import exclude_from_broadcast
 
 
 class Distillation(nn.Module):

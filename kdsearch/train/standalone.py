@@ -13,14 +13,17 @@ from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
+from kdsearch.train.memory import TrialError
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
-from kdsearch.train.trial import Trial, TrialError
+from kdsearch.train.trial import Trial
 
 
 def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Callable[[str], None]) -> None:
     """Train `config`, after its teacher unless that exists already, and write the student to `out`.
+
+    A trial without terms reads no teacher, so none is trained or loaded for it.
 
     Data stores and teachers are kept in the cache of `folder` and shared with studies.
     """
@@ -30,7 +33,7 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
     for note in store.notes:
         log(f"note: {note}")
     weights, plan = None, None
-    if config.teacher is not None:
+    if config.distill:
         weights = teacher_weights(config, store, folder, log)
         planned = plan_cache([config], store, folder.teacher_maps, weights)
         plan = planned.plan
@@ -66,15 +69,15 @@ def _train(
     label: str,
     log: Callable[[str], None],
 ) -> None:
-    trial = Trial(config, Resources(store.path, weights, device(), cache_plan=plan, log=log))
     metrics: dict[str, float] = {}
-    while trial.epoch < config.train.epochs:
-        try:
+    try:
+        trial = Trial(config, Resources(store.path, weights, device(), cache_plan=plan, log=log))
+        while trial.epoch < config.train.epochs:
             metrics = trial.train_epoch() | trial.validate()
-        except TrialError as error:
-            raise UserError(f"the {label} cannot be trained: {error}") from error
-        log(
-            f"{label} epoch {trial.epoch}/{config.train.epochs}: "
-            f"loss {metrics['loss/total']:.4f}, mIoU {metrics['val/miou']:.4f}"
-        )
+            log(
+                f"{label} epoch {trial.epoch}/{config.train.epochs}: "
+                f"loss {metrics['loss/total']:.4f}, mIoU {metrics['val/miou']:.4f}"
+            )
+    except TrialError as error:
+        raise UserError(f"the {label} cannot be trained: {error}") from error
     trial.save_student(target, metrics)

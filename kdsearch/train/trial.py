@@ -26,17 +26,19 @@ from kdsearch.train.distillation import Distillation, both_frames, data_parallel
 from kdsearch.train.evaluation.validation import evaluate
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.losses import SupervisedLoss
+from kdsearch.train.memory import (
+    DoesNotFitError,
+    TrialError,
+    bytes_of_others,
+    estimated_bytes,
+    held_by,
+    is_out_of_memory,
+    release,
+    within_memory,
+)
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher_cache.plan import needed_maps
 from kdsearch.train.teacher_cache.reader import CachedTeacher
-
-
-class TrialError(RuntimeError):
-    """The trial cannot continue and would fail again in the same way; the message names the place and the cause."""
-
-
-class DoesNotFitError(TrialError):
-    """A step needs more device memory than there is, even at half the micro-batch."""
 
 
 class Trial:
@@ -53,7 +55,8 @@ class Trial:
     a batch with each other (they see those of one rank), terms that are means over valid pixels (ranks weigh alike),
     and batch statistics on CPUs (those of one rank; on GPUs, of all).
 
-    **Errors.** `TrialError` for a loss that is not finite, `DoesNotFitError` for a step that exceeds device memory.
+    **Errors.** `TrialError` for a loss that is not finite, `DoesNotFitError` where building, loading, a step or
+    validation exceeds device memory. Every other exception is a fault of the machine, or of the code.
     """
 
     def __init__(self, config: TrialConfig, resources: Resources) -> None:
@@ -61,6 +64,12 @@ class Trial:
         self.resources = resources
         self.device = resources.device
         self.epoch = 0
+        self.micro_batches = 1
+        with within_memory("building the trial", self.device):
+            self._build()
+
+    def _build(self) -> None:
+        config, resources = self.config, self.resources
         torch.manual_seed(config.train.seed)
         info, split = resources.store.info, resources.store.split("train")
         student = build_network(config.student, info)
@@ -92,7 +101,6 @@ class Trial:
         self.adversaries = Adversaries(terms)
         self.term_parameters = [parameter for parameter in terms.parameters() if parameter.requires_grad]
         self.steps = self.train_batches.steps_per_epoch
-        self.micro_batches = 1
 
     # ---- training ------------------------------------------------------------------------------------------------
 
@@ -128,29 +136,40 @@ class Trial:
 
     def _step(self, batch: Batch, diagnose: dict[str, float] | None) -> dict[str, Tensor]:
         """One optimiser step. Out of memory, it is retried once with twice as many micro-batches of half the size."""
-        try:
-            losses = self._forward_backward(batch, diagnose)
-        except torch.OutOfMemoryError as error:
-            # The other ranks cannot know about a retry, and would wait for this rank's gradients for ever.
-            if self.resources.world_size > 1 or self.micro_batches > 1 or len(batch.image_bchw) < 2:
-                raise DoesNotFitError(self._memory_message()) from error
+        losses = self._try_forward_backward(batch, diagnose)
+        # The other ranks cannot know about a retry, and would wait for this rank's gradients for ever.
+        if losses is None and self.resources.world_size == self.micro_batches == 1 and len(batch.image_bchw) > 1:
             self.micro_batches = 2
-            torch.cuda.empty_cache()
-            return self._step(batch, None)
+            losses = self._try_forward_backward(batch, None)
+        if losses is None:
+            others = bytes_of_others(self.device)
+            raise DoesNotFitError(self._memory_message() + held_by(others), others)
         if self.term_parameters:
             nn.utils.clip_grad_norm_(self.term_parameters, self.config.train.terms_grad_clip)
         self.optimizer.step()
         self.adversaries.step(self.resources.world_size)
         return losses
 
+    def _try_forward_backward(self, batch: Batch, diagnose: dict[str, float] | None) -> dict[str, Tensor] | None:
+        """The losses, with their gradients computed; None, and the memory of the attempt freed, on a full device."""
+        try:
+            return self._forward_backward(batch, diagnose)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside the handler: until its end the error's traceback keeps the graph of the attempt alive.
+        self.optimizer.zero_grad(set_to_none=True)
+        self.adversaries.zero_grad()
+        release(self.device)
+        return None
+
     def _memory_message(self) -> str:
-        terms = self.module.terms.terms
-        needed = {name: term.estimate_bytes(self.train_batches.local_size) / 1e9 for name, term in terms.items()}
+        needed = estimated_bytes(self.module.terms.terms, self.train_batches.local_size)
         text = f"out of device memory at batch size {self.config.train.batch_size}"
         if not needed:
             return text
         largest = max(needed, key=lambda name: needed[name])
-        return f"{text}; of the terms, {largest} needs most, about {needed[largest]:.2f} GB"
+        return f"{text}; of the terms, {largest} needs most, about {needed[largest] / 1e9:.2f} GB"
 
     def _forward_backward(self, batch: Batch, diagnose: dict[str, float] | None) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
@@ -229,7 +248,8 @@ class Trial:
         if self.resources.world_size > 1:
             for buffer in student.buffers():
                 torch.distributed.broadcast(buffer, 0)  # batch statistics differ by rank; those of rank 0 are saved
-        metrics = evaluate(student, self.val_batches, self.resources.store.info, self.config)
+        with within_memory("validating", self.device):
+            metrics = evaluate(student, self.val_batches, self.resources.store.info, self.config)
         if "val/miou" not in metrics:
             raise TrialError("no pixel of the validation split has a label, so there is no mIoU")
         metrics["time/val_s"] = time.monotonic() - started
@@ -261,15 +281,22 @@ class Trial:
 
     def load(self, path: Path) -> dict[str, float]:
         """Load a file of `save` and return its metrics. `TrialError` for a file with anything but plain values."""
-        try:
-            state = load_plain(path, self.device)
-        except UserError as error:
-            raise TrialError(f"the checkpoint {path} cannot be read; delete it and resume: {error}") from error
-        try:
-            self.load_state_dict(state)
-        except (RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0]
-            raise TrialError(f"the checkpoint {path} is of another network; delete it and resume: {reason}") from error
+        with within_memory("loading the checkpoint", self.device):
+            try:
+                state = load_plain(path, self.device)
+            except UserError as error:
+                if isinstance(error.__cause__, OSError | torch.OutOfMemoryError):
+                    raise error.__cause__ from None  # of the disk or the device: the file may be sound
+                raise TrialError(f"the checkpoint {path} cannot be read; delete it and resume: {error}") from error
+            try:
+                self.load_state_dict(state)
+            except (RuntimeError, ValueError, KeyError) as error:
+                if is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0]
+                raise TrialError(
+                    f"the checkpoint {path} is of another network; delete it and resume: {reason}"
+                ) from error
         metrics: dict[str, float] = state["metrics"]
         return metrics
 

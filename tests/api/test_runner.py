@@ -95,3 +95,26 @@ def test_the_summary_has_what_mlflow_lost(losses: Losses, tmp_path: Path) -> Non
     summary = StudySummary.read(runner.run.summary)
     assert summary.tracking == (lost if losses.refused else None)
     assert summary.status == "done"
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (TimeoutError("Ray Tune hangs: no report of t0000 for 9000 s"), "go on once the cluster answers"),
+        (OSError("t0000.pt could not be written to /runs"), "make room or mend it, then go on"),
+    ],
+)
+def test_a_hang_is_not_taken_for_a_full_disk(
+    error: OSError, remedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`TimeoutError` is a kind of `OSError`."""
+
+    def run_trials(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("kdsearch.engine.tune.run_trials", run_trials)
+    runner: Any = StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x"))
+    status, failure = runner._train(None, None, None, None, None)
+    assert status == "failed"
+    assert failure.startswith(f"{error}; ")
+    assert failure.endswith(remedy)

@@ -22,7 +22,7 @@ import pandas  # noqa: F401
 import pyarrow.parquet  # noqa: F401
 
 from kdsearch.config.space.search_space import load_space
-from kdsearch.engine.cluster import connected
+from kdsearch.engine.cluster import connected, living_nodes
 from kdsearch.engine.messages import Placement
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.io.atomic import write_text
@@ -59,13 +59,16 @@ def drive(folder: Path, address: str | None) -> None:
     if address is None:
         by_hand(controller, run)
     else:
+        from kdsearch.engine.faults import Faults
         from kdsearch.engine.tune import run_trials
 
         def job_of(record: TrialRecord) -> Any:
             return record.id, record.config.model_dump_json(), str(run.path)
 
         with connected(address):
-            run_trials(controller, job_of, Placement(1, 0.1, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=OnNodes)
+            placement = Placement(1, 0.1, 0.0)
+            faults = Faults(placement, 3, living_nodes)
+            run_trials(controller, job_of, placement, lambda: SLOTS, faults, Timeouts(900), trainable=OnNodes)
     tables.write("done")
     record.close()
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from kdsearch.engine.cluster import (
     connected,
     place,
     slots,
+    threads_here,
     trials_that_fit,
 )
 from kdsearch.engine.messages import Placement
+from kdsearch.engine.slots import Slots
 from kdsearch.errors import UserError
 from tests.search.conftest import SPACE
 
@@ -58,8 +62,12 @@ def ray_nodes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return nodes
 
 
+NUMBERS = itertools.count()
+
+
 def machine(alive: bool = True, **resources: float) -> dict[str, Any]:
-    return {"Alive": alive, "Resources": {"memory": PLENTY, **resources}}
+    name = f"node{next(NUMBERS)}"
+    return {"NodeID": name, "NodeManagerAddress": name, "Alive": alive, "Resources": {"memory": PLENTY, **resources}}
 
 
 def test_slots_follow_the_cluster_and_are_counted_once_a_second(
@@ -79,6 +87,31 @@ def test_slots_follow_the_cluster_and_are_counted_once_a_second(
     ray_nodes.clear()
     now[0] += 1
     assert slots(Placement()) == 1  # one trial waits for the next node
+
+
+def test_nodes_that_are_avoided_have_no_slots(ray_nodes: list[dict[str, Any]]) -> None:
+    ray_nodes += [machine(CPU=2), machine(CPU=4)]
+    assert slots(Placement(), {ray_nodes[1]["NodeID"]}) == 2
+    avoided: list[set[str]] = [{ray_nodes[1]["NodeID"]}]
+    changes: list[int] = []
+    count = Slots(Placement(), 1, 100, changes.append, lambda: avoided[-1])
+    avoided.append(set())
+    assert count() == 6
+    assert changes == [6]
+
+
+def test_a_teacher_s_threads_are_those_of_its_machine(
+    ray_nodes: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a cluster of 4 nodes with 8 cores each, one machine has 8."""
+    ray_nodes += [machine(CPU=8) for _ in range(4)]
+    context = SimpleNamespace(get_node_id=lambda: ray_nodes[2]["NodeID"])
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
+    assert slots(Placement()) == 32
+    assert threads_here(32, ranks=1) == 8
+    assert threads_here(32, ranks=2) == 4
+    assert threads_here(1, ranks=8) == 1
+    assert threads_here(3, ranks=16) == 1
 
 
 def test_a_trial_that_does_not_fit_is_refused_with_what_there_is(ray_nodes: list[dict[str, Any]]) -> None:

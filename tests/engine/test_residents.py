@@ -12,6 +12,7 @@ from ray import tune
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.engine.cluster import connected
+from kdsearch.engine.faults import Faults
 from kdsearch.engine.messages import Placement
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.engine.tune import run_trials
@@ -61,6 +62,7 @@ def test_trials_that_end_together_leave_all_workers_up(tmp_path: Path) -> None:
         return str(starts)
 
     with connected(None):
-        run_trials(controller, job_of, Placement(1, 0.0, 0.0), lambda: SLOTS, 3, Timeouts(900), trainable=Together)
+        faults = Faults(Placement(), 3, dict)
+        run_trials(controller, job_of, Placement(1, 0.0, 0.0), lambda: SLOTS, faults, Timeouts(900), trainable=Together)
     assert len(record.complete("search")) == TRIALS
     assert len(starts.read_text().split()) == SLOTS

@@ -12,6 +12,7 @@ from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.search.callbacks import StudyCallback
 from kdsearch.search.controller import StudyController
 from kdsearch.search.stopping.rung_state import RungState
+from kdsearch.search.storage.reader import read_history
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.trial_record import TrialRecord
 from tests.search.conftest import SPACE, cost_of
@@ -122,6 +123,7 @@ def test_a_failure_is_stored_with_its_reason_and_the_search_continues(controller
     study, events = controller()
     first, second = next_record(study), next_record(study)
     study.on_trial_restart(first.id, "the workers died")
+    assert next_record(study) is first
     study.on_trial_end(first.id, "its workers died")
     study.on_trial_end(second.id, "out of device memory at batch size 8", infeasible=True)
     assert events.of("restart") == [(first.id, "the workers died")]
@@ -129,6 +131,112 @@ def test_a_failure_is_stored_with_its_reason_and_the_search_continues(controller
     assert study.storage.get(second.id).state == "INFEASIBLE"
     assert study.storage._search.trials[int(second.id[1:])].constraints["memory"] == 1.0
     assert next_record(study).id not in (first.id, second.id)
+
+
+def test_a_trial_that_lost_its_workers_is_handed_out_again_before_any_other(controller: MakeController) -> None:
+    study, events = controller()
+    first, second = next_record(study), next_record(study)
+    study.on_trial_restart(first.id, "the workers died")
+    study.on_trial_wait(second.id)
+    assert [next_record(study), next_record(study)] == [second, first]
+    assert events.of("start") == [first.id, second.id]
+    assert events.of("restart") == [(first.id, "the workers died")]
+
+
+def test_a_postponed_trial_comes_after_the_search_and_before_its_confirmation(
+    controller: MakeController, tmp_path: Path
+) -> None:
+    (tmp_path / "confirm.yaml").write_text(SPACE.replace("trials: 8", "trials: 2") + "confirm: {seeds: 1}\n")
+    study, _ = controller(space=load_space(tmp_path / "confirm.yaml"))
+    first = next_record(study)
+    study.on_trial_restart(first.id, "out of device memory", later=True)
+    second = next_record(study)
+    assert second is not first
+    assert next_record(study) is first
+    train(study, second)
+    assert study.next_trial() == "wait"
+    train(study, first)
+    assert next_record(study).stage == "confirm"
+
+
+def test_while_a_trial_is_in_flight_the_study_is_not_done(controller: MakeController, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text(SPACE.replace("trials: 8", "trials: 1"))
+    study, _ = controller(space=load_space(tmp_path / "one.yaml"))
+    only = next_record(study)
+    assert study.next_trial() == "wait"
+    study.on_trial_restart(only.id, "the workers died")
+    assert next_record(study) is only
+    train(study, only)
+    assert study.next_trial() == "done"
+
+
+def test_seconds_are_counted_once_after_a_restart_and_kept_on_resume(controller: MakeController) -> None:
+    study, _ = controller()
+    record = next_record(study)
+
+    def epoch(study: StudyController, number: int) -> None:
+        total = {"time/total_s": 1.5 * number}
+        study.on_report(record.id, number, {"val/miou": 0.1, "time/train_s": 1.0, "time/val_s": 0.5, **total})
+
+    epoch(study, 1)
+    epoch(study, 1)  # the workers go on from this epoch's checkpoint
+    assert record.seconds == 1.5
+    study.storage.close()
+    again, _ = controller()
+    resumed = next_record(again)
+    epoch(again, 1)
+    epoch(again, 2)
+    assert resumed.id == record.id
+    assert resumed.seconds == 3.0
+
+
+def test_seconds_of_workers_that_do_not_sum_them_are_counted_once_too(controller: MakeController) -> None:
+    study, _ = controller()
+    record = next_record(study)
+    for number in (1, 1, 2):
+        study.on_report(record.id, number, {"val/miou": 0.1, "time/train_s": 1.0, "time/val_s": 0.5})
+    assert record.seconds == 3.0
+
+
+@pytest.mark.parametrize("which", ["the first point", "a draw", "a repeat"])
+def test_a_failed_trial_is_asked_again_by_the_next_driver(
+    which: str, controller: MakeController, tmp_path: Path
+) -> None:
+    (tmp_path / "confirm.yaml").write_text(SPACE.replace("trials: 8", "trials: 2") + "confirm: {seeds: 1}\n")
+    space = load_space(tmp_path / "confirm.yaml")
+    study, _ = controller(space=space)
+    place = ["the first point", "a draw", "a repeat"].index(which)
+    for _ in range(place):
+        train(study, next_record(study))
+    failed = next_record(study)
+    study.on_report(failed.id, 1, {"val/miou": 0.1, "time/train_s": 1.0, "time/val_s": 0.5})
+    study.on_trial_end(failed.id, "half an hour without a free node")
+    searched = study.storage.searched()
+    study.storage.close()
+
+    for driver in range(2):  # the second one is killed in the middle of it
+        storage = StudyStorage.open(tmp_path / "study.journal", space, cost_of)
+        assert [trial.id for trial in storage.ask_again()] == ([failed.id] if driver == 0 else [])
+        assert [trial.id for trial in storage.running()] == [failed.id]
+        again = storage.get(failed.id)
+        assert (again.state, again.reason, again.epoch, again.seconds) == ("RUNNING", "", 0, 0.0)
+        assert again.config == failed.config
+        assert storage.searched() == searched
+        storage.close()
+
+    resumed, _ = controller(space=space)
+    assert next_record(resumed).id == failed.id
+    train(resumed, resumed.in_flight[failed.id])
+    while isinstance(record := resumed.next_trial(), TrialRecord):
+        train(resumed, record)
+    assert resumed.storage.get(failed.id).state == "COMPLETE"
+    assert resumed.storage.searched() == 2
+    resumed.storage.close()
+    history = read_history(tmp_path / "study.journal", space.search.objectives)
+    assert [trial.state for trial in history.trials if trial.id == failed.id] == ["COMPLETE"]
+    final, _ = controller(space=space)
+    assert final.next_trial() == "done"
+    assert final.storage.get(failed.id).state == "COMPLETE"
 
 
 def test_running_trials_of_an_earlier_driver_come_first(controller: MakeController) -> None:

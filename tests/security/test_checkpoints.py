@@ -15,8 +15,9 @@ from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.state_dict import read_state
 from kdsearch.models.student import load_student
+from kdsearch.train.memory import TrialError
 from kdsearch.train.resources import Resources
-from kdsearch.train.trial import Trial, TrialError
+from kdsearch.train.trial import Trial
 from tests.conftest import config
 from tests.export.cases import student_folder
 from tests.security.conftest import Refused, Trap

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import errno
+import sys
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,12 @@ import torch
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.loader import Batch
 from kdsearch.data.store.store import Store
+from kdsearch.distill.base import Term
 from kdsearch.models.student import load_student
+from kdsearch.train import memory
+from kdsearch.train.memory import DoesNotFitError, TrialError
 from kdsearch.train.resources import Resources
-from kdsearch.train.trial import Trial, TrialError
+from kdsearch.train.trial import Trial
 from tests.conftest import config, distilled
 
 CLNET = {"arch": "clnet", "encoder": "mit_b0", "width": 8, "steps": 2}
@@ -128,6 +135,115 @@ def test_out_of_memory_twice_ends_the_trial(store: Store) -> None:
     out_of_memory_once(trial, 2)
     with pytest.raises(TrialError, match="out of device memory at batch size 4"):
         trial.train_epoch()
+
+
+def test_a_failed_attempt_is_freed_before_the_retry(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph of the first attempt would fill the device for the second one too."""
+    trial = Trial(config(), resources(store))
+    forward = trial.module.forward
+    graphs: list[weakref.ref[torch.Tensor]] = []
+    alive: list[bool] = []
+
+    def limited(batch: Batch, *rest: Any) -> Any:
+        alive.extend(graph() is not None for graph in graphs)
+        task, *others = forward(batch, *rest)
+        if not graphs:
+            graph = task + 0  # only the frames of this attempt refer to it
+            graph.in_a_cycle = graph  # type: ignore[attr-defined]
+            graphs.append(weakref.ref(graph))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return task, *others
+
+    trial.module.forward = limited  # type: ignore[method-assign]
+    collected: list[bool] = []
+
+    def noted(device: torch.device) -> None:
+        collected.append(sys.exception() is None)
+        memory.release(device)
+
+    monkeypatch.setattr("kdsearch.train.trial.release", noted)
+    trial.train_epoch()
+    assert collected == [True]
+    assert alive
+    assert not any(alive)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("out"), RuntimeError("CUDA error: out of memory")])
+@pytest.mark.parametrize(
+    ("part", "replaced", "act"),
+    [
+        ("building the trial", "build_network", lambda trial, path: Trial(config(), trial.resources)),
+        ("loading the checkpoint", "load_plain", lambda trial, path: trial.load(path)),
+        ("validating", "evaluate", lambda trial, path: trial.validate()),
+    ],
+)
+def test_a_full_device_is_one_verdict_wherever_it_is_met(
+    part: str, replaced: str, act: Callable[[Trial, Path], object], error: RuntimeError, store: Store, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def full(*arguments: Any, **options: Any) -> None:
+        raise error
+
+    trial = Trial(config(), resources(store))
+    monkeypatch.setattr(f"kdsearch.train.trial.{replaced}", full)
+    with pytest.raises(DoesNotFitError, match=f"^out of device memory while {part}$"):
+        act(trial, tmp_path / "state.pt")
+
+
+def test_any_other_error_is_raised_as_it_is(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(config(), resources(store))
+
+    def broken(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr("kdsearch.train.trial.evaluate", broken)
+    with pytest.raises(RuntimeError, match="illegal memory access") as caught:
+        trial.validate()
+    assert not isinstance(caught.value, TrialError)
+
+
+def test_a_disk_that_cannot_be_read_is_no_fault_of_the_checkpoint(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial(config(), resources(store))
+
+    def stale(*arguments: Any, **options: Any) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(torch, "load", stale)
+    with pytest.raises(OSError, match="Stale"):
+        trial.load(tmp_path / "state.pt")
+
+
+def test_a_term_that_does_not_state_its_memory_does_not_hide_that_memory_ran_out(
+    store: Store, teacher_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Trial(distilled(), resources(store, teacher_weights))
+    for term in trial.module.terms.terms.values():
+        monkeypatch.setattr(type(term), "estimate_bytes", Term.estimate_bytes)
+    out_of_memory_once(trial, 2)
+    with pytest.raises(DoesNotFitError, match=r"^out of device memory at batch size 4$"):
+        trial.train_epoch()
+
+
+def test_the_memory_of_others_on_the_device_is_named(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial = Trial(config(), resources(store))
+    out_of_memory_once(trial, 2)
+    monkeypatch.setattr("kdsearch.train.trial.bytes_of_others", lambda device: 5 * 10**9)
+    with pytest.raises(DoesNotFitError, match=r"batch size 4, of which other processes hold 5\.0 GB$") as caught:
+        trial.train_epoch()
+    assert caught.value.others == 5 * 10**9
+
+
+def test_others_are_what_neither_this_process_nor_nobody_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [10 * 2**30]
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 40 * 2**30))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 29 * 2**30)
+    gpu = torch.device("cuda")
+    assert memory.bytes_of_others(gpu) == 0  # 1 GiB: the context of this process
+    free[0] = 4 * 2**30
+    assert memory.bytes_of_others(gpu) == 7 * 2**30
+    assert memory.bytes_of_others(torch.device("cpu")) == 0
 
 
 def test_a_student_is_read_back_exactly_and_carries_no_term(

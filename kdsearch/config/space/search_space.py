@@ -126,6 +126,10 @@ class SearchSpace:
         for params in corners(found):
             yield ", ".join(f"{name}={value}" for name, value in params.items()), self.from_params(params)
 
+    def distils(self) -> bool:
+        """Whether any trial has terms: without them nobody reads a teacher."""
+        return any(sample.trial.distill for _, sample in self.corners())
+
     def from_params(self, params: Mapping[str, Any]) -> Sample:
         """The sample with these parameters; the others take their defaults."""
         return self.sample(lambda name, domain: params.get(name, domain.default))

@@ -61,6 +61,8 @@ class SearchStudy(FilteredStudy):
         # The storage numbers it; nothing else is created in between.
         added = self.get_trials(deepcopy=False)[-1]
         self._may_have_enqueued |= added.state == TrialState.WAITING
+        if added.state == TrialState.RUNNING:
+            self._unfinished.add(added.number)
         if added.state.is_finished():
             self._see(added)
 

@@ -46,10 +46,11 @@ def read_history(journal: Path, objectives: Mapping[Any, str]) -> StudyHistory:
         found = [(frozen, trial_record_of(frozen)) for study in studies for frozen in study.get_trials(deepcopy=False)]
     except (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         raise _unreadable(journal, error) from error
-    known = [(frozen, record) for frozen, record in found if record is not None]
-    ended = {record.id: at for frozen, record in known if (at := frozen.datetime_complete) is not None}
+    # By id, in the order of the first: a trial that failed and was asked again is in the journal once per time.
+    known = {record.id: (frozen, record) for frozen, record in found if record is not None}
+    ended = {name: at for name, (frozen, _) in known.items() if (at := frozen.datetime_complete) is not None}
     searches = [study for study in studies if study.study_name.startswith("search")]
-    records = sorted((record for _, record in known), key=lambda record: record.stage != "search")
+    records = sorted((record for _, record in known.values()), key=lambda record: record.stage != "search")
     return StudyHistory(records, ended, _importance(searches[-1], objectives) if searches else {})
 
 

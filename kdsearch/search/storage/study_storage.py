@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from kdsearch.search import constraints
-from kdsearch.search.evolution.space_mapping import SpaceMapping
+from kdsearch.search.evolution.space_mapping import SpaceMapping, map_trial
 from kdsearch.search.evolution.space_versions import SpaceExtension
 from kdsearch.search.sampling.adapter import SamplerAdapter
 from kdsearch.search.sampling.distributions import suggest
@@ -57,6 +57,8 @@ class StudyStorage:
         self._bounds = space.search.constraints
         self._index = TrialIndex(space.search)
         self._running: dict[str, optuna.Trial] = {}
+        self._failed: dict[str, tuple[optuna.Study, FrozenTrial]] = {}
+        """Trials that failed under an earlier driver."""
         self._adapter = SamplerAdapter(studies.search, space)
         self._importer = TrialImporter(studies.search, space, self._index, self._adapter)
 
@@ -185,6 +187,30 @@ class StudyStorage:
             # A PRUNED duplicate of a running or failed trial steers the sampler away from it.
             self._search.tell(trial, state=TrialState.PRUNED)
 
+    def ask_again(self) -> list[TrialRecord]:
+        """Make the trials that failed under an earlier driver run again, from their start and under their own ids.
+
+        What failed them may be mended: a machine, a mount, a plug-in. Those of an earlier version of the space run
+        again where the present one still holds them. The sampler's trial cannot run again, so it gets another one.
+        """
+        again = []
+        for name, (study, frozen) in self._failed.items():
+            record = self._index[name]
+            earlier = study in self._studies.earlier
+            if earlier and not map_trial(self.space, record.config, record.params).exact:
+                continue
+            running = create_trial(
+                state=TrialState.RUNNING, params=frozen.params, distributions=frozen.distributions,
+                constraints=frozen.constraints, user_attrs={"trial": attributes(record)},
+            )  # fmt: skip
+            study.add_trial(running)
+            self._running[name] = self._trial(study, study.get_trials(deepcopy=False)[-1].number)
+            record.state, record.reason, record.epoch, record.seconds = "RUNNING", "", 0, 0.0
+            record.metrics, record.curve, record.broken = {}, {}, ""
+            again.append(record)
+        self._failed.clear()
+        return again
+
     def enqueue(self, sample: Sample) -> None:
         """Ask for this sample of the space before the sampler draws again."""
         self._search.enqueue_trial(dict(sample.params))
@@ -271,6 +297,9 @@ class StudyStorage:
             return
         unrunnable = any(frozen.constraints.get(name, 0.0) > 0 for name in ("memory", "runs"))
         self._index.add(record, unrunnable)
+        self._failed.pop(record.id, None)
+        if record.state == "FAIL":
+            self._failed[record.id] = study, frozen
         if record.state == "RUNNING":
             self._running[record.id] = self._trial(study, frozen.number)
         elif frozen.state == TrialState.RUNNING:

@@ -48,13 +48,14 @@ class TrialIndex:
         return bool(constraints.broken(constraints.static(self._bounds), record.cost))
 
     def add(self, record: TrialRecord, unrunnable: bool = False) -> None:
-        """Add a trial, in whatever state."""
+        """Add a trial, in whatever state; one that was asked again takes the place of its failure."""
+        failed = self._trials.get(record.id)
         self._trials[record.id] = record
         if unrunnable:
             self.unrunnable.add(record.id)
         if record.stage == "search":
             self._next_number = max(self._next_number, int(record.id[1:]) + 1)
-            self.searched += record.state != "INFEASIBLE" and not record.origin
+            self.searched += failed is None and record.state != "INFEASIBLE" and not record.origin
             # A trial that only an earlier, tighter constraint made infeasible may be drawn again.
             if record.state != "INFEASIBLE" or record.id in self.unrunnable or self.exceeds_bounds(record):
                 self._by_key[trial_key(record.config)] = record.id

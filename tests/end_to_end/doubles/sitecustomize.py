@@ -1,7 +1,8 @@
 """Faults for the workers of a study whose PYTHONPATH leads here.
 
 A file `<trial>-<epoch>-<rank>` in the folder KDSEARCH_TEST_FAULTS makes that epoch go wrong on that rank in the way
-that it names: once, or each time where it begins with `always`.
+that it names: once, or each time where it begins with `always`. `poison` is for good in that process, as an error of a
+CUDA context is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 TARGET = "kdsearch.engine.worker_loop"
+
+
+POISON: list[str] = []
+"""The error of this process's device, once it has one."""
 
 
 class _Patch(importlib.abc.MetaPathFinder):
@@ -35,7 +40,12 @@ class _Patch(importlib.abc.MetaPathFinder):
 
 
 def _make_faulty(rank: Any) -> None:
-    epoch = rank.train_epoch
+    epoch, start = rank.train_epoch, rank.start
+
+    def faulty_start(self: Any, job: Any) -> Any:
+        if POISON:
+            raise RuntimeError(*POISON)
+        return start(self, job)
 
     def faulty_epoch(self: Any) -> Any:
         order = Path(os.environ["KDSEARCH_TEST_FAULTS"]) / f"{self.job.id}-{self.trial.epoch + 1}-{self.rank}"
@@ -44,9 +54,11 @@ def _make_faulty(rank: Any) -> None:
             if not kind.startswith("always"):
                 order.unlink()
             _go_wrong(kind.removeprefix("always "), self.trial, order)
+        if POISON:
+            raise RuntimeError(*POISON)
         return epoch(self)
 
-    rank.train_epoch = faulty_epoch
+    rank.train_epoch, rank.start = faulty_epoch, faulty_start
 
 
 def _go_wrong(kind: str, trial: Any, order: Path) -> None:
@@ -60,6 +72,8 @@ def _go_wrong(kind: str, trial: Any, order: Path) -> None:
         case ["freeze"]:
             order.with_suffix(".pid").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGSTOP)
+        case ["poison"]:
+            POISON.append("CUDA error: an illegal memory access was encountered")
         case ["sleep"]:
             time.sleep(10**6)
         case ["memory", times]:

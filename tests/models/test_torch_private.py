@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from kdsearch.train import torch_private
+from kdsearch.models import torch_private
 
 
 def test_buffers_are_excluded_from_broadcasts() -> None:
