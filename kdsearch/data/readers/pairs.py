@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +14,12 @@ from kdsearch.data.images import read_gray, read_image, read_rgb
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.optical_flow import Flow
 from kdsearch.data.problems import LabelRangeError, MissingFileError
-from kdsearch.data.reader import SPLITS, Sample, check_sample, check_split, files_fingerprint
+from kdsearch.data.reader import Sample, check_sample, check_split
 from kdsearch.errors import UserError
 
 IMAGE_ENDS = (".png", ".jpg", ".jpeg")
+READING = 1
+"""Version of the way from the bytes of a file to pixels and class ids; raised where the same files give others."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,14 @@ class PairReader:
         check_sample(sample, self.info, str(pair.label))
         return sample
 
-    def fingerprint(self) -> str:
-        files = [file for split in SPLITS for key in self.keys(split) for file in self.files(split, key)]
-        names = {split: self.keys(split) for split in SPLITS}
-        flow = None if self._flow is None else self._flow.facts
-        return files_fingerprint(self.root, files, names, self.info, self._ids, flow, *self._facts)
+    def rules(self) -> dict[str, Any]:
+        return {
+            "reading": READING,
+            **asdict(self.info),
+            "mask values": None if self._ids is None else sorted(self._ids.items()),
+            "flow": None if self._flow is None else self._flow.facts,
+            "options": self._facts,
+        }
 
     def _image(self, path: Path, thermal: Path | None) -> NDArray[np.uint8]:
         if self.info.channels == 3:

@@ -25,7 +25,9 @@ from numpy.typing import NDArray
 from kdsearch.data.images import resize_flow, resize_image, resize_label
 from kdsearch.data.reader import SPLITS, Reader, check_sample
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, Layout, StoreFile, column_layout, sample_bytes
-from kdsearch.data.store.temporary import PLAN, ROWS, Progress, read_plan, temporary_folder, write_plan
+from kdsearch.data.store.content import CONTENT, Content
+from kdsearch.data.store.file_digests import FileDigests
+from kdsearch.data.store.temporary import PLAN, ROWS, Progress, RowFacts, read_plan, temporary_folder, write_plan
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path
 from kdsearch.io.disk import DiskError, writing
@@ -39,40 +41,41 @@ class BadSamplesError(UserError):
 
 
 def write_store(
-    folder: Path,
-    reader: Reader,
-    fingerprint: str,
+    root: Path,
+    name: str,
+    digests: FileDigests,
     size: tuple[int, int],
-    progress: Callable[[int, int], None] | None,
-    threads: int | None,
-) -> None:
-    """Read every sample, resize it and write the store `folder`, unless another process completes it first.
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> Path:
+    """Read every sample, resize it and write the store `root/NAME-FINGERPRINT`, which is returned.
 
-    Continues an interrupted build of the same samples at the same size. `UserError` names the bad files, or the file
-    that could not be written.
+    In the same pass the bytes of the files are digested into the fingerprint of the content. A store of equal content
+    that is there already, or that another process completes first, stays. Continues an interrupted build of the same
+    files at the same size. `UserError` names the bad files, or the file that could not be written.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create {folder.parent} ({error.strerror}); choose another folder for stores") from None
-    keys = {split: reader.keys(split) for split in SPLITS}
-    facts = {
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": fingerprint,
-        "info": dataclasses.asdict(reader.info),
-        "size": size,
-    }
-    names = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
-    plan = json.loads(json.dumps({**facts, "keys": names, "pillow": PIL.__version__}))
-    with temporary_folder(folder, plan) as temporary:
-        build = _Build(temporary, reader, size, keys, plan)
+        raise UserError(f"cannot create {root} ({error.strerror}); choose another folder for stores") from None
+    reader, keys = digests.reader, digests.keys
+    rules = hashlib.sha256(json.dumps([keys, reader.rules()]).encode()).hexdigest()
+    facts = {"schema_version": SCHEMA_VERSION, "info": dataclasses.asdict(reader.info), "size": size}
+    plan = json.loads(json.dumps({**facts, "rules": rules, "files": digests.stamp, "pillow": PIL.__version__}))
+    with temporary_folder(root, name, plan) as temporary:
+        build = _Build(temporary, digests, size, plan)
         try:
             splits = build.fill_all(progress, threads)
         finally:
             build.close()
+        content = digests.content()
+        folder = root / store_name(name, content)
         with writing(temporary / "meta.json"):
-            (temporary / "meta.json").write_text(json.dumps({**facts, "splits": splits}, indent=1))
-            for path in (temporary / "meta.json", temporary):
+            (temporary / CONTENT).write_text(content.to_json(), encoding="utf-8")
+            length = (temporary / CONTENT).stat().st_size
+            meta = {**facts, "fingerprint": content.fingerprint, "content_bytes": length, "splits": splits}
+            (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
+            for path in (temporary / CONTENT, temporary / "meta.json", temporary):
                 sync_path(path)
         try:
             temporary.rename(folder)
@@ -80,18 +83,25 @@ def write_store(
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
-            for name in (PLAN, ROWS):
-                (folder / name).unlink()
-        sync_path(folder.parent)
+            for file in (PLAN, ROWS):
+                (folder / file).unlink()
+        sync_path(root)
+        with writing(root):
+            digests.save()
+    return folder
+
+
+def store_name(name: str, content: Content) -> str:
+    """The name of the folder of a store; `name` has the data set and its size."""
+    return f"{name}-{content.fingerprint[:12]}"
 
 
 class _Build:
     """The files of a store during its build."""
 
-    def __init__(
-        self, temporary: Path, reader: Reader, size: tuple[int, int], keys: dict[str, list[str]], plan: dict[str, Any]
-    ) -> None:
-        self.reader, self.size, self.keys = reader, size, keys
+    def __init__(self, temporary: Path, digests: FileDigests, size: tuple[int, int], plan: dict[str, Any]) -> None:
+        self.digests, self.reader, self.size, self.keys = digests, digests.reader, size, digests.keys
+        reader, keys = self.reader, self.keys
         layout = column_layout(reader.info, size)
         with ExitStack() as stack:
             self.files = _reopened(temporary, keys, layout) if read_plan(temporary) is not None else {}
@@ -105,6 +115,9 @@ class _Build:
                 write_plan(temporary, plan)
             counts = {split: len(names) for split, names in keys.items()}
             self.progress = Progress(temporary / ROWS, counts, reader.info.num_classes)
+            for split, rows in self.progress.done.items():
+                for row, (_, known) in rows.items():
+                    digests.add(split, keys[split][row], known)
             stack.pop_all()
 
     def close(self) -> None:
@@ -123,7 +136,7 @@ class _Build:
             for split in SPLITS:
                 rows = [row for row in range(len(self.keys[split])) if row not in self.progress.done[split]]
 
-                def fill(row: int, split: str = split) -> list[int] | str:
+                def fill(row: int, split: str = split) -> RowFacts | str:
                     return self._fill(split, row)
 
                 with closing(pool.map(fill, rows)) as results:  # type: ignore[type-var]
@@ -143,21 +156,23 @@ class _Build:
             raise BadSamplesError(f"{len(problems)} of {total} samples of '{name}' cannot be used:{listed}{more}")
         return {split: self._facts(split) for split in SPLITS}
 
-    def _fill(self, split: str, row: int) -> list[int] | str:
-        """Read a sample into its row; returns its pixels per class at the stored size, or the error message."""
+    def _fill(self, split: str, row: int) -> RowFacts | str:
+        """Read a sample into its row; returns its facts, or the error message."""
         key, info = self.keys[split][row], self.reader.info
         try:
+            digests = self.digests.of(split, key)  # the decoder then finds the bytes in the system's cache
             values = _columns(self.reader, split, key, self.size)
+            self.digests.check_unchanged(split, key)
             self.files[split].write(row, values)
         except DiskError:
             raise
         except UserError as error:
             return str(error)
         counts: list[int] = np.bincount(values["label"].ravel(), minlength=256)[: info.num_classes].tolist()
-        return counts
+        return counts, digests
 
     def _facts(self, split: str) -> dict[str, Any]:
-        counts = list(self.progress.done[split].values())
+        counts = [classes for classes, _ in self.progress.done[split].values()]
         return {
             "count": len(self.keys[split]),
             "bytes": self.files[split].path.stat().st_size,

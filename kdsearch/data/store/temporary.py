@@ -32,15 +32,15 @@ FLUSH_SECONDS = 2.0
 
 
 @contextmanager
-def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """A locked sibling of `folder`: an abandoned one with this `plan`, else a new one.
+def temporary_folder(root: Path, name: str, plan: dict[str, Any]) -> Iterator[Path]:
+    """A locked hidden folder in `root` for the store `name`: an abandoned one with this `plan`, else a new one.
 
     Removed at the end unless it was renamed, and after errors of the data or the disk. After any other exception, such
     as an interruption, it stays for the next builder.
     """
-    temporary, lock = _abandoned(folder, plan) or _new(folder)
+    temporary, lock = _abandoned(root, name, plan) or _new(root, name)
     try:
-        _remove_abandoned(folder)
+        _remove_abandoned(root, name)
         yield temporary
         shutil.rmtree(temporary, ignore_errors=True)
     except (UserError, OSError):
@@ -50,35 +50,39 @@ def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
         os.close(lock)
 
 
+RowFacts = tuple[list[int], list[str]]
+"""The pixels per class of a row, and the digests of the files that it was read from."""
+
+
 class Progress:
-    """The finished rows with their pixels per class, in a file with one line per row.
+    """The finished rows with their facts, in a file with one line per row.
 
     A line is written only after the row's pixels are on disk, so every complete line is true even after a power cut. An
     incomplete line ends the file: it and all lines after it are dropped.
     """
 
     def __init__(self, path: Path, counts: dict[str, int], num_classes: int) -> None:
-        self.done: dict[str, dict[int, list[int]]] = {split: {} for split in counts}
+        self.done: dict[str, dict[int, RowFacts]] = {split: {} for split in counts}
         self._path, self._pending, self._flushed = path, [], time.monotonic()  # type: tuple[Path, list[str], float]
         valid = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
             try:
-                split, row, classes = json.loads(line)
+                split, row, classes, digests = json.loads(line)
                 is_valid = line.endswith(b"\n") and 0 <= row < counts[split] and len(classes) == num_classes
             except (ValueError, TypeError, KeyError):
                 break
             if not is_valid:
                 break
-            self.done[split][row] = classes
+            self.done[split][row] = classes, digests
             valid += len(line)
         with writing(path):
             self._file = path.open("ab")
             self._file.truncate(valid)
 
-    def add(self, split: str, row: int, classes: list[int], file: StoreFile) -> None:
+    def add(self, split: str, row: int, facts: RowFacts, file: StoreFile) -> None:
         """Record a row of `file`, and flush if the last flush is `FLUSH_SECONDS` ago."""
-        self.done[split][row] = classes
-        self._pending.append(json.dumps([split, row, classes]) + "\n")
+        self.done[split][row] = facts
+        self._pending.append(json.dumps([split, row, *facts]) + "\n")
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush(file)
 
@@ -114,18 +118,18 @@ def read_plan(temporary: Path) -> Any:
         return None
 
 
-def _new(folder: Path) -> tuple[Path, int]:
+def _new(root: Path, name: str) -> tuple[Path, int]:
     while True:
-        with writing(folder.parent):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=BUILDING, dir=folder.parent))
+        with writing(root):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=BUILDING, dir=root))
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the store from other users of the node
         lock = _lock(temporary)
         if lock is not None:  # else another process removed it before it was locked
             return temporary, lock
 
 
-def _abandoned(folder: Path, plan: dict[str, Any]) -> tuple[Path, int] | None:
-    for path in sorted(folder.parent.glob(f".{folder.name}.*{BUILDING}")):
+def _abandoned(root: Path, name: str, plan: dict[str, Any]) -> tuple[Path, int] | None:
+    for path in sorted(root.glob(f".{name}.*{BUILDING}")):
         lock = _lock(path)
         if lock is None:
             continue
@@ -150,10 +154,10 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _remove_abandoned(root: Path, name: str) -> None:
     """Remove abandoned folders that no builder will continue: without a plan, of older data, or too old."""
-    same_set = f".{folder.name.rpartition('-')[0]}-"
-    for path in folder.parent.glob(f".*{BUILDING}"):
+    same_set = f".{name}."
+    for path in root.glob(f".*{BUILDING}"):
         lock = _lock(path)
         if lock is None:
             continue
