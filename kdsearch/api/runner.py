@@ -200,7 +200,7 @@ class StudyRunner:
         if earlier:
             for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier)):
                 self._log(line)
-        write_text(self.run.space, self.space.to_yaml())
+        write_text(self.run.space, self.space.record())
         return storage, rungs
 
     def _add_callbacks(
