@@ -32,8 +32,8 @@ def _written_out(
                 branches.append(_written_out(branch, each, branch_name, {**taken, name: label}, keys, document))
             _keep_labels(branches, node, raw["one_of"])
             return {"one_of": branches, "default": raw.get("default", node.default)}
-        case Choice(options=options) if any(isinstance(option, str) for option in options):
-            values = [_at(document({**taken, name: each}), keys) if _is_path(each) else each for each in raw["choice"]]
+        case Choice() if keys[-1] == "encoder_weights":
+            values = [_at(document({**taken, name: each}), keys) for each in raw["choice"]]
             default = raw.get("default", node.default)
             return {"choice": values, "default": values[raw["choice"].index(default)]}
         case Uniform() | Log() | Int() | IntLog() | Choice():
@@ -50,13 +50,8 @@ def _written_out(
             return children | {key: each for key, each in default.items() if key not in children}
         case _:
             # A plain value. A model that may be written as a scalar, such as a sampler by its name, stays a scalar.
-            value = _at(document(taken), keys) if _is_path(raw) else raw
-            return value if isinstance(value, str) else raw
-
-
-def _is_path(value: Any) -> bool:
-    """Whether a setting may be the path of a file, which its model makes absolute."""
-    return isinstance(value, str) and ("/" in value or "." in value or "~" in value)
+            value = _at(document(taken), keys) if isinstance(raw, str) else raw
+            return value if isinstance(value, str) else raw  # of a path, the absolute one
 
 
 def _keep_labels(branches: list[Any], node: OneOf, raw: list[Any]) -> None:
