@@ -65,7 +65,9 @@ def check_requested(given: Space | str, run: RunFolder, extended: bool) -> str:
     )
 
 
-def _check_space(given: SearchSpace, kept: SearchSpace, record: StudyRecord | None, run: RunFolder, extended: bool) -> None:
+def _check_space(
+    given: SearchSpace, kept: SearchSpace, record: StudyRecord | None, run: RunFolder, extended: bool
+) -> None:
     before = kept.complete() if record is None or not record.given else dict(record.given)
     if given.name not in (kept.name, before.get("name")):
         raise _other(run, kept.name, given.name)

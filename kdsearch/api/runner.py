@@ -50,6 +50,8 @@ from kdsearch.tracking.mlflow.client import check_own_database, check_server
 from kdsearch.tracking.retention import RetentionCallback
 from kdsearch.train.teacher_cache.plan import plan_cache
 
+TEACHER_POLL_S = 1.0
+
 
 class StudyRunner:
     """One driver of one study, from its request to its `StudyEnd`.
@@ -118,6 +120,7 @@ class StudyRunner:
         self._teacher = StudyTeacher(self.space, store, self.run, self._costs)
         self._plan_cache(store)
         storage, rungs = self._open_storage(stack, store, earlier)
+        self._await_teacher(stack)
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
         placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
@@ -222,6 +225,18 @@ class StudyRunner:
                 self._log(line)
         write_text(self.run.space, self.space.record())
         return storage, rungs
+
+    def _await_teacher(self, stack: ExitStack) -> None:
+        """Become the one study on this storage that trains the teacher, or wait for the one that does."""
+        waited = False
+        while not self._teacher.claim(stack):
+            if not waited:
+                self._log(f"another study trains the same teacher, {self._teacher.folder}; this one waits for it")
+            waited = True
+            if self.stop.wait(TEACHER_POLL_S):
+                raise Interrupted("interrupted")
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return  # no trial starts any more
 
     def _add_callbacks(
         self, stack: ExitStack, study: StudyInfo, store: Store, storage: StudyStorage, rungs: RungState

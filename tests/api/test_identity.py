@@ -317,5 +317,3 @@ def test_the_versions_of_then_are_said(study: Run, tmp_path: Path) -> None:
     facts["versions"]["torch"] = "1.0"
     record.write_text(json.dumps(facts))
     assert any("began with torch 1.0" in line for line in study(resume=True))
-
-

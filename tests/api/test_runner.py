@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,3 +65,25 @@ def test_a_folder_that_was_there_before_is_never_removed(tmp_path: Path, monkeyp
     with pytest.raises(UserError):
         StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x")).execute()
     assert (tmp_path / "x" / "thesis.tex").exists()
+
+
+def test_a_study_waits_for_the_teacher_that_another_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdsearch.api.runner.TEACHER_POLL_S", 0.01)
+    request = StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x")
+
+    def waits(runner: StudyRunner, claims: list[bool]) -> list[bool]:
+        left = list(claims)
+        runner.run.create()
+        runner._teacher = SimpleNamespace(folder=tmp_path / "t", claim=lambda stack: left.pop(0))  # type: ignore[assignment]
+        runner._await_teacher(ExitStack())
+        return left
+
+    runner = StudyRunner(request)
+    assert waits(runner, [False, False, True, True]) == [True]
+    assert runner.run.log.read_text().count("another study trains the same teacher") == 1
+    late = StudyRunner(replace(request, time_limit=0.0))
+    assert waits(late, [False, True]) == [True], "after the time limit no trial starts anyway"
+    stopped = StudyRunner(request)
+    stopped.stop.set()
+    with pytest.raises(Interrupted):
+        waits(stopped, [False, True])

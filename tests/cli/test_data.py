@@ -14,8 +14,8 @@ from kdsearch.cli.main import main
 from kdsearch.data.check.picture import overlay
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.registry import open_reader
-from kdsearch.data.store.store import Store
 from kdsearch.data.store.file_digests import content_of
+from kdsearch.data.store.store import Store
 from tests.data.layouts import write_mfnet
 
 

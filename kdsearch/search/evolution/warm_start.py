@@ -179,5 +179,8 @@ def describe_warm_start(entries: Sequence[WarmStartEntry]) -> list[str]:
         f"{counts['skipped']} trials are skipped"
     )
     left_out = Counter((entry.run, entry.why.partition("; ")[0]) for entry in entries if LEFT_OUT in entry.why)
-    notes = [f"  {run}: results left out: {number}, since {why[len(LEFT_OUT) + 1 :]}" for (run, why), number in left_out.items()]
+    notes = [
+        f"  {run}: results left out: {number}, since {why[len(LEFT_OUT) + 1 :]}"
+        for (run, why), number in left_out.items()
+    ]
     return [head, *notes, *(f"  {name:{width}}  {WORDS[entry.how]:8}  {entry.why}".rstrip() for name, entry in rows)]

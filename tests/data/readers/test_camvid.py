@@ -11,9 +11,9 @@ from PIL import Image
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.data.store.file_digests import content_of
 from kdsearch.data.store.store import build_store
 from kdsearch.errors import UserError
-from kdsearch.data.store.file_digests import content_of
 from tests.data.layouts import CAMVID_NAMES, opened, write_camvid, write_image, write_label
 
 

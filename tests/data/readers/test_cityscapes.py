@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from kdsearch.data.info import IGNORE_INDEX
-from kdsearch.errors import UserError
 from kdsearch.data.store.file_digests import content_of
+from kdsearch.errors import UserError
 from tests.data.layouts import opened, pixels, write_cityscapes
 
 

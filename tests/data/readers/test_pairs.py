@@ -8,8 +8,8 @@ from PIL import Image
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.registry import open_reader
-from kdsearch.errors import UserError
 from kdsearch.data.store.file_digests import content_of
+from kdsearch.errors import UserError
 from tests.data.layouts import (
     opened,
     write_ade20k,

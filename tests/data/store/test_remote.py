@@ -15,11 +15,11 @@ from pyarrow import fs
 from kdsearch.config.data import DataConfig
 from kdsearch.data.readers.scenes import Scenes
 from kdsearch.data.registry import open_reader
+from kdsearch.data.store.file_digests import content_of
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.io import object_storage
 from kdsearch.io.uris import in_folder
-from kdsearch.data.store.file_digests import content_of
 from tests.data.layouts import write_mfnet
 
 ROOT = "s3://bucket/stores"

@@ -159,9 +159,7 @@ def test_no_result_is_taken_from_other_data(tmp_path: Path, earlier: RunFolder) 
     assert not [r for r in storage.trials if r.state == "COMPLETE"]
     assert not [t for t in storage._search.trials if t.values], "the sampler is not told either"
     text = "\n".join(describe_warm_start(entries))
-    assert (
-        "first: results left out: 6, since its data set is another one: of 6 files 2 changed (val b, val c)" in text
-    )
+    assert "first: results left out: 6, since its data set is another one: of 6 files 2 changed (val b, val c)" in text
     assert any(entry.how == "settings" and "result left out" in entry.why for entry in entries)
     storage.close()
 
