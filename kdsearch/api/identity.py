@@ -60,7 +60,7 @@ def check_requested(given: Space | str, run: RunFolder, extended: bool) -> str:
     if path.is_relative_to(spaces_folder()):
         return f"the shipped space {given} has changed since this study began ({changed}): the study keeps its own"
     raise UserError(
-        f"{given} has changed since the study in {run.path} began ({changed}), and a resumed study keeps its own space: "
+        f"{given} has changed since the study in {run.path} began ({changed}), and a resumed study keeps its own: "
         f"add --extend {given} to continue with the changed one, or name {run.space} in its place."
     )
 
@@ -78,7 +78,7 @@ def _check_space(
         return
     raise UserError(
         f"the space given is not the one with which the study in {run.path} began ({_differing(before, wanted)}), and "
-        "a resumed study keeps its own: give that space, or its name alone; changes go in set=, or in a file as extend=."
+        "a resumed study keeps its own: give that space, or its name; changes go in set=, or in a file as extend=."
     )
 
 
@@ -153,7 +153,6 @@ def check_content(run: RunFolder, space: SearchSpace, say: Say, progress: Progre
     config = space.default().trial.data
     digests = open_digests(config, run.stores)
     content = digests.read_all(progress)
-    digests.save()
     root = Path(config.path) if config.path else None
 
     def file_of(split: str, key: str, at: int) -> str:
@@ -165,11 +164,12 @@ def check_content(run: RunFolder, space: SearchSpace, say: Say, progress: Progre
 
     if content.fingerprint != record.data and (changes := changed_data(run, content, file_of)):
         raise UserError(
-            f"the data set {config.name} is not the one on which the study in {run.path} began: {changes}. Its results "
-            "would not compare: bring the files back (--data NAME=PLACE where they lie elsewhere), or start a new study "
-            f"with --warm-start {run.path}, which takes its settings."
+            f"the data set {config.name} is not the one on which the study in {run.path} began: {changes}. Results "
+            "would not compare: bring the files back (--data NAME=PLACE where they lie elsewhere), or start a new "
+            f"study with --warm-start {run.path}, which takes the settings alone."
         )
     _check_weights(run, record, named_weights(space))
+    digests.save()
     kept = load_space(run.space).default().trial.data
     if kept.path != config.path:
         say(f"the data set {config.name} has moved from {kept.path} to {config.path}: its content is the same")

@@ -21,7 +21,7 @@ FlowName = Literal["none", "dis", "raft"]
 
 
 class Flow(Protocol):
-    """Estimates flow; may be called from several threads. `facts` identify the method, for the content of a data set."""
+    """Estimates flow; may be called from several threads. `facts` identify the method and its weights."""
 
     facts: tuple[object, ...]
 

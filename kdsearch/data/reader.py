@@ -54,8 +54,8 @@ class Reader(Protocol):
 
     **Content.** `files` lists the files that `read` reads for a sample, none where samples are drawn. `rules` is
     everything else that samples depend on (options, classes, other files by their `kdsearch.io.digests`, the version of
-    the way in which files are read), as plain values by name. Neither depends on paths or times. Keys, rules and the bytes
-    of the files are the content of the set, whose fingerprint names its stores and teachers and keeps studies apart.
+    the way in which files are read), as plain values by name, without paths and times. Keys, rules and the bytes of the
+    files are the content of the set, whose fingerprint names its stores and teachers and keeps studies apart.
 
     `kdsearch.testing.readers.ReaderConformance` tests this contract. Readers are registered by name in `registry.py`,
     or by the mapping `READERS` of a plug-in.

@@ -1,4 +1,4 @@
-"""`study.json`: what the results of a study depend on beside its space, to compare it with itself later and with others.
+"""`study.json`: what the results of a study depend on beside its space, to compare them later and with others.
 
 The content of the data set is beside it in `content.json`.
 """
@@ -26,8 +26,8 @@ from kdsearch.io.run_folder import RunFolder
 class StudyRecord:
     """The fingerprint of the data set, the digests of the files of weights that the space names, and of the teacher's.
 
-    `teacher` is empty until the teacher exists. `given` is the space as it was requested, before overrides, and `source`
-    the tree of its file, before profile and data set: what a later request is compared with.
+    `teacher` is empty until the teacher exists. `given` is the space as it was requested, before overrides, and
+    `source` the tree of its file, before profile and data set: what a later request is compared with.
     """
 
     data: str

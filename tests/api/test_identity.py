@@ -1,4 +1,4 @@
-"""A resumed study is the same study: its space, the content of its data, its weights; what is not is refused or said."""
+"""A resumed study is the same study, in its space, data and weights; what is not the same is refused or said."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def swap(folder: Path, split: str = "val") -> None:
 
 
 def listing(folder: Path) -> dict[Path, bytes]:
-    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and ".digests" not in p.parts}
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
 def test_a_study_records_its_data_its_versions_and_its_space_with_all_defaults(study: Run, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_one_study_claims_the_teacher_and_the_others_wait_for_it(
         first.close()  # its driver has ended without a teacher
         assert other.claim(second)
         assert not one.claim(first)
-        assert other.folder is not None and other.weights is not None
+        assert other.folder is not None
+        assert other.weights is not None
         other.folder.mkdir()
         other.weights.write_text("weights")
         assert one.claim(first), "it is there"

@@ -42,10 +42,11 @@ class FileDigests:
         self._digests: dict[Path, str] = {}
         known = self._load() if files and cached else {}
         for file, state in self._states.items():
-            digest, *cached = known.get(str(file), [""])
-            if state is None or tuple(cached) == state:
-                # A missing file is reported by name when it is read.
-                self._digests[file] = digest if state is not None else "missing"
+            entry = known.get(str(file))
+            if state is None:
+                self._digests[file] = "missing"  # reported by name when it is read
+            elif entry is not None and entry[1:] == [*state]:
+                self._digests[file] = str(entry[0])
         self._changed = False
 
     @property
@@ -117,4 +118,6 @@ class FileDigests:
             known = json.loads(self._cache.read_text())
         except (OSError, ValueError):
             return {}
-        return known if isinstance(known, dict) else {}
+        return (
+            {file: entry for file, entry in known.items() if isinstance(entry, list)} if isinstance(known, dict) else {}
+        )

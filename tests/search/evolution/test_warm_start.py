@@ -198,7 +198,8 @@ def test_results_under_another_checkpoint_of_that_name_are_left_out(
     keep(run, CONTENT, **{"/w/teacher.pt": "same"})
     storage = StudyStorage.open(run.journal, first, cost_of)
     trial, best = storage.ask(), storage.ask()
-    assert trial is not None and best is not None
+    assert trial is not None
+    assert best is not None
     best.epoch, best.metrics = 4, {"val/miou": 0.5}
     storage.tell(best, "COMPLETE")
     storage.close()
