@@ -27,7 +27,7 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
     """
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
-    store = build_store(config.data, folder.stores)
+    store = build_store(config.data, folder.stores, log=log)
     weights, plan = None, None
     if config.teacher is not None:
         weights = teacher_weights(config, store, folder, log)

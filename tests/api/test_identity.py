@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kdsearch.api.identity import note_teacher
 from kdsearch.api.request import StudyRequest, requested_space
 from kdsearch.api.runner import StudyRunner
 from kdsearch.api.space import Space, as_overrides
@@ -317,3 +318,18 @@ def test_the_versions_of_then_are_said(study: Run, tmp_path: Path) -> None:
     facts["versions"]["torch"] = "1.0"
     record.write_text(json.dumps(facts))
     assert any("began with torch 1.0" in line for line in study(resume=True))
+
+
+def test_a_teacher_that_was_trained_again_is_said(tmp_path: Path) -> None:
+    run, weights, said = RunFolder(tmp_path / "x"), tmp_path / "t" / "model.safetensors", []
+    run.path.mkdir()
+    weights.parent.mkdir()
+    weights.write_text("one")
+    record = note_teacher(run, StudyRecord("data"), weights, said.append)
+    assert StudyRecord.load(run) == record
+    assert note_teacher(run, record, weights, said.append) == record
+    assert said == []
+    weights.write_text("other")
+    assert note_teacher(run, record, weights, said.append) != record
+    assert len(said) == 1
+    assert "was trained again since this study began" in said[0]
