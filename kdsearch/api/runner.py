@@ -18,7 +18,7 @@ from typing import Any
 
 from kdsearch import plugins
 from kdsearch.api.cache_progress import CacheProgress
-from kdsearch.api.identity import check_content, check_defaults, check_requested, new_record, note_teacher, write_record
+from kdsearch.api.identity import StudyIdentity
 from kdsearch.api.interrupt import Interrupted, interruptible
 from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
@@ -40,7 +40,6 @@ from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
-from kdsearch.search.study_record import StudyRecord
 from kdsearch.search.summary import versions
 from kdsearch.search.teacher import StudyTeacher
 from kdsearch.search.trial_record import TrialRecord
@@ -66,7 +65,7 @@ class StudyRunner:
     ) -> None:
         self.request = request
         self.run = request.run_folder()
-        self._notes = [check_requested(request.space, self.run, bool(request.extend))] if request.resume else []
+        self._identity = StudyIdentity(request, self.run)
         self.space: SearchSpace = request.search_space(self.run)
         self.callback = CallbackList(callbacks)
         self.stop = stop or threading.Event()
@@ -76,8 +75,6 @@ class StudyRunner:
         self._facts: dict[str, Any] = {"versions": versions()}
         self._connected = False
         self._ray_is_ours = False
-        self._record: StudyRecord | None = None
-        self._teacher_noted = False
         self._check()
 
     def _check(self) -> None:
@@ -110,7 +107,7 @@ class StudyRunner:
         study = StudyInfo(self.run.path.name, self.run.path, self.space)
         self.callback.on_study_start(study)
         self._note_space()
-        self._record = self._check_content()
+        self._identity.check(self.space, self._log, self._data_progress())
         store = self._store()
         self._costs = Costs(self.space, store)
         self._costs.check()
@@ -144,16 +141,11 @@ class StudyRunner:
         return self._finish(controller, rungs, self._train(controller, store, placement, slots))
 
     def _note_space(self) -> None:
-        for note in (*getattr(self.request.space, "notes", ()), *filter(None, self._notes)):
+        for note in (*getattr(self.request.space, "notes", ()), *self._identity.notes):
             self.callback.on_message(note)
 
     def _data_progress(self) -> Callable[[int, int], None]:
         return partial(self.callback.on_progress, f"data {self.space.default().trial.data.name}")
-
-    def _check_content(self) -> StudyRecord | None:
-        if not (self.request.resume and self.run.journal.exists()):
-            return None
-        return check_content(self.run, self.space, self.callback.on_message, self._data_progress())
 
     def _store(self) -> Store:
         config = self.space.default().trial.data
@@ -212,16 +204,13 @@ class StudyRunner:
             )
         if storage.cut:
             self._log(f"{self.run.journal} ended in {storage.cut} bytes of an unfinished entry; they were cut off.")
-        if self._record is None:
-            check_defaults(storage, self.space)
-            self._record = new_record(self.request.space, self.space, store)
-        write_record(self.run, self._record, store)
+        record = self._identity.begin(self.space, store, storage)
         keep_old_spaces(self.run, storage.old_spaces)
         if storage.extension is not None:
             for line in storage.extension.lines():
                 self._log(line)
         if earlier:
-            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier, self._record)):
+            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier, record)):
                 self._log(line)
         write_text(self.run.space, self.space.record())
         return storage, rungs
@@ -304,7 +293,8 @@ class StudyRunner:
     def _job(self, trial: TrialRecord, store: Store, placement: Placement, slots: Slots) -> TrialJob:
         is_teacher = trial.stage == "teacher"
         folder = self._teacher.folder if is_teacher else self.run.student(trial.id)
-        self._note_teacher(trial)
+        if trial.config.teacher is not None and self._teacher.weights is not None:
+            self._identity.note_teacher(self._teacher.weights, self._log)
         return TrialJob(
             id=trial.id,
             config=trial.config.model_dump_json(),
@@ -318,15 +308,6 @@ class StudyRunner:
             log=str(self.run.log),
             plugins=plugins.named(),
         )
-
-    def _note_teacher(self, trial: TrialRecord) -> None:
-        """Record the teacher of the first trial that has one."""
-        weights = self._teacher.weights
-        if trial.config.teacher is None or weights is None or self._teacher_noted:
-            return
-        assert self._record is not None
-        self._record = note_teacher(self.run, self._record, weights, self._log)
-        self._teacher_noted = True
 
     def _poll(self) -> bool:
         """Whether to stop; polled by the engine."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdsearch.api.identity import note_teacher
+from kdsearch.api.identity import StudyIdentity
 from kdsearch.api.request import StudyRequest, requested_space
 from kdsearch.api.runner import StudyRunner
 from kdsearch.api.space import Space, as_overrides
@@ -280,7 +280,7 @@ def test_a_shipped_space_that_a_new_version_changed_is_said(
 ) -> None:
     from kdsearch.config.space import shipped
 
-    for name in ("kdsearch.config.space.shipped", "kdsearch.api.identity"):
+    for name in ("kdsearch.config.space.shipped", "kdsearch.api.resumed_space"):
         monkeypatch.setattr(f"{name}.spaces_folder", lambda: tmp_path / "shipped")
     (tmp_path / "shipped").mkdir()
     (tmp_path / "shipped" / "toy.yaml").write_text(SPACE)
@@ -325,11 +325,28 @@ def test_a_teacher_that_was_trained_again_is_said(tmp_path: Path) -> None:
     run.path.mkdir()
     weights.parent.mkdir()
     weights.write_text("one")
-    record = note_teacher(run, StudyRecord("data"), weights, said.append)
-    assert StudyRecord.load(run) == record
-    assert note_teacher(run, record, weights, said.append) == record
+
+    def driver(record: StudyRecord) -> StudyRecord:
+        identity = StudyIdentity(StudyRequest("toy"), run)
+        identity.record = record
+        for _ in range(2):
+            identity.note_teacher(weights, said.append)
+        kept = StudyRecord.load(run)
+        assert kept == identity.record
+        assert kept is not None
+        return kept
+
+    record = driver(driver(StudyRecord("data")))
     assert said == []
     weights.write_text("other")
-    assert note_teacher(run, record, weights, said.append) != record
+    driver(record)
     assert len(said) == 1
     assert "was trained again since this study began" in said[0]
+
+
+def test_the_file_of_an_extension_is_the_space_of_the_study_from_then_on(study: Run, tmp_path: Path) -> None:
+    study(trials=5)
+    text = SPACE.replace("trials: 4", "trials: 7")
+    (tmp_path / "toy.yaml").write_text(text)
+    study(resume=True, extend="toy.yaml")
+    study(resume=True)  # it is the study's own now

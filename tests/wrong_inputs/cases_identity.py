@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from kdsearch.api.identity import source_of
+from kdsearch.api.resumed_space import source_of
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.file_digests import content_of
