@@ -96,7 +96,7 @@ class StudyIdentity:
 
     def note_teacher(self, weights: Path, say: Say) -> None:
         """Record the teacher from which trials learn; say so where earlier trials learned from another."""
-        if self._teacher_noted:
+        if self._teacher_noted or not weights.exists():  # a network file system may show it a little later
             return
         assert self.record is not None
         noted = self.record.with_teacher(weights)
