@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,6 +67,11 @@ class ReaderConformance:
                     assert sample.flow_hw2.shape == (height, width, 2)
                     assert sample.flow_hw2.dtype == np.float32
                     assert np.isfinite(sample.flow_hw2).all()
+
+    def test_files_exist_and_rules_are_plain_values(self, reader: Reader) -> None:
+        json.dumps(reader.rules())
+        for split in SPLITS:
+            assert all(file.is_file() for key in reader.keys(split) for file in reader.files(split, key))
 
     def test_another_reader_of_the_same_data_is_equal(self, reader: Reader, open_again: Open) -> None:
         """Equal content, keys and samples."""
