@@ -28,13 +28,14 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.io.atomic import write_json
+from kdsearch.io.digests import weights_digest
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.seg_output import upsampled_classes
 from kdsearch.models.weights import load_network
 from kdsearch.train.resources import Resources
 from kdsearch.train.standalone import teacher_weights
 from kdsearch.train.teacher import teacher_trial
-from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache, weights_digest
+from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
 from kdsearch.train.trial import Trial
 
 TrialJob = tuple[str, str, str, str, str, dict[str, Any]]

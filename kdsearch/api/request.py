@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kdsearch.api.space import Space, as_space
+from kdsearch.api.space import Space, as_space, parse_data
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
@@ -24,14 +24,16 @@ def requested_space(
     latency: str | None = None,
     resume: bool = False,
 ) -> Space | str:
-    """The space that a request names; with `resume` a name alone, since a resumed study keeps its own space."""
+    """The space that a request names; with `resume` perhaps its name alone, since a resumed study keeps its own."""
     if resume:
         if latency:
             raise UserError("A resumed study keeps the device of its latencies: leave --latency out.")
-        if profile or data:
-            raise UserError("A resumed study keeps its data set: leave --profile and --data out.")
+        if profile:
+            raise UserError("A resumed study keeps its space: leave --profile out.")
         if isinstance(source, str | Path):
             return str(source)
+        if isinstance(source, Space):
+            return source  # `data` is the place of its data set now
     return as_space(source, data=data, profile=profile, latency=latency)
 
 
@@ -39,7 +41,7 @@ def requested_space(
 class StudyRequest:
     """See `kdsearch.search` for the meaning of each field; `overrides` are the `KEY=VALUE` of `--set`.
 
-    `space` is that of `requested_space`.
+    `space` is that of `requested_space`; `data` matters for a resumed study alone, whose data set may have moved.
     """
 
     space: Space | str
@@ -48,6 +50,7 @@ class StudyRequest:
     time_limit: float | None = None
     name: str | None = None
     resume: bool = False
+    data: str | None = None
     extend: str | None = None
     warm_start: Sequence[str] = ()
     storage: str = "runs"
@@ -94,4 +97,8 @@ class StudyRequest:
             return space
         if self.warm_start:
             raise UserError("--warm-start belongs to the start of a study: leave it out, or start a new one.")
-        return space_of_resumed_study(run, self.extend, overrides)
+        data = parse_data(self.data)
+        if isinstance(self.space, Space) and data is None:
+            wanted = self.space.default().data
+            data = None if wanted.path is None else (wanted.name, wanted.path)
+        return space_of_resumed_study(run, self.extend, overrides, data)

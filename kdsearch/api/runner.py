@@ -19,6 +19,7 @@ from typing import Any
 
 from kdsearch import plugins
 from kdsearch.api.cache_progress import CacheProgress
+from kdsearch.api.identity import StudyIdentity
 from kdsearch.api.interrupt import Interrupted, interruptible
 from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
@@ -52,6 +53,8 @@ from kdsearch.tracking.mlflow.client import check_own_database
 from kdsearch.tracking.retention import RetentionCallback
 from kdsearch.train.teacher_cache.plan import plan_cache
 
+TEACHER_POLL_S = 1.0
+
 
 class StudyRunner:
     """One driver of one study, from its request to its `StudyEnd`.
@@ -66,6 +69,7 @@ class StudyRunner:
     ) -> None:
         self.request = request
         self.run = request.run_folder()
+        self._identity = StudyIdentity(request, self.run)
         self.space: SearchSpace = request.search_space(self.run)
         self.callback = CallbackList(callbacks)
         self.stop = stop or threading.Event()
@@ -111,6 +115,7 @@ class StudyRunner:
         study = StudyInfo(self.run.path.name, self.run.path, self.space)
         self.callback.on_study_start(study)
         self._note_space()
+        self._identity.check(self.space, self._log, self._data_progress())
         self._track(stack)
         store = self._store()
         self._costs = Costs(self.space, store)
@@ -120,7 +125,8 @@ class StudyRunner:
         self._facts["reference"] = self._costs.reference()
         self._teacher = StudyTeacher(self.space, store, self.run, self._costs)
         self._plan_cache(store)
-        storage, rungs = self._open_storage(stack, earlier)
+        storage, rungs = self._open_storage(stack, store, earlier)
+        self._await_teacher(stack)
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
         self._mlflow.wait_until_open()
@@ -146,7 +152,7 @@ class StudyRunner:
         return self._finish(controller, rungs, self._train(controller, store, placement, slots, faults))
 
     def _note_space(self) -> None:
-        for note in getattr(self.request.space, "notes", ()):
+        for note in (*getattr(self.request.space, "notes", ()), *self._identity.notes):
             self.callback.on_message(note)
 
     def _track(self, stack: ExitStack) -> None:
@@ -168,9 +174,12 @@ class StudyRunner:
         if uri is not None:
             self._mlflow.wait_until_open()
 
+    def _data_progress(self) -> Callable[[int, int], None]:
+        return partial(self.callback.on_progress, f"data {self.space.default().trial.data.name}")
+
     def _store(self) -> Store:
         config = self.space.default().trial.data
-        store = build_store(config, self.run.stores, progress=partial(self.callback.on_progress, f"data {config.name}"))
+        store = build_store(config, self.run.stores, progress=self._data_progress(), log=self.callback.on_message)
         for note in store.notes:
             self.callback.on_message(note)
         return store
@@ -206,7 +215,9 @@ class StudyRunner:
             progress = partial(planned.plan.progress, self._teacher.config, store, self._teacher.weights)
         self._cache_progress = CacheProgress(progress, self.callback)
 
-    def _open_storage(self, stack: ExitStack, earlier: list[EarlierStudy]) -> tuple[StudyStorage, RungState]:
+    def _open_storage(
+        self, stack: ExitStack, store: Store, earlier: list[EarlierStudy]
+    ) -> tuple[StudyStorage, RungState]:
         """The study's journal and rungs, with the results of earlier studies where they are requested."""
         search = self.space.search
         with values_of_a_study(self.run.journal):
@@ -228,15 +239,28 @@ class StudyRunner:
             self._log(f"{self.run.journal} ended in {storage.cut} bytes of an unfinished entry; they were cut off.")
         if again := [trial.id for trial in storage.ask_again()]:
             self._log(f"asked again, since they failed: {', '.join(again)}")
+        record = self._identity.begin(self.space, store, storage)
         keep_old_spaces(self.run, storage.old_spaces)
         if storage.extension is not None:
             for line in storage.extension.lines():
                 self._log(line)
         if earlier:
-            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier)):
+            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier, record)):
                 self._log(line)
-        write_text(self.run.space, self.space.to_yaml())
+        write_text(self.run.space, self.space.record())
         return storage, rungs
+
+    def _await_teacher(self, stack: ExitStack) -> None:
+        """Become the one study on this storage that trains the teacher, or wait for the one that does."""
+        waited = False
+        while not self._teacher.claim(stack):
+            if not waited:
+                self._log(f"another study trains the same teacher, {self._teacher.folder}; this one waits for it")
+            waited = True
+            if self.stop.wait(TEACHER_POLL_S):
+                raise Interrupted("interrupted")
+            if self._deadline is not None and time.monotonic() >= self._deadline:
+                return  # no trial starts any more
 
     def _add_callbacks(
         self, stack: ExitStack, study: StudyInfo, store: Store, storage: StudyStorage, rungs: RungState
@@ -304,6 +328,8 @@ class StudyRunner:
     def _job(self, trial: TrialRecord, store: Store, placement: Placement, slots: Slots) -> TrialJob:
         is_teacher = trial.stage == "teacher"
         folder = self._teacher.folder if is_teacher else self.run.student(trial.id)
+        if trial.config.teacher is not None and self._teacher.weights is not None:
+            self._identity.note_teacher(self._teacher.weights, self._log)
         return TrialJob(
             id=trial.id,
             config=trial.config.model_dump_json(),

@@ -36,8 +36,9 @@ def search(
     flight are the last; repeats and controls that did not start by then are left out.
 
     Results are kept in `storage/name`, by default a name from the space and the time. `resume` continues a study (the
-    latest of this space, or `name`); `extend` is the file of an edited space to continue with. `warm_start` are run
-    folders whose best trials come first. `confirm=False` leaves out repeats and controls of the frontier.
+    latest of this space, or `name`): its data set may lie elsewhere now (`data`) if its content is the same, a `space`
+    that has changed since is refused, and `extend` is the file of an edited space to continue with. `warm_start` are
+    run folders whose best trials come first. `confirm=False` leaves out repeats and controls of the frontier.
 
     A Ray that runs in this process is used, else the cluster at `address` or RAY_ADDRESS, else one on this machine.
     `workers_per_trial` are the DDP ranks per trial, `gpus_per_worker` the GPUs (or share of one) per rank,
@@ -55,7 +56,7 @@ def search(
     request = StudyRequest(
         space=requested_space(space, data=data, profile=profile, latency=latency, resume=resume),
         overrides=as_overrides(set or {}), trials=trials,
-        time_limit=time_limit, name=name, resume=resume, extend=None if extend is None else str(extend),
+        time_limit=time_limit, name=name, resume=resume, data=data, extend=None if extend is None else str(extend),
         warm_start=tuple(map(str, warm_start)), storage=str(storage), tracking_uri=tracking_uri, address=address,
         workers_per_trial=workers_per_trial, gpus_per_worker=gpus_per_worker, max_concurrent=max_concurrent,
         grow_to=grow_to, confirm=confirm,

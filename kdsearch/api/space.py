@@ -53,6 +53,11 @@ class Space:
         return self.search_space.name
 
     @property
+    def source(self) -> str | Path | Mapping[str, Any]:
+        """The name, the file or the dictionary that the space was made from."""
+        return self._source
+
+    @property
     def source_name(self) -> str:
         """The name that new run folders begin with: of the file, or of the space itself."""
         return self.name if isinstance(self._source, Mapping) else Path(str(self._source)).stem

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from kdsearch.compat import ensure_torchvision
 from kdsearch.errors import UserError
+from kdsearch.io.digests import digest_of
 from kdsearch.io.state_dict import load_state, read_state
 
 FlowName = Literal["none", "dis", "raft"]
 
 
 class Flow(Protocol):
-    """Estimates flow; may be called from several threads. `facts` identify the method, for fingerprints."""
+    """Estimates flow; may be called from several threads. `facts` identify the method and its weights."""
 
     facts: tuple[object, ...]
 
@@ -81,8 +82,7 @@ class Raft:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._network.eval().to(self._device)
         self._lock = threading.Lock()  # the cost volume grows with the square of the pixels: one at a time
-        state = weights.stat()
-        self.facts: tuple[object, ...] = ("raft", weights.name, state.st_size, state.st_mtime_ns)
+        self.facts: tuple[object, ...] = ("raft", digest_of(weights))
 
     def __call__(self, first_hwc: NDArray[np.uint8], second_hwc: NDArray[np.uint8]) -> NDArray[np.float32]:
         import torch

@@ -5,11 +5,9 @@ A reader lists the samples of its splits and reads each at its native size; `sto
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,8 +52,10 @@ class Reader(Protocol):
     its next frame and flow share them. Images have `info.channels` channels, and labels hold the class ids
     `0 .. info.num_classes - 1` and `IGNORE_INDEX`.
 
-    **Fingerprint.** `fingerprint` is a digest of everything that samples depend on: keys, files, options, classes. It
-    is equal in every process as long as all samples are, and names the stores and caches of the data set.
+    **Content.** `files` lists the files that `read` reads for a sample, none where samples are drawn. `rules` is
+    everything else that samples depend on (options, classes, other files by their `kdsearch.io.digests`, the version of
+    the way in which files are read), as plain values by name, without paths and times. Keys, rules and the bytes of the
+    files are the content of the set, whose fingerprint names its stores and teachers and keeps studies apart.
 
     **Notes.** A reader may have `notes`, sentences on what it left out of the set; every command shows them. Its
     `doubt` says what to do if label values that it ignores unasked are those of a class; a set with much of them, in
@@ -75,8 +75,12 @@ class Reader(Protocol):
         """The sample named `key`."""
         ...
 
-    def fingerprint(self) -> str:
-        """Hexadecimal digest."""
+    def files(self, split: str, key: str) -> list[Path]:
+        """The files of the sample named `key`."""
+        ...
+
+    def rules(self) -> dict[str, Any]:
+        """What samples depend on beside keys and files, in values that JSON has."""
         ...
 
 
@@ -114,17 +118,3 @@ def check_sample(sample: Sample, info: DatasetInfo, where: str) -> NDArray[np.in
             f"and {IGNORE_INDEX} for pixels without a class"
         )
     return counts[: info.num_classes].astype(np.int64)
-
-
-def files_fingerprint(root: Path, files: Iterable[Path], *facts: object) -> str:
-    """Digest over names, sizes and modification times of `files`, and over `facts` such as options and classes."""
-    digest = hashlib.sha256(repr(facts).encode())
-    for file in files:
-        try:
-            stat = file.stat()
-            state = (stat.st_size, stat.st_mtime_ns)
-        except FileNotFoundError:  # reported by name when it is read
-            state = (-1, -1)
-        name = file.relative_to(root) if file.is_relative_to(root) else file
-        digest.update(f"{name}:{state}\n".encode())
-    return digest.hexdigest()

@@ -31,7 +31,7 @@ from kdsearch.engine.messages import (
     TrialJob,
     epoch_seconds,
 )
-from kdsearch.io.atomic import partial_path, write_folder_atomically
+from kdsearch.io.atomic import partial_path, write_folder_atomically, write_folder_once
 
 if TYPE_CHECKING:
     from kdsearch.train.resources import Resources
@@ -215,8 +215,10 @@ class _Worker:
         trial, metrics = self.trial, self.metrics
         if trial.epoch == trial.config.train.epochs and self.rank == 0:
             output = Path(self.job.output)
+            # Workers of other studies may be reading the teacher: the one that is there stays.
+            put = write_folder_once if self.job.id == "teacher" else write_folder_atomically
             with _saving(output):
-                write_folder_atomically(output, lambda folder: trial.save_student(folder, metrics))
+                put(output, lambda folder: trial.save_student(folder, metrics))
         return Progress(trial.epoch, metrics)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,16 +24,23 @@ def hold(path: Path) -> int:
 
     `UserError` while another process holds the lock.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT)
     deadline = time.monotonic() + PATIENCE_S
-    while not acquire(handle):
+    while (handle := take(path)) is None:
         if time.monotonic() >= deadline:
-            os.close(handle)
             raise UserError(
                 f"Another process is running the study in {path.parent}; wait for it, or give another --name."
             )
         time.sleep(0.05)
     return handle
+
+
+def take(path: Path) -> int | None:
+    """Lock the file `path`, which is created where needed; the descriptor, or None while another process holds it."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    if acquire(handle):
+        return handle
+    os.close(handle)
+    return None
 
 
 def is_held(path: Path) -> bool:
@@ -58,11 +65,17 @@ def acquire(descriptor: int, shared: bool = False, wait: bool = False) -> bool:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of the file `path`, which is created where needed; waits while another process holds it."""
+def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+    """Hold the lock of the file `path`, which is created where needed; waits while another process holds it.
+
+    `waiting` is called once if it has to.
+    """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        acquire(descriptor, wait=True)
+        if not acquire(descriptor):
+            if waiting is not None:
+                waiting()
+            acquire(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)

@@ -27,6 +27,16 @@ class RunFolder:
         return self.path / "space.yaml"
 
     @property
+    def record(self) -> Path:
+        """What results depend on beside the space: `StudyRecord`."""
+        return self.path / "study.json"
+
+    @property
+    def content(self) -> Path:
+        """The content of the data set, file by file."""
+        return self.path / "content.json"
+
+    @property
     def journal(self) -> Path:
         return self.path / "study.journal"
 

@@ -18,6 +18,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.reader import Sample
 from kdsearch.data.store.build import write_store
+from kdsearch.data.store.file_digests import FileDigests
 from kdsearch.data.store.store import Store
 from kdsearch.distill.base import FramePair, Term
 from kdsearch.models.registry import build_network
@@ -76,15 +77,17 @@ class RandomReader:
             return Sample(image, label)
         return Sample(image, label, image, np.zeros((height, width, 2), np.float32))
 
-    def fingerprint(self) -> str:
-        return "drawn"
+    def files(self, split: str, key: str) -> list[Path]:
+        return []
+
+    def rules(self) -> dict[str, object]:
+        return {"random": self.count}
 
 
 def random_store(folder: Path, info: DatasetInfo, size: tuple[int, int], count: int) -> Store:
     """A store of `count` random images per split."""
-    reader = RandomReader(info, size, count)
-    write_store(folder, reader, reader.fingerprint(), size, None, None)
-    return Store.open(folder)
+    digests = FileDigests(folder.parent, RandomReader(info, size, count), "random")
+    return Store.open(write_store(folder.parent, folder.name, digests, size))
 
 
 def measurable(config: TrialConfig, images: int) -> TrialConfig:

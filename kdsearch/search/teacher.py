@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import ExitStack
 from pathlib import Path
 
 from kdsearch.config.metrics import METRICS
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store
+from kdsearch.errors import UserError
+from kdsearch.io.locks import take
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.models.registry import build_network
 from kdsearch.models.weights import load_network
 from kdsearch.search.costs import Costs
 from kdsearch.search.trial_record import TrialRecord
-from kdsearch.train.teacher import teacher_folder, teacher_trial
+from kdsearch.train.teacher import teacher_folder, teacher_lock, teacher_trial
 
 
 class StudyTeacher:
@@ -37,6 +41,10 @@ class StudyTeacher:
             return
         self.folder = teacher_folder(self.config, store, run.teachers)
         self.weights = self.folder / "model.safetensors"
+        if self.folder.exists() and not self.weights.exists():
+            raise UserError(
+                f"{self.weights} is missing; delete the folder {self.folder}, and the teacher is trained again."
+            )
 
     def training(self) -> TrialRecord | None:
         """The trial that trains the teacher; None if its weights exist, or nothing is distilled."""
@@ -44,6 +52,18 @@ class StudyTeacher:
             return None
         config = teacher_trial(self.config)
         return TrialRecord(id="teacher", stage="teacher", state="RUNNING", config=config, params={}, cost=self.cost())
+
+    def claim(self, stack: ExitStack) -> bool:
+        """Whether this study may go on: its teacher exists, or this process alone trains it as long as `stack` is open.
+
+        False while another process on the same storage trains it.
+        """
+        if self.folder is None or self.weights is None or self.weights.exists():
+            return True
+        lock = take(teacher_lock(self.folder))
+        if lock is not None:
+            stack.callback(os.close, lock)
+        return lock is not None
 
     def trained(self) -> list[TrialRecord]:
         """The record of its training, if a study has trained it."""

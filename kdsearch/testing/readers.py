@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,6 +11,7 @@ import pytest
 
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.reader import SPLITS, Reader, Sample
+from kdsearch.data.store.file_digests import content_of
 
 __all__ = ["ReaderConformance"]
 
@@ -65,10 +67,15 @@ class ReaderConformance:
                     assert sample.flow_hw2.dtype == np.float32
                     assert np.isfinite(sample.flow_hw2).all()
 
+    def test_files_exist_and_rules_are_plain_values(self, reader: Reader) -> None:
+        json.dumps(reader.rules())
+        for split in SPLITS:
+            assert all(file.is_file() for key in reader.keys(split) for file in reader.files(split, key))
+
     def test_another_reader_of_the_same_data_is_equal(self, reader: Reader, open_again: Open) -> None:
-        """Equal fingerprints, keys and samples."""
+        """Equal content, keys and samples."""
         other = open_again()
-        assert reader.fingerprint() == other.fingerprint()
+        assert content_of(reader).fingerprint == content_of(other).fingerprint
         for split in SPLITS:
             assert reader.keys(split) == other.keys(split)
             key = reader.keys(split)[-1]

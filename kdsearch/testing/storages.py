@@ -97,7 +97,7 @@ class StorageConformance:
             assert storage.extension is not None
             assert (storage.extension.version, storage.extension.running) == (2, [running.id])
             assert storage.extension.imported >= 1
-            assert storage.old_spaces == [space.to_yaml()]
+            assert storage.old_spaces == [space.record()]
             assert [trial.id for trial in storage.frontier()] == [done.id]
 
     def test_one_writer_at_a_time(self, open_storage: Open, space: SearchSpace) -> None:

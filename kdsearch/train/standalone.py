@@ -10,12 +10,13 @@ import torch
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
-from kdsearch.io.atomic import write_folder_atomically
+from kdsearch.io.atomic import write_folder_atomically, write_folder_once
+from kdsearch.io.locks import locked
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.train.memory import TrialError
 from kdsearch.train.resources import Resources
-from kdsearch.train.teacher import teacher_folder, teacher_trial
+from kdsearch.train.teacher import teacher_folder, teacher_lock, teacher_trial
 from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
 from kdsearch.train.trial import Trial
 
@@ -29,7 +30,7 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
     """
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
-    store = build_store(config.data, folder.stores)
+    store = build_store(config.data, folder.stores, log=log)
     for note in store.notes:
         log(f"note: {note}")
     weights, plan = None, None
@@ -49,9 +50,11 @@ def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, log: C
     if config.teacher.checkpoint is not None:
         return checkpoint_file(config.teacher.checkpoint, config.teacher.network())
     target = teacher_folder(config, store, folder.teachers)
-    if not target.exists():
-        alone = teacher_trial(config)
-        write_folder_atomically(target, lambda path: _train(alone, store, None, None, path, "teacher", log))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with locked(teacher_lock(target), lambda: log(f"another process trains the teacher {target}; waiting for it")):
+        if not target.exists():
+            alone = teacher_trial(config)
+            write_folder_once(target, lambda path: _train(alone, store, None, None, path, "teacher", log))
     return target / "model.safetensors"
 
 

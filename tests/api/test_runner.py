@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -118,3 +120,25 @@ def test_a_hang_is_not_taken_for_a_full_disk(
     assert status == "failed"
     assert failure.startswith(f"{error}; ")
     assert failure.endswith(remedy)
+
+
+def test_a_study_waits_for_the_teacher_that_another_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kdsearch.api.runner.TEACHER_POLL_S", 0.01)
+    request = StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x")
+
+    def waits(runner: StudyRunner, claims: list[bool]) -> list[bool]:
+        left = list(claims)
+        runner.run.create()
+        runner._teacher = SimpleNamespace(folder=tmp_path / "t", claim=lambda stack: left.pop(0))  # type: ignore[assignment]
+        runner._await_teacher(ExitStack())
+        return left
+
+    runner = StudyRunner(request)
+    assert waits(runner, [False, False, True, True]) == [True]
+    assert runner.run.log.read_text().count("another study trains the same teacher") == 1
+    late = StudyRunner(replace(request, time_limit=0.0))
+    assert waits(late, [False, True]) == [True], "after the time limit no trial starts anyway"
+    stopped = StudyRunner(request)
+    stopped.stop.set()
+    with pytest.raises(Interrupted):
+        waits(stopped, [False, True])

@@ -14,6 +14,7 @@ from kdsearch.cli.main import main
 from kdsearch.data.check.picture import overlay
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.registry import open_reader
+from kdsearch.data.store.file_digests import content_of
 from kdsearch.data.store.store import Store
 from tests.data.layouts import write_mfnet
 
@@ -128,7 +129,7 @@ def test_a_built_store_is_the_one_that_a_study_opens(here, capsys):
     assert facts["images"] == {"train": 3, "val": 2}
     values = {"train": 3, "val": 2, "height": 48, "width": 64}
     config = DataConfig(name="scenes", size=(24, 32), options=values)
-    assert store.fingerprint == open_reader(config).fingerprint()
+    assert store.fingerprint == content_of(open_reader(config)).fingerprint
     assert store.path.parent == RunFolder.at("runs", "any").stores
     assert main(["data", "build", "scenes", "--size", "24", "32", *options]) == 0
     assert "3 train, 2 val, 24x32" in capsys.readouterr().out

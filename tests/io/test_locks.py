@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-from kdsearch.io.locks import acquire, hold, is_held, locked
+from kdsearch.io.locks import acquire, hold, is_held, locked, take
 
 
 def test_a_held_lock_is_seen_and_released(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_locked_waits_for_the_holder(tmp_path: Path) -> None:
     path, order = tmp_path / "lock", []
 
     def second() -> None:
-        with locked(path):
+        with locked(path, lambda: order.append("waits")):
             order.append("second")
 
     with locked(path):
@@ -31,7 +31,7 @@ def test_locked_waits_for_the_holder(tmp_path: Path) -> None:
         thread.join(0.2)
         order.append("first")
     thread.join(10)
-    assert order == ["first", "second"]
+    assert order == ["waits", "first", "second"]
 
 
 def test_folders_can_be_locked(tmp_path: Path) -> None:
@@ -41,3 +41,13 @@ def test_folders_can_be_locked(tmp_path: Path) -> None:
     os.close(one)
     assert acquire(other)
     os.close(other)
+
+
+def test_a_lock_is_taken_once(tmp_path: Path) -> None:
+    handle = take(tmp_path / "lock")
+    assert handle is not None
+    assert take(tmp_path / "lock") is None
+    os.close(handle)
+    again = take(tmp_path / "lock")
+    assert again is not None
+    os.close(again)

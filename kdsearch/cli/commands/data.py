@@ -116,7 +116,7 @@ def _build(options: argparse.Namespace) -> CommandOutput:
     root = in_folder(storage, ".cache/data") if is_remote(storage) else RunFolder.at(storage, "data").stores
     try:
         with _bar(f"build {config.name}") as progress:
-            store = build_store(config, root, progress)
+            store = build_store(config, root, progress, log=lambda line: print(f"kdsearch: {line}", file=sys.stderr))
     except BadSamplesError as error:
         print(f"kdsearch: {error}", file=sys.stderr)
         return CommandOutput({"store": None, "problem": str(error)}, status=FAILED)

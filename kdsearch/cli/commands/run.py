@@ -22,6 +22,7 @@ EXAMPLES = (
     "run clfd --latency cpu:4              mIoU against latency",
     "run clfd --resume                     continue the latest study",
     "run clfd --resume --set 'train.lr={log: [1e-5, 1e-3]}'",
+    "run clfd --resume --data mfnet=/new/MFNet",
     "run clfd --data pst900=/data/PST900 --warm-start runs/mfnet-1",
 )
 
@@ -119,6 +120,7 @@ def run(options: argparse.Namespace) -> CommandOutput:
         time_limit=options.time_limit,
         name=options.name,
         resume=options.resume,
+        data=options.data,
         extend=options.extend,
         warm_start=tuple(options.warm_start),
         storage=options.storage or ("~/kdsearch-runs" if submitted else "runs"),

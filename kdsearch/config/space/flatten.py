@@ -18,9 +18,23 @@ def flatten(trial: TrialConfig) -> dict[str, Scalar]:
 
 
 def trial_key(trial: TrialConfig) -> str:
-    """16 hexadecimal digits, equal for equal trials and stable between processes and machines."""
-    text = json.dumps(trial.model_dump(mode="json"), sort_keys=True)
+    """16 hexadecimal digits, equal for equal trials and stable between processes and machines.
+
+    All trials of a study share the data set and the teacher's checkpoint, which are known by their content: where they
+    lie is no part of a trial.
+    """
+    text = json.dumps(without_places(trial.model_dump(mode="json")), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_places(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a trial or a space without the paths of its data set and its teacher's checkpoint."""
+    data, teacher = settings.get("data"), settings.get("teacher")
+    if isinstance(data, dict):
+        settings = {**settings, "data": {**data, "path": None}}
+    if isinstance(teacher, dict):
+        settings = {**settings, "teacher": {**teacher, "checkpoint": bool(teacher.get("checkpoint"))}}
+    return settings
 
 
 def _leaves(node: Any, name: str) -> Iterator[tuple[str, Scalar]]:

@@ -76,7 +76,7 @@ class SearchSpace:
         return dump_yaml(self._tree)
 
     def complete(self) -> dict[str, Any]:
-        """`resolved` with every default written out, those of ranges and of term settings included."""
+        """`resolved` with every default written out, those of ranges and terms included, and with absolute paths."""
 
         def document(taken: Mapping[str, str]) -> SpaceDocument:
             tree = sample_tree(self._root, lambda name, domain: taken.get(name, domain.default))
@@ -85,6 +85,10 @@ class SearchSpace:
         complete = written_out(self._root, self.resolved(), document)
         del complete["profiles"]
         return complete
+
+    def record(self) -> str:
+        """`complete` as YAML text, which loads as this space in every folder, and with other defaults of a version."""
+        return dump_yaml(self.complete())
 
     def parameters(self) -> dict[str, Range]:
         """All parameters: those of every branch, and the choice between the branches."""

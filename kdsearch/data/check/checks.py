@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsearch.data import content
-from kdsearch.data.content import SampleContent, SplitContent, sample_content
+from kdsearch.data import set_facts
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.problems import KINDS, OTHER, kind_of
 from kdsearch.data.reader import SPLITS, Reader, Sample, reader_notes
+from kdsearch.data.set_facts import SampleFacts, SplitFacts, sample_facts
 from kdsearch.errors import UserError
 
 AHEAD = 64
@@ -25,26 +25,26 @@ AHEAD = 64
 
 @dataclass
 class SplitReport:
-    """A split: the `content` of its readable samples, and per class the images with it. `images` counts all samples."""
+    """A split: the `facts` of its readable samples, and per class the images with it. `images` counts all samples."""
 
-    content: SplitContent
+    facts: SplitFacts
     class_images: NDArray[np.int64]
     images: int = 0
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     @property
     def pixels(self) -> int:
-        return int(self.content.class_pixels.sum()) + self.content.ignored
+        return int(self.facts.class_pixels.sum()) + self.facts.ignored
 
     def to_json(self) -> dict[str, Any]:
         sizes = [{"height": h, "width": w, "images": count} for (h, w), count in self.sizes.most_common()]
         return {
             "images": self.images,
-            "readable": self.content.images,
+            "readable": self.facts.images,
             "pixels": self.pixels,
-            "ignored_pixels": self.content.ignored,
+            "ignored_pixels": self.facts.ignored,
             "sizes": sizes,
-            "class_pixels": self.content.class_pixels.tolist(),
+            "class_pixels": self.facts.class_pixels.tolist(),
             "class_images": self.class_images.tolist(),
         }
 
@@ -111,15 +111,15 @@ def check_set(
     `progress(done, total)` is called after each sample.
     """
     info = reader.info
-    splits = {split: SplitReport(SplitContent.empty(info), np.zeros(info.num_classes, np.int64)) for split in SPLITS}
+    splits = {split: SplitReport(SplitFacts.empty(info), np.zeros(info.num_classes, np.int64)) for split in SPLITS}
     report = Report(info, splits, [], [])
     keys = [(split, key) for split in SPLITS for key in reader.keys(split)]
     pictured = {(s, k) for s in SPLITS for k in _spread(reader.keys(s), shown)}
 
-    def read(split: str, key: str) -> tuple[Sample, SampleContent] | UserError:
+    def read(split: str, key: str) -> tuple[Sample, SampleFacts] | UserError:
         try:
             sample = reader.read(split, key)
-            return sample, sample_content(sample, info, f"{info.name} {split} sample '{key}'")
+            return sample, sample_facts(sample, info, f"{info.name} {split} sample '{key}'")
         except UserError as error:
             return error
 
@@ -140,16 +140,16 @@ def check_set(
                     progress(start + done + 1, len(keys))
     report.notes.extend(reader_notes(reader))
     if not report.problems:  # else what is missing may be in the samples that cannot be read
-        contents = {split: found.content for split, found in splits.items()}
-        report.faults = content.faults(reader, contents)
-        report.notes.extend(content.notes(reader, contents) if not report.faults else ())
+        contents = {split: found.facts for split, found in splits.items()}
+        report.faults = set_facts.faults(reader, contents)
+        report.notes.extend(set_facts.notes(reader, contents) if not report.faults else ())
     return report
 
 
-def _count(found: SplitReport, key: str, sample: Sample, counts: SampleContent) -> None:
+def _count(found: SplitReport, key: str, sample: Sample, counts: SampleFacts) -> None:
     height, width = sample.label_hw.shape
     found.sizes[height, width] += 1
-    found.content.add(key, counts)
+    found.facts.add(key, counts)
     found.class_images += np.array(counts.class_pixels) > 0
 
 

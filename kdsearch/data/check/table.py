@@ -52,7 +52,7 @@ def _classes(report: Report) -> Table:
     table = _table("class: % of pixels (% of images)", report)
     for place, name in enumerate(report.info.classes):
         table.add_row(escape(name), *(_share(split, place) for split in report.splits.values()))
-    without = (_percent(split.content.ignored, split.pixels) for split in report.splits.values())
+    without = (_percent(split.facts.ignored, split.pixels) for split in report.splits.values())
     table.add_row("no class", *without, style="dim")
     return table
 
@@ -74,8 +74,8 @@ def _sizes(split: SplitReport) -> str:
 
 
 def _share(split: SplitReport, place: int) -> str:
-    pixels = _percent(int(split.content.class_pixels[place]), int(split.content.class_pixels.sum()))
-    return f"{pixels} ({_percent(int(split.class_images[place]), split.content.images, 0)})"
+    pixels = _percent(int(split.facts.class_pixels[place]), int(split.facts.class_pixels.sum()))
+    return f"{pixels} ({_percent(int(split.class_images[place]), split.facts.images, 0)})"
 
 
 def _percent(part: int, whole: int, digits: int = 2) -> str:

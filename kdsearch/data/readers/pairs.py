@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,13 @@ from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.mask_files import Colour
 from kdsearch.data.optical_flow import Flow
 from kdsearch.data.problems import MissingFileError
-from kdsearch.data.reader import SPLITS, Sample, check_sample, check_split, files_fingerprint
+from kdsearch.data.reader import SPLITS, Sample, check_sample, check_split
 from kdsearch.data.readers.masks import Masks
 from kdsearch.data.readers.names import IMAGE_ENDS, FilesByName, read_names
 from kdsearch.errors import UserError
 
 READING = 2
-"""Version of how files become samples; part of fingerprints, so that no store of another reading is used."""
+"""Version of the way from the bytes of a file to pixels and class ids; raised where the same files give others."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class PairReader:
         self._pairs, self._flow = pairs, flow
         self._ids = dict(ids) if ids else {**{i: i for i in range(info.num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
         self._masks = Masks(info.name, self._ids, colours or {}, self._label_files, source)
-        self._facts = (*facts, READING, tuple((colours or {}).items()))
+        self._facts, self._colours = facts, colours or {}
 
     def keys(self, split: str) -> list[str]:
         check_split(split)
@@ -111,11 +112,15 @@ class PairReader:
         check_sample(sample, self.info, str(pair.label))
         return sample
 
-    def fingerprint(self) -> str:
-        files = [file for split in SPLITS for key in self.keys(split) for file in self.files(split, key)]
-        names = {split: self.keys(split) for split in SPLITS}
-        flow = None if self._flow is None else self._flow.facts
-        return files_fingerprint(self.root, files, names, self.info, self._ids, flow, *self._facts)
+    def rules(self) -> dict[str, Any]:
+        return {
+            "reading": READING,
+            **asdict(self.info),
+            "mask values": sorted(self._ids.items()),
+            "mask colours": sorted(self._colours.items()),
+            "flow": None if self._flow is None else self._flow.facts,
+            "options": self._facts,
+        }
 
     def _image(self, path: Path, thermal: Path | None) -> NDArray[np.uint8]:
         if self.info.channels == 3:

@@ -7,19 +7,17 @@ show that the software works and which of two settings is better on it, and noth
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import NonNegativeInt, PositiveInt
 
 from kdsearch.data.info import RGB_MEAN, RGB_STD, THERMAL_MEAN, THERMAL_STD, DatasetInfo
 from kdsearch.data.reader import SPLITS, Sample, check_split
-from kdsearch.data.scenes import canvas as scenes_canvas
 from kdsearch.data.scenes import layout as scenes_layout
 from kdsearch.data.scenes import light as scenes_light
-from kdsearch.data.scenes import shapes as scenes_shapes
 from kdsearch.data.scenes import street as scenes_street
 from kdsearch.data.scenes.canvas import Canvas
 
@@ -33,6 +31,10 @@ INFO = DatasetInfo(
     std=(*RGB_STD, THERMAL_STD),
     video=True,
 )  # fmt: skip
+
+
+DRAWING = 1
+"""Version of the drawings; raised whenever `data/scenes/` draws other pixels."""
 
 
 @dataclass
@@ -86,7 +88,9 @@ class Scenes:
         check_split(split)
         return draw_scene(self.seed, split, int(key.rpartition("-")[2]), self.size).sample
 
-    def fingerprint(self) -> str:
-        modules = (scenes_canvas, scenes_shapes, scenes_street, scenes_layout, scenes_light)
-        facts = repr((self.counts, self.seed, self.size, INFO)) + "".join(map(inspect.getsource, modules))
-        return hashlib.sha256(facts.encode()).hexdigest()
+    def files(self, split: str, key: str) -> list[Path]:
+        check_split(split)
+        return []
+
+    def rules(self) -> dict[str, Any]:
+        return {"drawing": DRAWING, "seed": self.seed, "size": self.size, **asdict(INFO)}

@@ -20,8 +20,8 @@ from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.io.disk import writing
 
-SCHEMA_VERSION = 1
-"""Version of the files of a store, in its `meta.json`."""
+SCHEMA_VERSION = 2
+"""Version of the files of a store, in its `meta.json`. Version 1 had a fingerprint of paths and times."""
 
 Layout = dict[str, tuple[type, tuple[int, ...]]]
 

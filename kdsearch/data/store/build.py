@@ -22,12 +22,14 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 
-from kdsearch.data import content
-from kdsearch.data.content import SampleContent, SplitContent, sample_content
+from kdsearch.data import set_facts
 from kdsearch.data.images import resize_flow, resize_image, resize_label
 from kdsearch.data.reader import SPLITS, Reader, reader_notes
+from kdsearch.data.set_facts import SampleFacts, SplitFacts, sample_facts
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, Layout, StoreFile, column_layout, sample_bytes
-from kdsearch.data.store.temporary import PLAN, ROWS, Progress, read_plan, temporary_folder, write_plan
+from kdsearch.data.store.content import CONTENT, Content
+from kdsearch.data.store.file_digests import FileDigests
+from kdsearch.data.store.temporary import PLAN, ROWS, Progress, RowFacts, read_plan, temporary_folder, write_plan
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path
 from kdsearch.io.disk import DiskError, writing
@@ -41,41 +43,42 @@ class BadSamplesError(UserError):
 
 
 def write_store(
-    folder: Path,
-    reader: Reader,
-    fingerprint: str,
+    root: Path,
+    name: str,
+    digests: FileDigests,
     size: tuple[int, int],
-    progress: Callable[[int, int], None] | None,
-    threads: int | None,
-) -> None:
-    """Read every sample, resize it and write the store `folder`, unless another process completes it first.
+    progress: Callable[[int, int], None] | None = None,
+    threads: int | None = None,
+) -> Path:
+    """Read every sample, resize it and write the store `root/NAME-FINGERPRINT`, which is returned.
 
-    Continues an interrupted build of the same samples at the same size. `UserError` names the bad files, or the file
-    that could not be written.
+    In the same pass the bytes of the files are digested into the fingerprint of the content. A store of equal content
+    that is there already, or that another process completes first, stays. Continues an interrupted build of the same
+    files at the same size. `UserError` names the bad files, or the file that could not be written.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create {folder.parent} ({error.strerror}); choose another folder for stores") from None
-    keys = {split: reader.keys(split) for split in SPLITS}
-    facts = {
-        "schema_version": SCHEMA_VERSION,
-        "fingerprint": fingerprint,
-        "info": dataclasses.asdict(reader.info),
-        "size": size,
-    }
-    names = hashlib.sha256(json.dumps(keys).encode()).hexdigest()
-    plan = json.loads(json.dumps({**facts, "keys": names, "pillow": PIL.__version__}))
-    with temporary_folder(folder, plan) as temporary:
-        build = _Build(temporary, reader, size, keys, plan)
+        raise UserError(f"cannot create {root} ({error.strerror}); choose another folder for stores") from None
+    reader, keys = digests.reader, digests.keys
+    rules = hashlib.sha256(json.dumps([keys, reader.rules()]).encode()).hexdigest()
+    facts = {"schema_version": SCHEMA_VERSION, "info": dataclasses.asdict(reader.info), "size": size}
+    plan = json.loads(json.dumps({**facts, "rules": rules, "files": digests.stamp, "pillow": PIL.__version__}))
+    with temporary_folder(root, name, plan) as temporary:
+        build = _Build(temporary, digests, size, plan)
         try:
             splits = build.fill_all(progress, threads)
         finally:
             build.close()
+        content = digests.content()
+        folder = root / store_name(name, content)
         with writing(temporary / "meta.json"):
-            meta = {**facts, "splits": splits, "notes": build.notes()}
+            (temporary / CONTENT).write_text(content.to_json(), encoding="utf-8")
+            length = (temporary / CONTENT).stat().st_size
+            found = {"fingerprint": content.fingerprint, "content_bytes": length}
+            meta = {**facts, **found, "splits": splits, "notes": build.notes()}
             (temporary / "meta.json").write_text(json.dumps(meta, indent=1))
-            for path in (temporary / "meta.json", temporary):
+            for path in (temporary / CONTENT, temporary / "meta.json", temporary):
                 sync_path(path)
         try:
             temporary.rename(folder)
@@ -83,18 +86,25 @@ def write_store(
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
         else:
-            for name in (PLAN, ROWS):
-                (folder / name).unlink()
-        sync_path(folder.parent)
+            for file in (PLAN, ROWS):
+                (folder / file).unlink()
+        sync_path(root)
+        with writing(root):
+            digests.save()
+    return folder
+
+
+def store_name(name: str, content: Content) -> str:
+    """The name of the folder of a store; `name` has the data set and its size."""
+    return f"{name}-{content.fingerprint[:12]}"
 
 
 class _Build:
     """The files of a store during its build."""
 
-    def __init__(
-        self, temporary: Path, reader: Reader, size: tuple[int, int], keys: dict[str, list[str]], plan: dict[str, Any]
-    ) -> None:
-        self.reader, self.size, self.keys = reader, size, keys
+    def __init__(self, temporary: Path, digests: FileDigests, size: tuple[int, int], plan: dict[str, Any]) -> None:
+        self.digests, self.reader, self.size, self.keys = digests, digests.reader, size, digests.keys
+        reader, keys = self.reader, self.keys
         layout = column_layout(reader.info, size)
         with ExitStack() as stack:
             self.files = _reopened(temporary, keys, layout) if read_plan(temporary) is not None else {}
@@ -107,7 +117,10 @@ class _Build:
                     stack.callback(self.files[split].close)
                 write_plan(temporary, plan)
             counts = {split: len(names) for split, names in keys.items()}
-            self.progress = Progress(temporary / ROWS, counts, 2 * reader.info.num_classes + 4)
+            self.progress = Progress(temporary / ROWS, counts, reader.info.num_classes)
+            for split, rows in self.progress.done.items():
+                for row, known in rows.items():
+                    digests.add(split, keys[split][row], known.digests)
             stack.pop_all()
 
     def close(self) -> None:
@@ -126,7 +139,7 @@ class _Build:
             for split in SPLITS:
                 rows = [row for row in range(len(self.keys[split])) if row not in self.progress.done[split]]
 
-                def fill(row: int, split: str = split) -> list[Any] | str:
+                def fill(row: int, split: str = split) -> RowFacts | str:
                     return self._fill(split, row)
 
                 with closing(pool.map(fill, rows)) as results:  # type: ignore[type-var]
@@ -144,37 +157,38 @@ class _Build:
             listed = "".join(f"\n  {problem}" for problem in problems[:LISTED])
             name = self.reader.info.name
             raise BadSamplesError(f"{len(problems)} of {total} samples of '{name}' cannot be used:{listed}{more}")
-        if faults := content.faults(self.reader, self._contents()):
+        if faults := set_facts.faults(self.reader, self._set_facts()):
             raise BadSamplesError(f"data set '{self.reader.info.name}' cannot be trained: {'; '.join(faults)}")
         return {split: self._facts(split) for split in SPLITS}
 
     def notes(self) -> list[str]:
         """What is odd about the set, and what the reader left out."""
-        return [*reader_notes(self.reader), *content.notes(self.reader, self._contents())]
+        return [*reader_notes(self.reader), *set_facts.notes(self.reader, self._set_facts())]
 
-    def _contents(self) -> dict[str, SplitContent]:
-        contents = {split: SplitContent.empty(self.reader.info) for split in SPLITS}
-        classes = self.reader.info.num_classes
-        for split, found in contents.items():
+    def _set_facts(self) -> dict[str, SplitFacts]:
+        splits = {split: SplitFacts.empty(self.reader.info) for split in SPLITS}
+        for split, found in splits.items():
             for row, facts in sorted(self.progress.done[split].items()):
-                found.add(self.keys[split][row], SampleContent(facts[classes : 2 * classes], *facts[2 * classes :]))
-        return contents
+                found.add(self.keys[split][row], facts.sample)
+        return splits
 
-    def _fill(self, split: str, row: int) -> list[Any] | str:
-        """Read a sample into its row; returns its pixels per class at the stored size and its content, or the error."""
+    def _fill(self, split: str, row: int) -> RowFacts | str:
+        """Read a sample into its row; returns its facts, or the error message."""
         key, info = self.keys[split][row], self.reader.info
         try:
+            digests = self.digests.of(split, key)  # the decoder then finds the bytes in the system's cache
             values, found = _columns(self.reader, split, key, self.size)
+            self.digests.check_unchanged(split, key)
             self.files[split].write(row, values)
         except DiskError:
             raise
         except UserError as error:
             return str(error)
         counts: list[int] = np.bincount(values["label"].ravel(), minlength=256)[: info.num_classes].tolist()
-        return [*counts, *found.class_pixels, found.ignored, found.border, found.thin, found.digest]
+        return RowFacts(counts, found, digests)
 
     def _facts(self, split: str) -> dict[str, Any]:
-        counts = [facts[: self.reader.info.num_classes] for facts in self.progress.done[split].values()]
+        counts = [facts.class_counts for facts in self.progress.done[split].values()]
         return {
             "count": len(self.keys[split]),
             "bytes": self.files[split].path.stat().st_size,
@@ -197,11 +211,11 @@ def _reopened(temporary: Path, keys: dict[str, list[str]], layout: Layout) -> di
 
 def _columns(
     reader: Reader, split: str, key: str, size: tuple[int, int]
-) -> tuple[dict[str, NDArray[Any]], SampleContent]:
+) -> tuple[dict[str, NDArray[Any]], SampleFacts]:
     """A sample, read, checked and resized, and its content at native size."""
     sample = reader.read(split, key)
     where = f"{reader.info.name} {split} sample '{key}'"
-    found = sample_content(sample, reader.info, where)
+    found = sample_facts(sample, reader.info, where)
     columns: dict[str, NDArray[Any]] = {
         "image": resize_image(sample.image_hwc, size),
         "label": resize_label(sample.label_hw, size),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from kdsearch.data.store.content import CONTENT
 from kdsearch.errors import UserError
 from kdsearch.io import object_storage
 from kdsearch.io.atomic import sync_path
@@ -36,7 +37,7 @@ def push_store(folder: Path, uri: str) -> None:
     system, path = object_storage.filesystem(uri)
     with reaching(uri):
         system.create_dir(path, recursive=True)
-        for file in (*sorted(folder.glob("*.arrow")), folder / "meta.json"):
+        for file in (*sorted(folder.glob("*.arrow")), folder / CONTENT, folder / "meta.json"):
             object_storage.upload_file(system, file, f"{path}/{file.name}")
 
 
@@ -52,7 +53,9 @@ def fetch_store(uri: str) -> Path:
     if local.exists():
         return local
     try:
-        sizes = {f"{name}.arrow": facts["bytes"] for name, facts in json.loads(meta)["splits"].items()}
+        facts = json.loads(meta)
+        sizes = {f"{name}.arrow": split["bytes"] for name, split in facts["splits"].items()}
+        sizes[CONTENT] = facts["content_bytes"]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{in_folder(uri, 'meta.json')} is damaged ({error!r}); build the store again") from None
     with cache_lock(local.parent):  # one process per node downloads it

@@ -19,7 +19,8 @@ from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.reader import SPLITS, Reader
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
-from kdsearch.data.store.build import write_store
+from kdsearch.data.store.build import store_name, write_store
+from kdsearch.data.store.file_digests import FileDigests
 from kdsearch.errors import UserError
 from kdsearch.io.disk import leaving_no_empty_folders
 from kdsearch.io.uris import in_folder, is_remote, local_path
@@ -30,37 +31,50 @@ def build_store(
     root: str | Path,
     progress: Callable[[int, int], None] | None = None,
     threads: int | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> Store:
     """The store of `config`'s data set at `config.size` under the folder `root`; built unless it exists.
 
     `root` is a local folder or a URI of an object store (`remote.py`): then the store is built on this node and copied
     there. `progress(done, total)` is called after each sample. Several processes may build at once and produce one
-    store; an interrupted build is continued. `UserError` names missing, damaged or wrong files (the first ten of them,
-    and their number), and labels from which nothing can be learned.
+    store; an interrupted build is continued. The same content at another place has the same store. `log` receives a
+    sentence where a store of an earlier version is not used. `UserError` names missing, damaged or wrong files (the
+    first ten of them, and their number), and labels from which nothing can be learned.
     """
+    name = f"{config.name}-{config.size[0]}x{config.size[1]}"
 
-    def build(root: Path, reader: Reader, fingerprint: str) -> Path:
-        if not (root / name).exists():
-            write_store(root / name, reader, fingerprint, config.size, progress, threads)
-        return root / name
+    def build(root: Path, digests: FileDigests) -> Path:
+        stores = sorted(root.glob(f"{name}-*"))
+        if digests.complete or stores:
+            # Perhaps a copy of a set that is known: its bytes are read faster than its images are decoded.
+            content = digests.read_all(progress)
+            folder = root / store_name(name, content)
+            if folder.exists():
+                digests.save()
+                return folder
+        if log is not None and (old := [store.name for store in stores if _is_of_version_1(store)]):
+            log(
+                f"{', '.join(old)} in {root} was made by an earlier version of kdsearch, which knew data by their "
+                "times: the store is built again, and the old one may be deleted"
+            )
+        return write_store(root, name, digests, config.size, progress, threads)
 
     if is_remote(root):
         from kdsearch.data.store import remote
         from kdsearch.io.object_storage import filesystem
 
         filesystem(str(root))  # a URI that cannot be opened is reported before the data is read
-    reader = open_reader(config)
-    _check_splits(reader)
-    fingerprint = reader.fingerprint()
-    name = f"{config.name}-{config.size[0]}x{config.size[1]}-{fingerprint[:12]}"
     if not is_remote(root):
         with leaving_no_empty_folders(local_path(root)):
-            return _checked(Store.open(build(local_path(root), reader, fingerprint)))
-    uri = in_folder(str(root), name)
+            return _checked(Store.open(build(local_path(root), open_digests(config, local_path(root)))))
     with remote.building_for(str(root)) as folder:
+        digests = open_digests(config, folder)
+        found = store_name(name, digests.read_all(progress))
+        digests.save()
+        uri = in_folder(str(root), found)
         if not remote.has_store(uri):
-            remote.push_store(build(folder, reader, fingerprint), uri)
-            remote.keep(folder / name, uri)
+            remote.push_store(build(folder, digests), uri)
+            remote.keep(folder / found, uri)
     return _checked(Store.open(uri))
 
 
@@ -79,6 +93,20 @@ def _checked(store: Store) -> Store:
                 f"{store.size[1]}: all are {IGNORE_INDEX}; check its masks, the ids of the classes, and data.size."
             )
     return store
+
+
+def open_digests(config: DataConfig, root: Path) -> FileDigests:
+    """The files of `config`'s data set, with what the folder of stores `root` knows of their content."""
+    reader = open_reader(config)
+    _check_splits(reader)
+    return FileDigests(root, reader, config.path or config.name)
+
+
+def _is_of_version_1(store: Path) -> bool:
+    try:
+        return bool(json.loads((store / "meta.json").read_text())["schema_version"] == 1)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False  # damaged, or a store of no version: opening it tells
 
 
 class Split:
@@ -148,7 +176,7 @@ class Store:
         except (ValueError, UnicodeDecodeError) as error:
             raise damaged(meta_path, f"is not JSON ({error})") from None
         version = meta.get("schema_version") if isinstance(meta, dict) else None
-        if version != SCHEMA_VERSION:
+        if version not in (1, SCHEMA_VERSION):  # the reports of old studies show images of theirs
             raise damaged(meta_path, f"has schema version {version}, this kdsearch reads {SCHEMA_VERSION}")
         return cls(path, meta, source if is_remote(source) else path)
 

@@ -13,9 +13,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdsearch.data.set_facts import SampleFacts
 from kdsearch.data.store.arrow_file import StoreFile
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path
@@ -32,15 +34,15 @@ FLUSH_SECONDS = 2.0
 
 
 @contextmanager
-def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
-    """A locked sibling of `folder`: an abandoned one with this `plan`, else a new one.
+def temporary_folder(root: Path, name: str, plan: dict[str, Any]) -> Iterator[Path]:
+    """A locked hidden folder in `root` for the store `name`: an abandoned one with this `plan`, else a new one.
 
     Removed at the end unless it was renamed, and after errors of the data or the disk. After any other exception, such
     as an interruption, it stays for the next builder.
     """
-    temporary, lock = _abandoned(folder, plan) or _new(folder)
+    temporary, lock = _abandoned(root, name, plan) or _new(root, name)
     try:
-        _remove_abandoned(folder)
+        _remove_abandoned(root, name)
         yield temporary
         shutil.rmtree(temporary, ignore_errors=True)
     except (UserError, OSError):
@@ -50,35 +52,54 @@ def temporary_folder(folder: Path, plan: dict[str, Any]) -> Iterator[Path]:
         os.close(lock)
 
 
+@dataclass(frozen=True)
+class RowFacts:
+    """A row: its pixels per class at the stored size, its sample at native size, and the digests of its files."""
+
+    class_counts: list[int]
+    sample: SampleFacts
+    digests: list[str]
+
+    def to_json(self) -> list[Any]:
+        return [self.class_counts, list(vars(self.sample).values()), self.digests]
+
+    @classmethod
+    def from_json(cls, value: list[Any]) -> RowFacts:
+        """Raises `TypeError` and `ValueError` for a list of another form."""
+        class_counts, sample, digests = value
+        return cls(class_counts, SampleFacts(*sample), digests)
+
+
 class Progress:
-    """The finished rows with what is known of each, a list of `length` facts, in a file with one line per row.
+    """The finished rows with their facts, in a file with one line per row.
 
     A line is written only after the row's pixels are on disk, so every complete line is true even after a power cut. An
     incomplete line ends the file: it and all lines after it are dropped.
     """
 
-    def __init__(self, path: Path, counts: dict[str, int], length: int) -> None:
-        self.done: dict[str, dict[int, list[Any]]] = {split: {} for split in counts}
+    def __init__(self, path: Path, counts: dict[str, int], num_classes: int) -> None:
+        self.done: dict[str, dict[int, RowFacts]] = {split: {} for split in counts}
         self._path, self._pending, self._flushed = path, [], time.monotonic()  # type: tuple[Path, list[str], float]
         valid = 0
         for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
             try:
-                split, row, facts = json.loads(line)
-                is_valid = line.endswith(b"\n") and 0 <= row < counts[split] and len(facts) == length
+                split, row, *facts = json.loads(line)
+                known = RowFacts.from_json(facts)
+                is_valid = line.endswith(b"\n") and 0 <= row < counts[split] and len(known.class_counts) == num_classes
             except (ValueError, TypeError, KeyError):
                 break
             if not is_valid:
                 break
-            self.done[split][row] = facts
+            self.done[split][row] = known
             valid += len(line)
         with writing(path):
             self._file = path.open("ab")
             self._file.truncate(valid)
 
-    def add(self, split: str, row: int, facts: list[Any], file: StoreFile) -> None:
+    def add(self, split: str, row: int, facts: RowFacts, file: StoreFile) -> None:
         """Record a row of `file`, and flush if the last flush is `FLUSH_SECONDS` ago."""
         self.done[split][row] = facts
-        self._pending.append(json.dumps([split, row, facts]) + "\n")
+        self._pending.append(json.dumps([split, row, *facts.to_json()]) + "\n")
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self.flush(file)
 
@@ -114,18 +135,18 @@ def read_plan(temporary: Path) -> Any:
         return None
 
 
-def _new(folder: Path) -> tuple[Path, int]:
+def _new(root: Path, name: str) -> tuple[Path, int]:
     while True:
-        with writing(folder.parent):
-            temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=BUILDING, dir=folder.parent))
+        with writing(root):
+            temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=BUILDING, dir=root))
         temporary.chmod(0o755)  # mkdtemp's 0700 would hide the store from other users of the node
         lock = _lock(temporary)
         if lock is not None:  # else another process removed it before it was locked
             return temporary, lock
 
 
-def _abandoned(folder: Path, plan: dict[str, Any]) -> tuple[Path, int] | None:
-    for path in sorted(folder.parent.glob(f".{folder.name}.*{BUILDING}")):
+def _abandoned(root: Path, name: str, plan: dict[str, Any]) -> tuple[Path, int] | None:
+    for path in sorted(root.glob(f".{name}.*{BUILDING}")):
         lock = _lock(path)
         if lock is None:
             continue
@@ -150,10 +171,10 @@ def _lock(path: Path) -> int | None:
     return None
 
 
-def _remove_abandoned(folder: Path) -> None:
+def _remove_abandoned(root: Path, name: str) -> None:
     """Remove abandoned folders that no builder will continue: without a plan, of older data, or too old."""
-    same_set = f".{folder.name.rpartition('-')[0]}-"
-    for path in folder.parent.glob(f".*{BUILDING}"):
+    same_set = f".{name}."
+    for path in root.glob(f".*{BUILDING}"):
         lock = _lock(path)
         if lock is None:
             continue

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdsearch.config.space.flatten import without_places
 from kdsearch.config.space.search_space import SearchSpace, load_space
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_text
@@ -51,43 +52,46 @@ def same_space(old: SearchSpace, new: SearchSpace) -> bool:
 
 
 def _meaning(space: SearchSpace) -> str:
-    settings = {k: v for k, v in space.resolved().items() if k not in ("name", "description", "search", "confirm")}
+    complete = without_places(space.complete())
+    settings = {k: v for k, v in complete.items() if k not in ("name", "description", "search", "confirm")}
     criteria = space.search.model_dump(mode="json", include={"objectives", "constraints", "latency"})
     return json.dumps([settings, criteria], sort_keys=True)
 
 
 def check_comparable(old: SearchSpace, new: SearchSpace) -> None:
     """Raise `UserError` if results of the two spaces could not share a frontier."""
-    before, after = old.default().trial, new.default().trial
+    before, after = _placeless(old), _placeless(new)
     if old.name != new.name:
         raise UserError(f"A study keeps its name: {old.name} cannot be resumed as {new.name}; start a new study.")
-    if _without(before.data, "augment") != _without(after.data, "augment"):
-        _refuse("data", "data set and size", before.data, after.data)
-    if _without(before.teacher, "fuse") != _without(after.teacher, "fuse"):
-        _refuse("teacher", "teacher", before.teacher, after.teacher)
+    _compare("data", "data set and size", before["data"], after["data"], "augment")
+    _compare("teacher", "teacher", before["teacher"] or {}, after["teacher"] or {}, "fuse")
     if old.search.latency != new.search.latency:
         raise UserError(
             f"search.latency cannot change on --resume (it is {old.search.latency or 'not set'}): the latencies of "
             "earlier trials would not compare; start a new study with --warm-start instead."
         )
-    if before.train.epochs != after.train.epochs or "train.epochs" in new.parameters():
+    epochs = before["train"]["epochs"]
+    if epochs != after["train"]["epochs"] or "train.epochs" in new.parameters():
         raise UserError(
-            f"train.epochs cannot change on --resume (it is {before.train.epochs}): trials of different length are "
+            f"train.epochs cannot change on --resume (it is {epochs}): trials of different length are "
             "not comparable; start a new study with --warm-start instead."
         )
 
 
-def _without(model: Any, key: str) -> Any:
-    return None if model is None else model.model_dump(mode="json", exclude={key})
+def _placeless(space: SearchSpace) -> dict[str, Any]:
+    """The default trial, without the places of files whose content the study compares."""
+    return without_places(space.default().trial.model_dump(mode="json"))
 
 
-def _refuse(section: str, what: str, before: Any, after: Any) -> None:
-    old, new = (_without(model, "") or {} for model in (before, after))
-    changed = [f"{section}.{key}" for key in [*old, *(k for k in new if k not in old)] if old.get(key) != new.get(key)]
-    raise UserError(
-        f"{', '.join(changed)} cannot change on --resume: results under another {what} are not comparable; "
-        "start a new study with --warm-start instead."
-    )
+def _compare(section: str, what: str, old: dict[str, Any], new: dict[str, Any], free: str) -> None:
+    """Raise `UserError` if anything but the setting `free` differs."""
+    keys = [key for key in [*old, *(k for k in new if k not in old)] if key != free]
+    changed = [f"{section}.{key}" for key in keys if old.get(key) != new.get(key)]
+    if changed:
+        raise UserError(
+            f"{', '.join(changed)} cannot change on --resume: results under another {what} are not comparable; "
+            "start a new study with --warm-start instead."
+        )
 
 
 def keep_old_spaces(run: RunFolder, texts: list[str]) -> None:
@@ -98,9 +102,14 @@ def keep_old_spaces(run: RunFolder, texts: list[str]) -> None:
             write_text(path, text)
 
 
-def space_of_resumed_study(run: RunFolder, edited: str | None, overrides: list[str]) -> SearchSpace:
-    """The space of a resumed study: its own, or `edited`, with overrides. `UserError` if results would not compare."""
-    space = load_space(edited or run.space, overrides=overrides)
-    if edited or overrides:
+def space_of_resumed_study(
+    run: RunFolder, edited: str | None, overrides: list[str], data: tuple[str, str] | None = None
+) -> SearchSpace:
+    """The space of a resumed study: its own, or `edited`, with overrides. `UserError` if results would not compare.
+
+    `data` is the name and the new place of its data set.
+    """
+    space = load_space(edited or run.space, overrides=overrides, data=data)
+    if edited or overrides or data:
         check_comparable(load_space(run.space), space)
     return space

@@ -2,7 +2,8 @@
 
 Results of another data set, another teacher or another budget are not comparable, so only settings are reused: those of
 the earlier frontiers, then of the next non-dominated ranks, are enqueued after the defaults. A trial whose whole
-configuration the new study could have drawn is the same training: its result is imported.
+configuration the new study could have drawn, on data and weights of equal content, is the same training: its result is
+imported, wherever the files lie.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
+from kdsearch.data.store.content import Content
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_json
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.space_mapping import SpaceMapping, differences, map_trial
+from kdsearch.search.study_record import StudyRecord, changed_data, in_terms_of
 from kdsearch.search.trial_record import TrialRecord
 
 SHARE = 0.25
 """Share of the study's trials that warm start may enqueue."""
 
 How = Literal["result", "settings", "part", "not"]
+LEFT_OUT = "result left out:"
 WORDS: dict[How, str] = {"result": "imported", "settings": "enqueued", "part": "enqueued", "not": "skipped"}
 
 
@@ -46,10 +51,14 @@ class WarmStartEntry:
 
 @dataclass(frozen=True)
 class EarlierStudy:
-    """An earlier study: complete trials of its search by non-dominated rank, the frontier first."""
+    """An earlier study: complete trials of its search by non-dominated rank, the frontier first.
+
+    `record` is None for a study of an earlier version, which did not record the content of its data.
+    """
 
     run: RunFolder
     ranked: list[TrialRecord]
+    record: StudyRecord | None = None
 
 
 class ImportTarget(Protocol):
@@ -64,17 +73,25 @@ class ImportTarget(Protocol):
 
 
 def warm_start(
-    storage: ImportTarget, space: SearchSpace, run: RunFolder, studies: Sequence[EarlierStudy]
+    storage: ImportTarget, space: SearchSpace, run: RunFolder, studies: Sequence[EarlierStudy], ours: StudyRecord
 ) -> list[WarmStartEntry]:
-    """Import or enqueue the best trials of earlier studies, and write the list to `warm_start.json` of the run."""
+    """Import or enqueue the best trials of earlier studies, and write the list to `warm_start.json` of the run.
+
+    Results are taken only where the content of the data set and of all weights is that of `ours`, this study's.
+    """
+    other = {study.run.path: _other_data(study, run, ours) for study in studies}
     room = max(1, int(space.search.trials * SHARE))
     enqueued: set[str] = set()
     entries: list[WarmStartEntry] = []
     for study, earlier in _in_turn(studies):
+        unlike = other[study.run.path]
+        if study.record is not None and not unlike:
+            config, unlike = in_terms_of(earlier.config, study.record, ours, space.default().trial)
+            earlier = replace(earlier, config=config)
         mapping = map_trial(space, earlier.config, earlier.params)
         params = dict(mapping.sample.params)
         how: How
-        if mapping.exact:
+        if mapping.exact and not unlike:
             how, why = _import(storage, run, study, earlier, mapping)
         elif reason := _reason_to_skip(space, params, enqueued, room):
             how, why = "not", reason
@@ -82,6 +99,8 @@ def warm_start(
             storage.enqueue(mapping.sample)
             enqueued.add(_key(params))
             how, why = _describe_enqueued(mapping, earlier)
+        if mapping.exact and unlike:
+            why = f"{LEFT_OUT} {unlike}" + (f"; {why}" if how == "not" else "")
         entries.append(WarmStartEntry(study.run.path.name, earlier.id, how, params, why))
     write_json(run.path / "warm_start.json", {"carried": [asdict(entry) for entry in entries]})
     return entries
@@ -91,6 +110,16 @@ def _in_turn(studies: Sequence[EarlierStudy]) -> Iterator[tuple[EarlierStudy, Tr
     """The best of each study, then the second of each, and so on."""
     for row in itertools.zip_longest(*(study.ranked for study in studies)):
         yield from ((study, earlier) for study, earlier in zip(studies, row, strict=True) if earlier is not None)
+
+
+def _other_data(study: EarlierStudy, run: RunFolder, ours: StudyRecord) -> str:
+    """Why results of a study do not hold for the data of this one; empty if they do."""
+    if study.record is None:
+        return "a study of an earlier version did not record its data"
+    if study.record.data == ours.data:
+        return ""
+    changes = changed_data(study.run, Content.load(run.content), lambda split, key, at: f"{split} {key}")
+    return f"its data set is another one: {changes}"
 
 
 def _import(
@@ -149,4 +178,9 @@ def describe_warm_start(entries: Sequence[WarmStartEntry]) -> list[str]:
         f"warm start: {counts['enqueued']} settings are enqueued, {counts['imported']} results are imported, "
         f"{counts['skipped']} trials are skipped"
     )
-    return [head, *(f"  {name:{width}}  {WORDS[entry.how]:8}  {entry.why}".rstrip() for name, entry in rows)]
+    left_out = Counter((entry.run, entry.why.partition("; ")[0]) for entry in entries if LEFT_OUT in entry.why)
+    notes = [
+        f"  {run}: results left out: {number}, since {why[len(LEFT_OUT) + 1 :]}"
+        for (run, why), number in left_out.items()
+    ]
+    return [head, *notes, *(f"  {name:{width}}  {WORDS[entry.how]:8}  {entry.why}".rstrip() for name, entry in rows)]

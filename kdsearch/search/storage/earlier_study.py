@@ -13,6 +13,7 @@ from kdsearch.search.constraints import broken
 from kdsearch.search.evolution.warm_start import EarlierStudy
 from kdsearch.search.pareto import costs, ranks, spread_order
 from kdsearch.search.storage.reader import read_trials
+from kdsearch.search.study_record import StudyRecord
 from kdsearch.search.trial_record import TrialRecord, trial_record_of
 
 
@@ -42,4 +43,4 @@ def read_earlier(folder: str) -> EarlierStudy:
     for rank in range(int(rank_n.max()) + 1):
         members = [i for i, r in enumerate(rank_n) if r == rank]
         ranked += [complete[members[k]] for k in spread_order(costs_nm[members])]
-    return EarlierStudy(run, ranked)
+    return EarlierStudy(run, ranked, StudyRecord.load(run))

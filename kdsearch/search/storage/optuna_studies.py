@@ -41,7 +41,7 @@ class OptunaStudies:
         """Enqueue the defaults as the first trial, and record the space."""
         self.search.enqueue_trial(dict(space.default().params))
         # Last: a version without it is recognised as unfinished.
-        self.search.set_user_attr(SPACE_ATTR, space.to_yaml())
+        self.search.set_user_attr(SPACE_ATTR, space.record())
 
 
 def open_studies(storage: BaseStorage, space: SearchSpace) -> OptunaStudies:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from kdsearch.config.trial import TrialConfig
 from kdsearch.data.store.store import Store
 from kdsearch.distill.base import Requirements
 from kdsearch.errors import UserError
+from kdsearch.io.digests import weights_digest
 from kdsearch.models.cost import tap_shapes
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.requirements import requirements_of
@@ -132,18 +131,6 @@ def plan_cache(trials: Iterable[TrialConfig], store: Store, root: Path, weights:
 def needed_maps(needs: Requirements) -> tuple[str, ...]:
     """The maps of the teacher that terms read, the logits first. Detail heads are named as taps."""
     return tuple(dict.fromkeys(("logits", *needs.taps, *needs.teacher_taps)))
-
-
-@lru_cache(maxsize=16)
-def _digest_of(path: str, modified: int, size: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def weights_digest(path: Path) -> str:
-    """SHA-256 of a file of weights, cached until the file changes."""
-    facts = path.stat()
-    return _digest_of(str(path), facts.st_mtime_ns, facts.st_size)
 
 
 def _teacher_key(config: TrialConfig) -> str:

@@ -27,7 +27,7 @@ from torch import Tensor
 from kdsearch.data.store.temporary import BUILDING
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import sync_path, write_json
-from kdsearch.io.locks import acquire
+from kdsearch.io.locks import take
 from kdsearch.models.seg_output import SegOutput
 from kdsearch.train.teacher_cache.codec import MapError
 from kdsearch.train.teacher_cache.reader import VERSION, CacheSpec, shard_name
@@ -184,14 +184,14 @@ def _finish(building: Path, folder: Path, spec: CacheSpec) -> None:
 def _claimed(building: Path, name: str) -> Iterator[bool]:
     """Whether this process got the claim `name`, which it holds to the end of the block."""
     try:
-        lock = os.open(building / f"{name}.claim", os.O_RDWR | os.O_CREAT, 0o666)
+        lock = take(building / f"{name}.claim")
     except FileNotFoundError:  # the folder has been finished and moved
-        yield False
-        return
+        lock = None
     try:
-        yield acquire(lock)
+        yield lock is not None
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
 
 
 def _check_space(building: Path, spec: CacheSpec) -> None:

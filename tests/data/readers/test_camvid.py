@@ -11,6 +11,7 @@ from PIL import Image
 
 from kdsearch.config.data import DataConfig
 from kdsearch.data.info import IGNORE_INDEX
+from kdsearch.data.store.file_digests import content_of
 from kdsearch.data.store.store import build_store
 from kdsearch.errors import UserError
 from tests.data.layouts import CAMVID_NAMES, opened, write_camvid, write_image, write_label
@@ -107,7 +108,7 @@ def test_without_opencv(tmp_path, monkeypatch):
 
 def test_fingerprint_follows_flow(tmp_path):
     folder = write_camvid(tmp_path / "set")
-    prints = {opened("camvid", folder, **o).fingerprint() for o in ({}, {"flow": "dis"})}
+    prints = {content_of(opened("camvid", folder, **o)).fingerprint for o in ({}, {"flow": "dis"})}
     assert len(prints) == 2
 
 

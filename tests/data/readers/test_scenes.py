@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from kdsearch.data.readers.scenes import INFO, Scenes, draw_scene
+import kdsearch.data.scenes as drawing
+from kdsearch.data.readers.scenes import DRAWING, INFO, Scenes, draw_scene
+from kdsearch.data.store.file_digests import content_of
 
 SIZE = (96, 128)
 THERMAL = 3
@@ -97,8 +102,8 @@ def test_seed_split_and_index_each_change_the_scene():
 
 
 def test_fingerprint_holds_the_parameters():
-    prints = {Scenes().fingerprint(), Scenes(seed=1).fingerprint(), Scenes(train=5).fingerprint(),
-              Scenes(height=48).fingerprint()}  # fmt: skip
+    readers = (Scenes(), Scenes(seed=1), Scenes(train=5), Scenes(height=48))
+    prints = {content_of(reader).fingerprint for reader in readers}
     assert len(prints) == 4
 
 
@@ -107,3 +112,11 @@ def test_other_sizes(size):
     sample = draw_scene(3, "val", 2, size).sample
     assert sample.image_hwc.shape == (*size, 4)
     assert sample.flow_hw2.shape == (*size, 2)
+
+
+def test_a_changed_drawing_raises_its_version():
+    """The content of this set is its parameters and `DRAWING`. After any edit of `data/scenes/`: raise `DRAWING` if the
+    pixels differ, then put the new digest here."""
+    sources = sorted(Path(drawing.__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:16]
+    assert (DRAWING, digest) == (1, "a0e14a8f2ac7cdd5")

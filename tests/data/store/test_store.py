@@ -94,7 +94,7 @@ def test_an_existing_store_is_opened_at_once(mfnet_folder, tmp_path):
     again = build_store(mfnet_config(mfnet_folder), tmp_path / "stores", progress=lambda *a: calls.append(a))
     assert again.path == first.path
     assert not calls
-    assert [path.name for path in (tmp_path / "stores").iterdir()] == [first.path.name]
+    assert [path.name for path in (tmp_path / "stores").glob("[!.]*")] == [first.path.name]
     assert first.path.name == f"mfnet-24x32-{first.fingerprint[:12]}"
 
 

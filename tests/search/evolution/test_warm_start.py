@@ -7,13 +7,27 @@ from pathlib import Path
 
 import pytest
 
-from kdsearch.config.space.search_space import SearchSpace, load_space
+from kdsearch.config.space.search_space import SearchSpace, load_space, space_from_text
+from kdsearch.data.store.content import Content
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.evolution.warm_start import describe_warm_start, warm_start
 from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.study_record import StudyRecord
 from tests.search.conftest import SPACE, cost_of
+
+CONTENT = Content({"classes": ["road", "car"]}, {"train": {"a": ["1", "2"]}, "val": {"b": ["3", "4"], "c": ["5", "6"]}})
+OTHER = Content(CONTENT.rules, {"train": {"a": ["1", "2"]}, "val": {"b": ["3", "6"], "c": ["5", "4"]}})
+"""The masks of b and c are exchanged."""
+
+
+def keep(run: RunFolder, content: Content, **weights: str) -> StudyRecord:
+    """Record the content of a study's data, and its weights by path."""
+    run.content.write_text(content.to_json())
+    record = StudyRecord(content.fingerprint, weights)
+    record.save(run)
+    return record
 
 
 @pytest.fixture
@@ -21,7 +35,8 @@ def earlier(tmp_path: Path, space: SearchSpace) -> RunFolder:
     """A study of six complete trials, with the students of its frontier."""
     run = RunFolder(tmp_path / "runs" / "first")
     run.create()
-    run.space.write_text(space.to_yaml())
+    run.space.write_text(space.record())
+    keep(run, CONTENT)
     storage = StudyStorage.open(run.journal, space, cost_of)
     for miou in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2):
         trial = storage.ask()
@@ -46,7 +61,7 @@ def begin(tmp_path: Path, text: str) -> tuple[StudyStorage, SearchSpace, RunFold
 def test_settings_of_another_data_set_are_enqueued_after_the_defaults(tmp_path: Path, earlier: RunFolder) -> None:
     storage, space, run = begin(tmp_path, SPACE.replace("size: [64, 96]", "size: [32, 64]").replace("s: 8", "s: 12"))
     study = read_earlier(str(earlier.path))
-    entries = warm_start(storage, space, run, [study])
+    entries = warm_start(storage, space, run, [study], keep(run, CONTENT))
     first = storage.ask()
     assert first is not None
     assert first.config == space.default().trial
@@ -72,7 +87,7 @@ def test_values_out_of_range_are_dropped_with_the_reason(tmp_path: Path, earlier
     other = SPACE.replace("[1.0e-4, 1.0e-2], default: 1.0e-3", "[1.0e-6, 1.0e-5]").replace("mobilenet_v2]", "resnet50]")
     other = other.replace("distill: {", "distill: {at: {weight: {log: [1, 100], default: 7}}, ")
     storage, space, run = begin(tmp_path, other)
-    entries = warm_start(storage, space, run, [read_earlier(str(earlier.path))])
+    entries = warm_start(storage, space, run, [read_earlier(str(earlier.path))], keep(run, CONTENT))
     part = [entry for entry in entries if entry.how == "part"]
     assert part
     for entry in part:
@@ -89,7 +104,7 @@ def test_values_out_of_range_are_dropped_with_the_reason(tmp_path: Path, earlier
 def test_results_of_equal_trials_are_imported_and_take_no_slot(tmp_path: Path, earlier: RunFolder) -> None:
     storage, space, run = begin(tmp_path, SPACE.replace("1.0e-2]", "1.0e-1]"))
     study = read_earlier(str(earlier.path))
-    entries = warm_start(storage, space, run, [study])
+    entries = warm_start(storage, space, run, [study], keep(run, CONTENT))
     assert {entry.how for entry in entries} == {"result"}
     assert storage.searched() == 0
     old = StudyStorage.open(earlier.journal, load_space(earlier.space), cost_of)
@@ -133,3 +148,64 @@ def test_a_folder_without_a_study_is_refused(tmp_path: Path, space: SearchSpace)
     run.journal.write_text("not a journal\nat all\n")
     with pytest.raises(UserError, match="its journal cannot be read"):
         read_earlier(str(run.path))
+
+
+def test_no_result_is_taken_from_other_data(tmp_path: Path, earlier: RunFolder) -> None:
+    """Labels were corrected in place: the space is the same, and so is every path."""
+    storage, space, run = begin(tmp_path, SPACE)
+    study = read_earlier(str(earlier.path))
+    entries = warm_start(storage, space, run, [study], keep(run, OTHER))
+    assert "result" not in {entry.how for entry in entries}
+    assert not [r for r in storage.trials if r.state == "COMPLETE"]
+    assert not [t for t in storage._search.trials if t.values], "the sampler is not told either"
+    text = "\n".join(describe_warm_start(entries))
+    assert "first: results left out: 6, since its data set is another one: of 6 files 2 changed (val b, val c)" in text
+    assert any(entry.how == "settings" and "result left out" in entry.why for entry in entries)
+    storage.close()
+
+
+def test_no_result_is_taken_where_the_data_were_not_recorded(tmp_path: Path, earlier: RunFolder) -> None:
+    earlier.record.unlink()
+    storage, space, run = begin(tmp_path, SPACE)
+    entries = warm_start(storage, space, run, [read_earlier(str(earlier.path))], keep(run, CONTENT))
+    assert "result" not in {entry.how for entry in entries}
+    assert "did not record its data" in "\n".join(describe_warm_start(entries))
+    storage.close()
+
+
+def test_equal_data_at_another_place_give_results(tmp_path: Path, earlier: RunFolder) -> None:
+    there = json.loads(earlier.journal.read_text().splitlines()[0])
+    assert there
+    text = earlier.journal.read_text()
+    assert '"path":null' in text
+    earlier.journal.write_text(text.replace('"path":null', '"path":"/there"', 10**6))
+    storage, space, run = begin(tmp_path, SPACE)
+    entries = warm_start(storage, space, run, [read_earlier(str(earlier.path))], keep(run, CONTENT))
+    assert {entry.how for entry in entries} == {"result"}
+    assert all(r.config.data.path is None for r in storage.trials)
+    storage.close()
+
+
+@pytest.mark.parametrize(("here", "how"), [("same", "result"), ("other", "settings")])
+def test_results_under_another_checkpoint_of_that_name_are_left_out(
+    tmp_path: Path, space: SearchSpace, here: str, how: str
+) -> None:
+    text = SPACE.replace("resnet50}", "resnet50, checkpoint: /w/teacher.pt}")
+    run = RunFolder(tmp_path / "runs" / "first")
+    run.create()
+    first = space_from_text(text, "first")
+    run.space.write_text(first.record())
+    keep(run, CONTENT, **{"/w/teacher.pt": "same"})
+    storage = StudyStorage.open(run.journal, first, cost_of)
+    trial, best = storage.ask(), storage.ask()
+    assert trial is not None
+    assert best is not None
+    best.epoch, best.metrics = 4, {"val/miou": 0.5}
+    storage.tell(best, "COMPLETE")
+    storage.close()
+    storage, ours, second = begin(tmp_path, text.replace("/w/teacher.pt", "/moved/teacher.pt"))
+    record = keep(second, CONTENT, **{"/moved/teacher.pt": here})
+    (entry,) = warm_start(storage, ours, second, [read_earlier(str(run.path))], record)
+    assert entry.how == how
+    assert ("holds other weights" in entry.why) is (how == "settings")
+    storage.close()

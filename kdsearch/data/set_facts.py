@@ -25,7 +25,7 @@ NAMED = 5
 
 
 @dataclass(frozen=True)
-class SampleContent:
+class SampleFacts:
     """A sample at native size: its pixels of each class, those without one, those at a border between labels, those of
     them in no uniform square of 2x2, and a digest of its image.
     """
@@ -38,7 +38,7 @@ class SampleContent:
 
 
 @dataclass
-class SplitContent:
+class SplitFacts:
     """The samples of a split together. `keys` has one key for each distinct image, by digest."""
 
     class_pixels: NDArray[np.int64]
@@ -49,10 +49,10 @@ class SplitContent:
     keys: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def empty(cls, info: DatasetInfo) -> SplitContent:
+    def empty(cls, info: DatasetInfo) -> SplitFacts:
         return cls(np.zeros(info.num_classes, np.int64))
 
-    def add(self, key: str, content: SampleContent) -> None:
+    def add(self, key: str, content: SampleFacts) -> None:
         self.images += 1
         self.class_pixels = self.class_pixels + np.array(content.class_pixels, np.int64)
         self.ignored += content.ignored
@@ -61,13 +61,13 @@ class SplitContent:
         self.keys.setdefault(content.digest, key)
 
 
-def sample_content(sample: Sample, info: DatasetInfo, where: str) -> SampleContent:
+def sample_facts(sample: Sample, info: DatasetInfo, where: str) -> SampleFacts:
     """Check a sample, and count it; `where` names it in errors."""
     pixels = check_sample(sample, info, where)
     image = np.ascontiguousarray(sample.image_hwc)
     digest = hashlib.blake2b(image.data, digest_size=16, person=str(image.shape).encode()[:16]).hexdigest()
     ignored = int((sample.label_hw == IGNORE_INDEX).sum())
-    return SampleContent(pixels.tolist(), ignored, *_borders(sample.label_hw), digest)
+    return SampleFacts(pixels.tolist(), ignored, *_borders(sample.label_hw), digest)
 
 
 def _borders(label_hw: NDArray[np.uint8]) -> tuple[int, int]:
@@ -84,7 +84,7 @@ def _borders(label_hw: NDArray[np.uint8]) -> tuple[int, int]:
     return int(border.sum()), int((border & ~areas).sum())
 
 
-def faults(reader: Reader, splits: Mapping[str, SplitContent]) -> list[str]:
+def faults(reader: Reader, splits: Mapping[str, SplitFacts]) -> list[str]:
     """Why the set cannot be trained although each sample can be read; empty if it can."""
     info, doubt = reader.info, getattr(reader, "doubt", "")
     share = f", while {_ignored(splits):.0%} of all pixels have none" if _ignored(splits) else ""
@@ -103,7 +103,7 @@ def faults(reader: Reader, splits: Mapping[str, SplitContent]) -> list[str]:
     return []
 
 
-def notes(reader: Reader, splits: Mapping[str, SplitContent]) -> list[str]:
+def notes(reader: Reader, splits: Mapping[str, SplitFacts]) -> list[str]:
     """What is odd about the set and no reason to refuse it."""
     info, found = reader.info, []
     shared = [digest for digest in splits["val"].keys if digest in splits["train"].keys]
@@ -128,17 +128,17 @@ def notes(reader: Reader, splits: Mapping[str, SplitContent]) -> list[str]:
     return found
 
 
-def _absent(info: DatasetInfo, splits: Mapping[str, SplitContent], *names: str) -> list[str]:
+def _absent(info: DatasetInfo, splits: Mapping[str, SplitFacts], *names: str) -> list[str]:
     pixels = sum(splits[name].class_pixels for name in names)
     return [name for name, count in zip(info.classes, np.asarray(pixels).tolist(), strict=True) if count == 0]
 
 
-def _ignored(splits: Mapping[str, SplitContent]) -> float:
+def _ignored(splits: Mapping[str, SplitFacts]) -> float:
     """Share of all pixels without a class."""
     return sum(split.ignored for split in splits.values()) / max(1, _pixels(splits))
 
 
-def _pixels(splits: Mapping[str, SplitContent]) -> int:
+def _pixels(splits: Mapping[str, SplitFacts]) -> int:
     return sum(int(split.class_pixels.sum()) + split.ignored for split in splits.values())
 
 
