@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
 from kdsearch.cli.output import CommandOutput, only_the_value, print_json
 from kdsearch.cli.parser import Parser
-from kdsearch.errors import UserError
+from kdsearch.errors import UserError, command_line
 from kdsearch.io.secrets import refuse_passwords
 from kdsearch.version import __version__
 
@@ -28,6 +28,11 @@ EXAMPLES = """examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Execute a command line; returns the exit status."""
+    with command_line():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         parser = _parser()
         if "_ARGCOMPLETE" in os.environ:

@@ -93,5 +93,5 @@ def _within(point: FrontierPoint, budget: str | None) -> bool:
         raise UserError(f"--budget {budget!r}: unknown metric '{name}'.{did_you_mean(name, list(METRICS))}")
     value = point.value(name)
     if value is None:
-        raise UserError(f"--budget {budget!r}: this study measured no latency (kdsearch run --latency).")
+        raise UserError(f"--budget {budget!r}: this study measured no latency (it is searched with --latency).")
     return bool(OPERATORS[sign](value, float(bound)))
