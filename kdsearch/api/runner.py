@@ -23,7 +23,8 @@ from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.cluster import check_batches, check_fits, connected, place
+from kdsearch.engine.address import check_cluster
+from kdsearch.engine.cluster import check_batches, check_fits, connected, place, ranks_alone
 from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.engine.slots import Slots
 from kdsearch.engine.timeouts import Timeouts
@@ -32,7 +33,7 @@ from kdsearch.io.atomic import write_text
 from kdsearch.report.callback import PagesCallback
 from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, StudyEnd, StudyInfo
 from kdsearch.search.controller import StudyController
-from kdsearch.search.costs import Costs
+from kdsearch.search.costs import Costs, check_space
 from kdsearch.search.evolution.space_versions import keep_old_spaces
 from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_start, warm_start
 from kdsearch.search.latency.report import latency_report
@@ -46,6 +47,7 @@ from kdsearch.tracking.artifacts import ArtifactsCallback
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database, check_server
 from kdsearch.tracking.retention import RetentionCallback
+from kdsearch.train.requirements import check_weights
 from kdsearch.train.teacher_cache.plan import plan_cache
 
 
@@ -75,8 +77,12 @@ class StudyRunner:
 
     def _check(self) -> None:
         """Everything that can be checked before anything is written."""
+        check_cluster(self.request.address)
         check_batches(self.space, self.request.workers_per_trial)
-        open_reader(self.space.default().trial.data)
+        info = open_reader(self.space.default().trial.data).info
+        request = self.request
+        check_space(self.space, info, ranks_alone(request.workers_per_trial, request.gpus_per_worker, request.address))
+        check_weights(self.space.default().trial, info)
         if self.request.tracking_uri is not None:
             check_server(self.request.tracking_uri)
 
@@ -105,7 +111,6 @@ class StudyRunner:
         self._note_space()
         store = self._store()
         self._costs = Costs(self.space, store)
-        self._costs.check()
         self._facts["store"] = store.path.name
         self._measure_latency(stack)
         self._facts["reference"] = self._costs.reference()
@@ -115,6 +120,8 @@ class StudyRunner:
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
         placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
+        if placement.gpus == 0 and placement.workers > 1:  # on GPUs all ranks normalise together
+            check_space(self.space, store.info, placement.workers)
         if self.request.grow_to is None:
             check_fits(placement)
         most = self.request.max_concurrent or self.space.search.trials

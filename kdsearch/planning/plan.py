@@ -25,6 +25,7 @@ from kdsearch.planning.measurement_jobs import MeasurementJob, run_jobs
 from kdsearch.planning.representatives import draw, representatives
 from kdsearch.planning.result import Plan, PlanRow
 from kdsearch.planning.totals import add_totals
+from kdsearch.search.costs import check_space
 from kdsearch.train.teacher import teacher_trial
 
 FLOPS = {"cpu": 2e10, "cuda": 5e12}
@@ -69,6 +70,7 @@ def make_plan(space: SearchSpace, request: PlanRequest, say: Say = lambda part: 
     reader = open_reader(config.data)
     images = {split: len(reader.keys(split)) for split in ("train", "val")}
     on_gpu = torch.cuda.is_available()
+    check_space(space, reader.info, 1 if on_gpu else request.workers_per_trial)
     setup = _setup(space, request, images, on_gpu)
     drawn = draw(space, lambda trial: network_cost(trial.student, reader.info, config.data.size).to_dict())
     plan = Plan(

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from kdsearch.config.trial import TrialConfig
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
+from kdsearch.train.requirements import check_trial, check_weights
 from kdsearch.train.resources import Resources
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 from kdsearch.train.teacher_cache.plan import CachePlan, plan_cache
@@ -26,6 +28,9 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
     """
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
+    info = open_reader(config.data).info
+    check_trial(config, info)
+    check_weights(config, info)
     store = build_store(config.data, folder.stores)
     weights, plan = None, None
     if config.teacher is not None:

@@ -9,12 +9,14 @@ from typing import Any
 
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import TrialConfig
+from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.models.cost import network_cost
 from kdsearch.models.weights import load_network
+from kdsearch.train.requirements import check_trial, check_weights
 from kdsearch.train.resources import Resources
 from kdsearch.train.standalone import device, teacher_weights
 from kdsearch.train.teacher import teacher_folder, teacher_trial
@@ -104,6 +106,9 @@ def _opened(space: SearchSpace, folder: RunFolder) -> tuple[TrialConfig, Store]:
     config = space.default().trial
     if config.teacher is None:
         raise UserError(f"the space {space.name} has no teacher: add a `teacher` section.")
+    info = open_reader(config.data).info
+    check_trial(config, info)
+    check_weights(config, info)
     return config, build_store(config.data, folder.stores)
 
 

@@ -63,7 +63,7 @@ class Trial:
         self.epoch = 0
         torch.manual_seed(config.train.seed)
         info, split = resources.store.info, resources.store.split("train")
-        student = build_network(config.student, info)
+        student = build_network(config.student, info, config.data.size)
         size = config.data.crop or config.data.size
         shapes = tap_shapes(config.student, info, size)
         teacher_shapes = {}
