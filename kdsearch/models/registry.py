@@ -50,7 +50,7 @@ def _load_encoders(network: Network, config: AnyNetwork) -> None:
         load_encoders(network, config.encoder, config.encoder_weights)
 
 
-def meta_network(config: AnyNetwork, info: DatasetInfo, size: Size) -> Network:
+def meta_network(config: AnyNetwork, info: DatasetInfo, size: Size = PROBE_SIZES[0]) -> Network:
     """The same network on the meta device, in eval mode: shapes without values. Cached, so do not change it."""
     return _meta_network(without_weights(config).model_dump_json(), info, size)
 
