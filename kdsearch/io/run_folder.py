@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.errors import UserError
+
+LONGEST_NAME = 200
+"""Bytes of a run's name: file systems take 255, of which temporary files beside the folder need some."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,11 @@ class RunFolder:
             raise UserError(f"--storage {storage}: only local (or mounted) folders can hold runs; give a path.")
         if not name or Path(name).name != name or name.startswith("."):
             raise UserError(f"--name {name!r}: a run's name is one plain folder name without '/' and no leading dot.")
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise UserError(
+                f"--name {name[:20]}...: a run's name has at most {LONGEST_NAME} bytes, not {len(os.fsencode(name))}; "
+                "give a shorter one."
+            )
         return cls(Path(storage).expanduser().resolve() / name)
 
     def create(self) -> None:

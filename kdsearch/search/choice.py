@@ -23,6 +23,8 @@ STUDENT_FILES = ("model.safetensors", "config.json", "metrics.json")
 class ChosenStudent:
     """A student of a finished study: its folder, its point of the frontier, its study, and the reason of the choice.
 
+    One that was trained without a study has an empty `space`, and its folder's name as `study`.
+
     `origin` names the run folder or the run that it was read from; `stores` is the folder of the study's data stores,
     None where it is not at hand.
     """

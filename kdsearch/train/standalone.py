@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 
+from kdsearch.config.networks import network_name
 from kdsearch.config.trial import TrialConfig
+from kdsearch.data.loader import steps_per_epoch
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
@@ -31,7 +35,7 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
     info = open_reader(config.data).info
     check_trial(config, info)
     check_weights(config, info)
-    store = build_store(config.data, folder.stores)
+    store = opened_store(config, folder, log)
     weights, plan = None, None
     if config.teacher is not None:
         weights = teacher_weights(config, store, folder, log)
@@ -55,6 +59,19 @@ def teacher_weights(config: TrialConfig, store: Store, folder: RunFolder, log: C
     return target / "model.safetensors"
 
 
+def opened_store(config: TrialConfig, folder: RunFolder, log: Callable[[str], None]) -> Store:
+    """The store of the trial's data; a line is logged before it is built."""
+    said = False
+
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        if not said:
+            log(f"data {config.data.name}: reading {total} images")
+        said = True
+
+    return build_store(config.data, folder.stores, progress)
+
+
 def device() -> torch.device:
     """The device on which a single process trains."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -69,11 +86,18 @@ def _train(
     label: str,
     log: Callable[[str], None],
 ) -> None:
+    images = len(store.split("train"))
+    steps = steps_per_epoch(images, config.train.batch_size)
+    log(
+        f"{label} {network_name(config.student)} on {device()}: data {store.info.name}, {images} images of "
+        f"{store.size[0]}x{store.size[1]}, {steps} steps per epoch, {config.train.epochs} epochs"
+    )
     trial = Trial(config, Resources(store.path, weights, device(), cache_plan=plan, log=log))
     metrics: dict[str, float] = {}
+    clock = _StepClock(steps, config.train.epochs, lambda line: log(f"{label}: {line}"))
     while trial.epoch < config.train.epochs:
         try:
-            metrics = trial.train_epoch() | trial.validate()
+            metrics = trial.train_epoch(clock.step) | trial.validate()
         except TrialError as error:
             raise UserError(f"the {label} cannot be trained: {error}") from error
         log(
@@ -81,3 +105,22 @@ def _train(
             f"loss {metrics['loss/total']:.4f}, mIoU {metrics['val/miou']:.4f}"
         )
     trial.save_student(target, metrics)
+
+
+class _StepClock:
+    """Says once, after a few steps, how long an epoch takes."""
+
+    STEPS = 3
+
+    def __init__(self, steps: int, epochs: int, say: Callable[[str], None]) -> None:
+        self._steps, self._epochs, self._say = steps, epochs, say
+        self._ends = [time.monotonic()]
+
+    def step(self) -> None:
+        """Count a step. The first one, which also sets everything up, is timed only where it is the whole epoch."""
+        self._ends.append(time.monotonic())
+        if len(self._ends) == 1 + min(self.STEPS, self._steps):
+            timed = self._ends[1:] if self._steps > 1 else self._ends
+            epoch_s = (timed[-1] - timed[0]) / (len(timed) - 1) * self._steps
+            whole = timedelta(seconds=round(epoch_s * self._epochs))
+            self._say(f"about {epoch_s:.2f} s per epoch without validation, {whole} in all")

@@ -10,7 +10,7 @@ import torch
 
 from kdsearch.config.networks import CLNetTeacher, SmpConfig
 from kdsearch.errors import UserError
-from kdsearch.models.cost import network_cost, tap_shapes
+from kdsearch.models.cost import check_batch, network_cost, tap_shapes
 from kdsearch.models.registry import build_network
 from tests.models.model_cases import clnet, dataset, smp
 
@@ -98,7 +98,7 @@ def test_an_encoder_that_a_decoder_cannot_take_is_refused_with_the_reason(arch: 
 
 def test_a_batch_of_one_that_batch_normalisation_cannot_take() -> None:
     config, info = smp("deeplabv3plus", "mobilenet_v2"), dataset(3)
-    with pytest.raises(UserError, match="cannot be trained on one image of 64x64 at a time .*more than 1 value"):
+    with pytest.raises(UserError, match=r"cannot be trained on one image of 64x64 at a time .*more than 1 value"):
         check_batch(config, info, (64, 64), 1)
     check_batch(config, info, (64, 64), 2)
     check_batch(smp("fpn", "mobilenet_v2"), info, (64, 64), 1)
