@@ -24,18 +24,19 @@ from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.engine.address import check_cluster
-from kdsearch.engine.cluster import check_batches, check_fits, connected, place, ranks_alone
+from kdsearch.engine.cluster import check_batches, check_fits, check_gpus, connected, place, ranks_alone
 from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.engine.slots import Slots
 from kdsearch.engine.timeouts import Timeouts
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_text
+from kdsearch.io.targets import new_folders
 from kdsearch.report.callback import PagesCallback
 from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, StudyEnd, StudyInfo
 from kdsearch.search.controller import StudyController
 from kdsearch.search.costs import Costs, check_space
 from kdsearch.search.evolution.space_versions import keep_old_spaces
-from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_start, warm_start
+from kdsearch.search.evolution.warm_start import describe_warm_start, warm_start
 from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.earlier_study import read_earlier
@@ -78,6 +79,7 @@ class StudyRunner:
     def _check(self) -> None:
         """Everything that can be checked before anything is written."""
         check_cluster(self.request.address)
+        check_gpus(self.request.gpus_per_worker)
         check_batches(self.space, self.request.workers_per_trial)
         info = open_reader(self.space.default().trial.data).info
         request = self.request
@@ -85,27 +87,28 @@ class StudyRunner:
         check_weights(self.space.default().trial, info)
         if self.request.tracking_uri is not None:
             check_server(self.request.tracking_uri)
+        self._earlier = [read_earlier(folder) for folder in self.request.warm_start]
 
     def execute(self) -> StudyEnd:
         """Run the study; called once."""
         is_new = not self.run.path.exists()
-        self.run.create()
-        if self.request.tracking_uri is None:
-            check_own_database(self.run)
-        try:
-            with interruptible(), ExitStack() as stack:
-                return self._execute(stack)
-        except Interrupted:
-            raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
-        except UserError:
-            if is_new and not self.started.is_set():
-                shutil.rmtree(self.run.path)
-            raise
+        with new_folders(self.run.stores, self.run.teachers):
+            try:
+                with interruptible(), ExitStack() as stack:
+                    self.run.create()
+                    if self.request.tracking_uri is None:
+                        check_own_database(self.run)
+                    return self._execute(stack)
+            except Interrupted:
+                raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
+            except UserError:
+                if is_new and not self.started.is_set():
+                    shutil.rmtree(self.run.path, ignore_errors=True)
+                raise
 
     # ---- stages --------------------------------------------------------------------------------------------------
 
     def _execute(self, stack: ExitStack) -> StudyEnd:
-        earlier = [read_earlier(folder) for folder in self.request.warm_start]
         study = StudyInfo(self.run.path.name, self.run.path, self.space)
         self.callback.on_study_start(study)
         self._note_space()
@@ -116,7 +119,7 @@ class StudyRunner:
         self._facts["reference"] = self._costs.reference()
         self._teacher = StudyTeacher(self.space, store, self.run, self._costs)
         self._plan_cache(store)
-        storage, rungs = self._open_storage(stack, earlier)
+        storage, rungs = self._open_storage(stack)
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
         placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
@@ -180,7 +183,7 @@ class StudyRunner:
             progress = partial(planned.plan.progress, self._teacher.config, store, self._teacher.weights)
         self._cache_progress = CacheProgress(progress, self.callback)
 
-    def _open_storage(self, stack: ExitStack, earlier: list[EarlierStudy]) -> tuple[StudyStorage, RungState]:
+    def _open_storage(self, stack: ExitStack) -> tuple[StudyStorage, RungState]:
         """The study's journal and rungs, with the results of earlier studies where they are requested."""
         search = self.space.search
         with values_of_a_study(self.run.journal):
@@ -204,8 +207,8 @@ class StudyRunner:
         if storage.extension is not None:
             for line in storage.extension.lines():
                 self._log(line)
-        if earlier:
-            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier)):
+        if self._earlier:
+            for line in describe_warm_start(warm_start(storage, self.space, self.run, self._earlier)):
                 self._log(line)
         write_text(self.run.space, self.space.to_yaml())
         return storage, rungs

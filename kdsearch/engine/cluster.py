@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -90,9 +91,14 @@ def place(workers: int, gpus: float | None) -> Placement:
     """
     if gpus is None:
         gpus = 1.0 if any(node.gpus >= 1 for node in _nodes()) else 0.0
-    if gpus < 0 or (gpus > 1 and gpus != int(gpus)):
-        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
+    check_gpus(gpus)
     return Placement(workers=workers, cpus=1.0, gpus=gpus)
+
+
+def check_gpus(gpus: float | None) -> None:
+    """Raise `UserError` for a number of GPUs that no rank can have."""
+    if gpus is not None and not (0 <= gpus <= 1 or gpus == math.floor(gpus) > 0):
+        raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
 
 
 def ranks_alone(workers: int, gpus: float | None, address: str | None) -> int:

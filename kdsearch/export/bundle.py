@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically, write_json
+from kdsearch.io.targets import check_target
 
 if TYPE_CHECKING:
     from kdsearch.search.choice import Best, ChosenStudent
@@ -45,6 +46,7 @@ def export(
     from kdsearch.export.source import from_folder
 
     check_formats(formats)
+    check_target("--out", out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder; give another --out.")
     with tempfile.TemporaryDirectory(prefix="kdsearch-") as scratch:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.errors import UserError
+from kdsearch.io.targets import check_target
 
 LONGEST_NAME = 200
 """Bytes of a run's name: file systems take 255, of which temporary files beside the folder need some."""
@@ -107,6 +108,7 @@ class RunFolder:
 
     def create(self) -> None:
         """Create the folder and its sub-folders; `UserError` where that is not possible."""
+        check_target("--storage", self.path)
         self.refuse_links()
         try:
             for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):

@@ -15,7 +15,7 @@ from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.registry import open_reader
-from kdsearch.engine.cluster import Node, check_batches, trials_that_fit
+from kdsearch.engine.cluster import Node, check_batches, check_gpus, trials_that_fit
 from kdsearch.engine.messages import Placement
 from kdsearch.models.cost import network_cost
 from kdsearch.planning.disk_usage import disk_usage
@@ -65,6 +65,7 @@ def make_plan(space: SearchSpace, request: PlanRequest, say: Say = lambda part: 
 
     Raises `UserError` for a space that could not be trained either.
     """
+    check_gpus(request.gpus_per_worker)
     check_batches(space, request.workers_per_trial)
     config = space.default().trial
     reader = open_reader(config.data)

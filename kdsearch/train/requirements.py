@@ -49,11 +49,15 @@ def check_trial(config: TrialConfig, info: DatasetInfo, ranks: int = 1) -> None:
 
 def check_weights(config: TrialConfig, info: DatasetInfo) -> None:
     """Raise `UserError` unless the weights that files and downloads give to student and teacher can be loaded."""
+    teacher = config.teacher
+    weights = None
+    if teacher is not None and teacher.checkpoint is not None:
+        weights = checkpoint_file(teacher.checkpoint, teacher.network())
     build_network(config.student, info, config.data.size)
-    if config.teacher is not None:
-        network = build_network(config.teacher.network(), info, config.data.size)
-        if config.teacher.checkpoint is not None:
-            load_network(network, checkpoint_file(config.teacher.checkpoint, config.teacher.network()))
+    if teacher is not None:
+        network = build_network(teacher.network(), info, config.data.size)
+        if weights is not None:
+            load_network(network, weights)
 
 
 def _check_batch(config: TrialConfig, info: DatasetInfo, ranks: int, name: str, frames: int = 1) -> None:

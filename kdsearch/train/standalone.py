@@ -17,6 +17,7 @@ from kdsearch.data.store.store import Store, build_store
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.io.targets import check_target
 from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.train.requirements import check_trial, check_weights
 from kdsearch.train.resources import Resources
@@ -30,6 +31,7 @@ def train_standalone(config: TrialConfig, folder: RunFolder, out: Path, log: Cal
 
     Data stores and teachers are kept in the cache of `folder` and shared with studies.
     """
+    check_target("--out", out)
     if out.exists():
         raise UserError(f"{out} exists already; give another --out.")
     info = open_reader(config.data).info

@@ -28,13 +28,13 @@ Log = Callable[[str], None]
 
 def train_teacher(space: SearchSpace, folder: RunFolder, log: Log) -> dict[str, Any]:
     """Train the space's teacher unless it exists, and log the path of its weights."""
-    config, store = _opened(space, folder, log)
-    assert config.teacher is not None
-    if config.teacher.checkpoint is not None:
+    teacher = space.default().trial.teacher
+    if teacher is not None and teacher.checkpoint is not None:
         raise UserError(
-            f"the teacher of {space.name} comes as a checkpoint, {config.teacher.checkpoint}; to train one, set "
+            f"the teacher of {space.name} comes as a checkpoint, {teacher.checkpoint}; to train one, set "
             "teacher.checkpoint to null."
         )
+    config, store = _opened(space, folder, log)
     is_new = not teacher_folder(config, store, folder.teachers).exists()
     weights = teacher_weights(config, store, folder, log)
     log(f"{'wrote' if is_new else 'exists already:'} {weights}")

@@ -9,11 +9,10 @@ from typing import Any
 
 from kdsearch.config.space.file import SpaceDocument
 from kdsearch.config.space.problems import Problem, problems_error
-from kdsearch.config.space.shipped import display
+from kdsearch.config.space.shipped import display, yaml_file
 from kdsearch.config.space.validation import read_checked, sample_tree, validate
 from kdsearch.config.space.yaml_tree import Tree, dump_yaml, parse_yaml
 from kdsearch.config.trial import TrialConfig
-from kdsearch.errors import UserError
 
 LABELS = ("name", "description")
 """What a space has beside its settings; a trial that has them trains the same."""
@@ -24,9 +23,7 @@ def load_trial(path: str | Path) -> TrialConfig:
 
     Raises one `UserError` that lists every problem with its line, key and remedy.
     """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"{file}: no such file.")
+    file = yaml_file(Path(path))
     origin = display(file)
     return _trial_from_text(file.read_bytes(), origin)
 

@@ -54,7 +54,7 @@ def write_store(
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create {folder.parent} ({error.strerror}); choose another folder for stores") from None
+        raise UserError(f"cannot create {folder.parent} ({error.strerror}); give another --storage") from None
     keys = {split: reader.keys(split) for split in SPLITS}
     facts = {
         "schema_version": SCHEMA_VERSION,

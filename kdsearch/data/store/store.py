@@ -20,6 +20,7 @@ from kdsearch.data.reader import Reader
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged, map_batch
 from kdsearch.data.store.build import write_store
+from kdsearch.io.targets import new_folders
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 
@@ -39,7 +40,8 @@ def build_store(
 
     def build(root: Path, reader: Reader, fingerprint: str) -> Path:
         if not (root / name).exists():
-            write_store(root / name, reader, fingerprint, config.size, progress, threads)
+            with new_folders(root):
+                write_store(root / name, reader, fingerprint, config.size, progress, threads)
         return root / name
 
     if is_remote(root):
