@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdsearch.api.request import check_numbers
 from kdsearch.api.space import Space, as_overrides, as_space
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
@@ -71,6 +72,10 @@ def plan(
     ensure_torchvision()
     from kdsearch.planning.plan import PlanRequest, make_plan
 
+    check_numbers(
+        trials=trials, workers_per_trial=workers_per_trial, slots=max_concurrent, seconds=seconds,
+        limit=seconds_per_trial,
+    )  # fmt: skip
     space = as_space(space, data=data, profile=profile, latency=latency)
     for note in space.notes:
         log(note)

@@ -37,6 +37,13 @@ def requested_space(
     return as_space(source, data=data, profile=profile, latency=latency)
 
 
+def check_numbers(**values: float | None) -> None:
+    """Raise `UserError` for a value that is not positive, each under the name of its argument; None is left out."""
+    for name, value in values.items():
+        if value is not None and not value > 0:  # NaN is not positive either
+            raise UserError(f"--{name.replace('_', '-')} {value:g}: give a positive number.")
+
+
 @dataclass(frozen=True)
 class StudyRequest:
     """See `kdsearch.search` for the meaning of each field; `overrides` are the `KEY=VALUE` of `--set`.
@@ -61,6 +68,12 @@ class StudyRequest:
     max_concurrent: int | None = None
     grow_to: int | None = None
     confirm: bool = True
+
+    def __post_init__(self) -> None:
+        check_numbers(
+            trials=self.trials, time_limit=self.time_limit, workers_per_trial=self.workers_per_trial,
+            max_concurrent=self.max_concurrent, grow_to=self.grow_to,
+        )  # fmt: skip
 
     @property
     def space_name(self) -> str:

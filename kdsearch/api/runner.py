@@ -6,6 +6,7 @@ This is the one place where the search, the engine and tracking are put together
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 import traceback
@@ -25,7 +26,16 @@ from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.cluster import check_batches, check_fits, check_share, connected, living_nodes, place
+from kdsearch.engine.address import check_cluster
+from kdsearch.engine.cluster import (
+    check_batches,
+    check_fits,
+    check_share,
+    connected,
+    living_nodes,
+    place,
+    ranks_alone,
+)
 from kdsearch.engine.faults import Faults
 from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.engine.slots import Slots
@@ -33,12 +43,13 @@ from kdsearch.engine.timeouts import Timeouts
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_text
 from kdsearch.io.locks import hold
+from kdsearch.io.targets import new_folders
 from kdsearch.report.callback import PagesCallback
 from kdsearch.search.callbacks import CallbackList, Status, StudyCallback, StudyEnd, StudyInfo
 from kdsearch.search.controller import StudyController
-from kdsearch.search.costs import Costs
+from kdsearch.search.costs import Costs, check_space
 from kdsearch.search.evolution.space_versions import keep_old_spaces
-from kdsearch.search.evolution.warm_start import EarlierStudy, describe_warm_start, warm_start
+from kdsearch.search.evolution.warm_start import describe_warm_start, warm_start
 from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.earlier_study import read_earlier
@@ -51,6 +62,7 @@ from kdsearch.tracking.mlflow.address import check_address, check_server, own_da
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database
 from kdsearch.tracking.retention import RetentionCallback
+from kdsearch.train.requirements import check_weights
 from kdsearch.train.teacher_cache.plan import plan_cache
 
 TEACHER_POLL_S = 1.0
@@ -83,35 +95,40 @@ class StudyRunner:
 
     def _check(self) -> None:
         """Everything that can be checked before anything is written."""
-        _check_limits(self.request)
-        check_batches(self.space, self.request.workers_per_trial)
-        open_reader(self.space.default().trial.data)
-        if self.request.tracking_uri is None:
+        request, space = self.request, self.space
+        _check_limits(request)
+        check_cluster(request.address)
+        check_batches(space, request.workers_per_trial)
+        info = open_reader(space.default().trial.data).info
+        check_space(space, info, ranks_alone(request.workers_per_trial, request.gpus_per_worker, request.address))
+        check_weights(space.default().trial, info)
+        if request.tracking_uri is None:
             own_database(self.run)
         else:
-            check_address(self.request.tracking_uri)
-            check_server(self.request.tracking_uri)
+            check_address(request.tracking_uri)
+            check_server(request.tracking_uri)
+        self._earlier = [read_earlier(folder) for folder in self.request.warm_start]
 
     def execute(self) -> StudyEnd:
         """Run the study; called once."""
         is_new = not self.run.path.exists()
-        around = self.run.create()
-        if self.request.tracking_uri is None:
-            check_own_database(self.run)
-        try:
-            with interruptible(), ExitStack() as stack:
-                return self._execute(stack)
-        except Interrupted:
-            raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
-        except UserError:
-            if is_new and not self.started.is_set():
-                self.run.remove(around)
-            raise
+        with new_folders(self.run.stores, self.run.teachers):
+            try:
+                with interruptible(), ExitStack() as stack:
+                    self.run.create()
+                    if self.request.tracking_uri is None:
+                        check_own_database(self.run)
+                    return self._execute(stack)
+            except Interrupted:
+                raise Interrupted(f"interrupted; the run folder {self.run.path} stays") from None
+            except UserError:
+                if is_new and not self.started.is_set():
+                    shutil.rmtree(self.run.path, ignore_errors=True)
+                raise
 
     # ---- stages --------------------------------------------------------------------------------------------------
 
     def _execute(self, stack: ExitStack) -> StudyEnd:
-        earlier = [read_earlier(folder) for folder in self.request.warm_start]
         study = StudyInfo(self.run.path.name, self.run.path, self.space)
         self.callback.on_study_start(study)
         self._note_space()
@@ -119,18 +136,19 @@ class StudyRunner:
         self._track(stack)
         store = self._store()
         self._costs = Costs(self.space, store)
-        self._costs.check()
         self._facts["store"] = store.path.name
         self._measure_latency(stack)
         self._facts["reference"] = self._costs.reference()
         self._teacher = StudyTeacher(self.space, store, self.run, self._costs)
         self._plan_cache(store)
-        storage, rungs = self._open_storage(stack, store, earlier)
+        storage, rungs = self._open_storage(stack, store)
         self._await_teacher(stack)
         self._add_callbacks(stack, study, store, storage, rungs)
         self._connect(stack)
         self._mlflow.wait_until_open()
         placement = place(self.request.workers_per_trial, self.request.gpus_per_worker)
+        if placement.gpus == 0 and placement.workers > 1:  # on GPUs all ranks normalise together
+            check_space(self.space, store.info, placement.workers)
         if self.request.grow_to is None:
             check_fits(placement)
         most = self.request.max_concurrent or self.space.search.trials
@@ -215,9 +233,7 @@ class StudyRunner:
             progress = partial(planned.plan.progress, self._teacher.config, store, self._teacher.weights)
         self._cache_progress = CacheProgress(progress, self.callback)
 
-    def _open_storage(
-        self, stack: ExitStack, store: Store, earlier: list[EarlierStudy]
-    ) -> tuple[StudyStorage, RungState]:
+    def _open_storage(self, stack: ExitStack, store: Store) -> tuple[StudyStorage, RungState]:
         """The study's journal and rungs, with the results of earlier studies where they are requested."""
         search = self.space.search
         with values_of_a_study(self.run.journal):
@@ -244,8 +260,8 @@ class StudyRunner:
         if storage.extension is not None:
             for line in storage.extension.lines():
                 self._log(line)
-        if earlier:
-            for line in describe_warm_start(warm_start(storage, self.space, self.run, earlier, record)):
+        if self._earlier:
+            for line in describe_warm_start(warm_start(storage, self.space, self.run, self._earlier, record)):
                 self._log(line)
         write_text(self.run.space, self.space.record())
         return storage, rungs

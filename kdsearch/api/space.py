@@ -13,7 +13,7 @@ from kdsearch.config.space.search_space import Sample, SearchSpace, load_space, 
 from kdsearch.config.target import Target
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.registry import needs_folder
-from kdsearch.errors import UserError
+from kdsearch.errors import UserError, addressed
 
 
 class Space:
@@ -122,12 +122,12 @@ class Space:
             name = self._data[0]
             if name not in profiles:
                 return None
-            self.notes.append(f"--data {name}: taking the space's profile {name}")
+            self.notes.append(addressed(f"--data {name}: taking the space's profile {name}"))
             return name
         data = load_space(source).default().trial.data
         if "demo" not in profiles or data.path is not None or not needs_folder(data.name):
             return None
-        self.notes.append(f"no --data for {data.name}: running the demo profile on built-in scenes")
+        self.notes.append(addressed(f"no --data for {data.name}: running the demo profile on built-in scenes"))
         return "demo"
 
 

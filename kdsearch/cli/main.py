@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import select
 import sys
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from kdsearch.cli.exit_status import INTERRUPTED, READER_GONE, WRONG_REQUEST
 from kdsearch.cli.output import CommandOutput, only_the_value, print_json
 from kdsearch.cli.parser import Parser
-from kdsearch.errors import UserError
+from kdsearch.errors import UserError, command_line
 from kdsearch.io.secrets import refuse_passwords
 from kdsearch.version import __version__
 
@@ -25,9 +26,17 @@ EXAMPLES = """examples:
 
 'kdsearch COMMAND --help' describes a command and its exit statuses."""
 
+OF_A_PATH = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP)
+"""System errors that a path in the request causes. Others, such as a full disk, are not the request's fault."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Execute a command line; returns the exit status."""
+    with command_line():
+        return _main(argv)
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
         parser = _parser()
         if "_ARGCOMPLETE" in os.environ:
@@ -55,6 +64,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes at its end; the rest of the output goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return READER_GONE
+    except OSError as error:
+        if error.errno not in OF_A_PATH or error.filename is None:
+            raise
+        path = _shortened(error.filename)
+        print(f"kdsearch: {path} cannot be used ({error.strerror}); name another path.", file=sys.stderr)
+        return WRONG_REQUEST
+
+
+def _shortened(path: object) -> str:
+    text = os.fsdecode(path) if isinstance(path, str | bytes) else str(path)
+    return text if len(text) <= 100 else f"{text[:60]}...{text[-30:]}"
 
 
 def _carry_out(options: argparse.Namespace) -> int:

@@ -95,7 +95,7 @@ class SearchConfig(Strict):
         0.05, description="share of the stopped trials that continue, to measure how often a stop is wrong"
     )
     sampler: SamplerConfig = Field(TPEConfig(), description="a name, or a name with options of the sampler")
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(0, description="of the sampler and of the audit")
     reduction: Annotated[int, Field(ge=2)] = Field(
         3, description="pareto, miou: one trial in this many continues at a rung"
     )

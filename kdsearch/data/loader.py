@@ -66,6 +66,11 @@ class Batch:
         return [Batch(*part) for part in zip(*columns, strict=True)]
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """Whole batches of an epoch; a split smaller than one batch fills it with repeats."""
+    return max(1, images // batch_size)
+
+
 class Batches:
     """The batches that one rank of a trial trains and validates on.
 
@@ -106,7 +111,7 @@ class Batches:
     @property
     def steps_per_epoch(self) -> int:
         """Steps of a training epoch, the same on every rank."""
-        return max(1, len(self.split) // self.batch_size)
+        return steps_per_epoch(len(self.split), self.batch_size)
 
     def train(self, epoch: int) -> Iterator[Batch]:
         """Random views in the random order of `epoch`.

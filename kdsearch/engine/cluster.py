@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from kdsearch.config.space.ranges import Choice, Int, IntLog
 from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.engine.address import cluster_of, no_cluster
 from kdsearch.engine.messages import Placement
 from kdsearch.errors import UserError
 
@@ -51,7 +52,7 @@ def connected(address: str | None) -> Iterator[bool]:
     if ray.is_initialized():
         yield False
         return
-    target = address or os.environ.get("RAY_ADDRESS")
+    target, origin = cluster_of(address)
     try:
         if target:
             ray.init(address=target, log_to_driver=False, logging_level="error")
@@ -59,11 +60,9 @@ def connected(address: str | None) -> Iterator[bool]:
             ray.init(address="local", log_to_driver=False, logging_level="error", include_dashboard=False)
     except Exception as error:  # Ray raises a plain Exception where nodes do not register in time
         if target:
-            message = f"No Ray cluster answers at {target}"
-            remedy = "check --address, or leave it out to start Ray here"
-        else:
-            message, remedy = "Ray could not be started here", "try again, perhaps with less running on this machine"
-        raise UserError(f"{message} ({_last_line(error)}); {remedy}.") from error
+            raise no_cluster(target, origin, _last_line(error)) from error
+        remedy = "try again, perhaps with less running on this machine"
+        raise UserError(f"Ray could not be started here ({_last_line(error)}); {remedy}.") from error
     if not target:
         # With several local clusters on a machine, Ray's helper actors have to be given the address of theirs.
         os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
@@ -101,6 +100,17 @@ def check_share(gpus: float | None) -> None:
     """Raise `UserError` unless a rank can have `gpus` GPUs; None leaves the choice to the cluster."""
     if gpus is not None and not (0 <= gpus <= 1 or gpus in range(2, 1025)):
         raise UserError(f"--gpus-per-worker {gpus:g}: give a share of one GPU (0.5), whole GPUs (1, 2), or 0 for none.")
+
+
+def ranks_alone(workers: int, gpus: float | None, address: str | None) -> int:
+    """The ranks of a trial that certainly normalise their part of the batch alone, before a cluster is connected.
+
+    On GPUs all ranks normalise together; whether a cluster has any is known once it is connected.
+    """
+    import torch
+
+    local = cluster_of(address)[0] is None
+    return workers if gpus == 0 or (gpus is None and local and not torch.cuda.is_available()) else 1
 
 
 def slots(placement: Placement, avoided: Collection[str] = ()) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_folder_atomically, write_json
+from kdsearch.io.targets import check_target
 
 if TYPE_CHECKING:
     from kdsearch.search.choice import Best, ChosenStudent
@@ -34,17 +35,18 @@ def export(
 ) -> dict[str, Any]:
     """Write the chosen student of `run` to the folder `out`; each format is loaded again and compared first.
 
-    `run` is a run folder, `runs:/ID` or `models:/NAME@ALIAS` in MLflow (`tracking_uri`). Of a study, `best` is
-    `"miou"` (most accurate, the default) or `"knee"` (best compromise), among those within `budget` (`"gflops<=5"`).
-    Safetensors is always written. Returns `bundle`, `study`, `trial`, `chosen`, the agreement of each
+    `run` is a run folder, the folder of one student, `runs:/ID` or `models:/NAME@ALIAS` in MLflow (`tracking_uri`). Of
+    a study, `best` is `"miou"` (most accurate, the default) or `"knee"` (best compromise), among those within `budget`
+    (`"gflops<=5"`). Safetensors is always written. Returns `bundle`, `study`, `trial`, `chosen`, the agreement of each
     format with PyTorch (`formats`), and the time of one image on this machine (`latency_ms`).
 
     Raises `UserError` for a request that cannot be met, and `MismatchError` for a format that differs.
     """
     from kdsearch.export.formats import check_formats
-    from kdsearch.export.source import from_run_folder
+    from kdsearch.export.source import from_folder
 
     check_formats(formats)
+    check_target("--out", out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} is not an empty folder; give another --out.")
     with tempfile.TemporaryDirectory(prefix="kdsearch-") as scratch:
@@ -55,7 +57,7 @@ def export(
         elif tracking_uri is not None:
             raise UserError(f"--tracking-uri is for runs:/ID and models:/NAME@ALIAS; {run} is a folder, leave it out.")
         else:
-            source = from_run_folder(Path(run), best or "miou", budget)
+            source = from_folder(Path(run), best, budget)
         say(f"{source.point.trial} of {source.study}: {source.chosen}")
         out.resolve().parent.mkdir(parents=True, exist_ok=True)
         written = {"bundle": str(out), "study": source.study, "trial": source.point.trial, "chosen": source.chosen}

@@ -34,6 +34,7 @@ def card(
     `latency_ms` the time per runtime.
     """
     size = f"{config['size'][0]}x{config['size'][1]}"
+    searched = "The weights are those of the trial of the search. " if source.space else ""
     rows = _rows(source, trial, config, size, latency_ms)
     classes = [
         (name, f"{metrics[f'val/iou/{name}']:.3f}")
@@ -49,8 +50,8 @@ A semantic segmentation network, found and distilled with kdsearch.
 
 {_table(("", ""), rows)}
 
-mIoU is the mean over the classes that occur, from one confusion matrix over the whole validation split, at {size}. The
-weights are those of the trial of the search. Latency is the median time for one image on {machine}.
+mIoU is the mean over the classes that occur, from one confusion matrix over the whole validation split, at {size}.
+{searched}Latency is the median time for one image on {machine}.
 
 {_table(("class", "IoU"), classes)}
 
@@ -85,7 +86,7 @@ def _rows(
     point = source.point
     distillation = "; ".join(_term(name, values) for name, values in config["trial"]["distill"].items())
     return [
-        ("mIoU on val, in the search", f"{point.miou:.4f}"),
+        ("mIoU on val, in the search" if source.space else "mIoU on val", f"{point.miou:.4f}"),
         *_confirmed(point),
         (f"GFLOPs per image at {size} (2 x MAC)", f"{point.gflops:.3f}"),
         ("parameters", f"{point.params_m:.3f} M"),
@@ -93,10 +94,18 @@ def _rows(
         ("teacher", network_name(trial.teacher.network()) if trial.teacher else "none"),
         ("distillation", distillation or "none"),
         ("epochs", str(trial.train.epochs)),
-        ("study", f"`{source.study}` of the space `{source.space}`, kdsearch {source.version}"),
-        ("trial", f"{point.trial}, from {source.origin}"),
-        ("chosen", source.chosen),
+        *_origin(source),
         ("licence", "not stated; add your own. Data and initial weights may have their own terms."),
+    ]
+
+
+def _origin(source: ChosenStudent) -> list[tuple[str, str]]:
+    if not source.space:
+        return [("trained", f"without a study, kdsearch {source.version}, from {source.origin}")]
+    return [
+        ("study", f"`{source.study}` of the space `{source.space}`, kdsearch {source.version}"),
+        ("trial", f"{source.point.trial}, from {source.origin}"),
+        ("chosen", source.chosen),
     ]
 
 

@@ -21,18 +21,3 @@ def writing(path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise DiskError(f"cannot write {path} ({reason}); make room, or choose another folder for stores") from error
-
-
-@contextmanager
-def leaving_no_empty_folders(folder: Path) -> Iterator[None]:
-    """If the block fails, remove `folder` and its parents, as far as they are new and empty."""
-    created = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        yield
-    except BaseException:
-        for path in created:
-            try:
-                path.rmdir()
-            except OSError:  # it holds something by now, or was never made
-                break
-        raise

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
-from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from kdsearch.errors import UserError
+from kdsearch.io.targets import check_target
+
+LONGEST_NAME = 200
+"""Bytes of a run's name: file systems take 255, of which temporary files beside the folder need some."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +109,17 @@ class RunFolder:
             raise UserError(f"--storage {storage}: only local (or mounted) folders can hold runs; give a path.")
         if not name or Path(name).name != name or name.startswith("."):
             raise UserError(f"--name {name!r}: a run's name is one plain folder name without '/' and no leading dot.")
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise UserError(
+                f"--name {name[:20]}...: a run's name has at most {LONGEST_NAME} bytes, not {len(os.fsencode(name))}; "
+                "give a shorter one."
+            )
         return cls(Path(storage).expanduser().resolve() / name)
 
-    def create(self) -> list[Path]:
-        """Create the folder and its sub-folders; `UserError` where that is not possible.
-
-        Returns the folders around it that are new: where nothing came of the study, `remove` takes them away again.
-        """
+    def create(self) -> None:
+        """Create the folder and its sub-folders; `UserError` where that is not possible."""
+        check_target("--storage", self.path)
         self.refuse_links()
-        around = [each for each in (self.stores, self.teachers, self.cache, self.path.parent) if not each.exists()]
         try:
             for folder in (self.path, self.checkpoints, self.students, self.stores, self.teachers):
                 folder.mkdir(parents=True, exist_ok=True)
@@ -127,14 +131,6 @@ class RunFolder:
                 f"The run folder {self.path} cannot be written ({error.strerror}); "
                 "give a writable folder with --storage."
             ) from error
-        return around
-
-    def remove(self, around: Sequence[Path]) -> None:
-        """Remove the folder, and those of `around` in which there is nothing."""
-        shutil.rmtree(self.path)
-        for folder in around:
-            with suppress(OSError):  # a data store was built there, or another study has begun
-                folder.rmdir()
 
     def refuse_links(self) -> None:
         """Raise `UserError` for a link in the folder, which somebody else may have made.

@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-SUFFIXES = (".safetensors", ".pt", ".pth")
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
+PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.", "ema_model.", "model_ema.", "ema.")
+"""What wrappers put before the keys of a network: DDP and averaging, torch.compile, Lightning, and copies that hold a
+moving average."""
+_WRAPPERS = ("state_dict", "model", "model_state_dict", "state_dict_ema", "model_ema", "ema_state_dict", "ema")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -28,7 +31,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"There is no file of weights '{path}'. Correct the path.")
     if path.suffix not in SUFFIXES:
-        raise UserError(f"'{path}' ends with none of {', '.join(SUFFIXES)}. Convert the weights to safetensors.")
+        raise UserError(
+            f"'{path}' ends with none of {', '.join(SUFFIXES)}. Save the state_dict of the network as one of them."
+        )
     if path.suffix == ".safetensors":
         try:
             content: Any = load_file(path)
@@ -63,15 +68,17 @@ def load_plain(path: Path, device: torch.device) -> Any:
 def load_state(module: nn.Module, path: Path, unused: tuple[str, ...] = ()) -> None:
     """Fill `module` from a checkpoint: .safetensors, or a state_dict in .pt or .pth.
 
-    Keys may have the prefix `module.`; those of the sub-modules named in `unused` are skipped. `UserError` for a
-    missing or unreadable file and, with counts and names, unless all other keys and shapes are those of `module`.
+    All keys of the network may have one of `PREFIXES`, or several; then keys without it are those of other modules,
+    such as a loss, and skipped. So are those of the sub-modules named in `unused`. `UserError` for a missing or
+    unreadable file, for an unknown prefix and, with counts and names, unless all other keys and shapes are those of
+    `module`.
     """
     from torch import nn
 
-    state = {key.removeprefix("module."): tensor for key, tensor in read_state(path).items()}
+    wanted = module.state_dict()
+    state = _without_prefix(read_state(path), wanted)
     skipped = tuple(f"{name}." for name in unused)
     state = {key: tensor for key, tensor in state.items() if not key.startswith(skipped)}
-    wanted = module.state_dict()
     missing = [key for key in wanted if key not in state]
     unexpected = [key for key in state if key not in wanted]
     mismatched = [
@@ -79,6 +86,11 @@ def load_state(module: nn.Module, path: Path, unused: tuple[str, ...] = ()) -> N
         for key, tensor in state.items()
         if key in wanted and tensor.shape != wanted[key].shape
     ]
+    if missing and (prefix := _unknown_prefix(state, wanted)):
+        raise UserError(
+            f"The keys in {path} begin with '{prefix}', which is none of {', '.join(PREFIXES)}. Save the state_dict of "
+            "the network itself."
+        )
     if missing or unexpected or mismatched:
         raise UserError(
             f"{path} is of another network: of {len(wanted)} tensors {listed('missing', missing)}, "
@@ -92,6 +104,36 @@ def listed(what: str, names: list[str]) -> str:
     """`"2 missing (a, b)"`, with three names at most."""
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{len(names)} {what}" + (f" ({shown})" if names else "")
+
+
+def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The keys below the prefix that leads to most of the wanted ones. Of equal ones the network's own comes before its
+    average, since `PREFIXES` has them in this order.
+    """
+    prefixes = sorted({_known_prefix(key) for key in state} | {""}, key=_rank)
+    below = [{key[len(each) :]: state[key] for key in state if key.startswith(each)} for each in prefixes]
+    return max(below, key=lambda found: len(found.keys() & wanted.keys()))
+
+
+def _known_prefix(key: str) -> str:
+    rest = key
+    while (prefix := next((each for each in PREFIXES if rest.startswith(each)), None)) is not None:
+        rest = rest[len(prefix) :]
+    return key[: len(key) - len(rest)]
+
+
+def _rank(prefix: str) -> tuple[int, ...]:
+    parts = prefix.split(".")[:-1]
+    return tuple(PREFIXES.index(f"{part}.") for part in parts)
+
+
+def _unknown_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """The prefix that all wanted keys have in `state`; empty if they have none."""
+    first = next(iter(wanted))
+    for prefix in (key[: -len(first)] for key in state if key.endswith(f".{first}")):
+        if all(f"{prefix}{key}" in state for key in wanted):
+            return prefix
+    return ""
 
 
 def _tensors(content: Any) -> dict[str, Tensor]:

@@ -12,11 +12,9 @@ from kdsearch.config.metrics import Cost
 from kdsearch.config.networks import AnyNetwork, NetworkConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.models.network import Network
-from kdsearch.models.registry import meta_network
+from kdsearch.models.network import DOES_NOT_RUN, Network, reason_of
+from kdsearch.models.registry import PROBE_SIZES, Size, meta_network
 from kdsearch.models.seg_output import SegOutput
-
-Size = tuple[int, int]
 
 
 def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
@@ -32,7 +30,7 @@ def network_cost(config: AnyNetwork, info: DatasetInfo, size: Size) -> Cost:
 
 @lru_cache(maxsize=256)
 def _cost(config_json: str, info: DatasetInfo, size: Size) -> Cost:
-    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info)
+    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info, size)
     with FlopCounterMode(display=False) as counter:
         _run(network, info, size, details=False)
     heads = {parameter for head in network.detail_heads() for parameter in head.parameters()}
@@ -42,7 +40,7 @@ def _cost(config_json: str, info: DatasetInfo, size: Size) -> Cost:
 
 @lru_cache(maxsize=256)
 def _tap_shapes(config_json: str, info: DatasetInfo, size: Size) -> dict[str, tuple[int, int, int]]:
-    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info)
+    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info, size)
     output = _run(network, info, size, details=True)
     maps = {"logits": output.logits, **output.taps}
     return {name: (feat.shape[1], feat.shape[2], feat.shape[3]) for name, feat in maps.items()}
@@ -56,6 +54,28 @@ def tap_shapes(config: AnyNetwork, info: DatasetInfo, size: Size) -> dict[str, t
     return dict(_tap_shapes(without_weights(config).model_dump_json(), info, size))
 
 
+def check_batch(config: AnyNetwork, info: DatasetInfo, size: Size, images: int) -> None:
+    """Raise `UserError` unless the network can be trained with `images` images of `size` in a forward pass.
+
+    Batch normalisation of one image whose map has one pixel has nothing to normalise.
+    """
+    if images == 1 and (reason := _why_not_alone(without_weights(config).model_dump_json(), info, size)):
+        raise UserError(f"This network cannot be trained on one image of {size[0]}x{size[1]} at a time ({reason}).")
+
+
+@lru_cache(maxsize=256)
+def _why_not_alone(config_json: str, info: DatasetInfo, size: Size) -> str:
+    network = meta_network(TypeAdapter(NetworkConfig).validate_json(config_json), info, size)
+    network.train()
+    try:
+        _forward(network, info, size, details=True)
+    except ValueError as error:
+        return reason_of(error)
+    finally:
+        network.eval()
+    return ""
+
+
 def _run(network: Network, info: DatasetInfo, size: Size, details: bool) -> SegOutput:
     divisor = network.size_divisor
     if size[0] % divisor or size[1] % divisor:
@@ -65,9 +85,9 @@ def _run(network: Network, info: DatasetInfo, size: Size, details: bool) -> SegO
         )
     try:
         return _forward(network, info, size, details)
-    except (RuntimeError, AssertionError) as error:
+    except DOES_NOT_RUN as error:
         raise UserError(
-            f"This network does not run at {size[0]}x{size[1]} ({error})." + _nearest(network, info, size)
+            f"This network does not run at {size[0]}x{size[1]} ({reason_of(error)})." + _nearest(network, info, size)
         ) from error
 
 
@@ -84,11 +104,11 @@ def _nearest(network: Network, info: DatasetInfo, size: Size) -> str:
     divisor = network.size_divisor
     height, width = (max(1, round(length / divisor)) * divisor for length in size)
     shorter = min(height, width)
-    for least in range(shorter, max(shorter, 256) + 1, max(divisor, 16)):
-        candidate = (max(height, least), max(width, least))
+    larger = range(shorter, max(shorter, 256) + 1, max(divisor, 16))
+    for candidate in (*((max(height, least), max(width, least)) for least in larger), *PROBE_SIZES):
         try:
             _forward(network, info, candidate, details=False)
-        except (RuntimeError, AssertionError):
+        except DOES_NOT_RUN:
             continue
         return f" The nearest size that it takes is {candidate[0]}x{candidate[1]}."
     return ""

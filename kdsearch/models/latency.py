@@ -29,7 +29,7 @@ def latency_ms(config: AnyNetwork, info: DatasetInfo, size: tuple[int, int], tar
     `UserError` for a network that cannot be built, `RuntimeError` for one that does not run on the device.
     """
     device = torch.device(target.kind)
-    network = build_network(without_weights(config), info).eval().to(device)
+    network = build_network(without_weights(config), info, size).eval().to(device)
     network.detail_taps = False
     image_bchw = torch.rand(1, info.channels, *size, device=device)
     clock = time.thread_time if target == Target("cpu") else time.perf_counter

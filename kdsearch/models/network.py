@@ -8,6 +8,17 @@ from torch import Tensor, nn
 
 from kdsearch.models.seg_output import SegOutput
 
+DOES_NOT_RUN = (
+    RuntimeError, AssertionError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, ImportError,
+)  # fmt: skip
+"""What the networks of libraries raise for settings and images that do not suit them."""
+
+
+def reason_of(error: Exception) -> str:
+    """The message of a library's error in one line of at most 200 characters, to stand inside a sentence."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
 
 class Network(nn.Module, ABC):
     """A segmentation network: normalised images `[B, C, H, W]` in, `SegOutput` out.

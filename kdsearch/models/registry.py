@@ -15,16 +15,20 @@ from torch.overrides import TorchFunctionMode
 from kdsearch.config.networks import AnyNetwork, CLNetConfig, NetworkConfig, TwoBranchConfig, without_weights
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
-from kdsearch.models.network import Network
+from kdsearch.models.network import DOES_NOT_RUN, Network, reason_of
 from kdsearch.models.seg_output import SegOutput
 from kdsearch.models.weights import load_encoders
 
-PROBE_SIZE = 256
-"""Height and width of the image that reveals unused modules. Every smp decoder accepts it."""
+Size = tuple[int, int]
+PROBE_SIZES: tuple[Size, ...] = ((256, 256), (224, 224), (384, 384))
+"""Sizes at which a network is probed that does not run at its own: every smp decoder accepts them, and encoders that
+take a single size have one of them. The first is that of a network without a size of its own."""
 
 
-def build_network(config: AnyNetwork, info: DatasetInfo) -> Network:
+def build_network(config: AnyNetwork, info: DatasetInfo, size: Size = PROBE_SIZES[0]) -> Network:
     """The network of `config` for the classes and channels of `info`, on the CPU in training mode.
+
+    `size` is the height and width of its images; it matters for encoders that run at one size alone.
 
     Initial values come from torch's global generator, and those of the encoder from `encoder_weights` if set. Modules
     of the encoder that serve no output (such as stages beyond `encoder_depth`) are removed.
@@ -32,7 +36,7 @@ def build_network(config: AnyNetwork, info: DatasetInfo) -> Network:
     `UserError` for a network that cannot be built, and for weights that cannot be loaded.
     """
     network = _construct(config, info)
-    _drop(network, meta_network(config, info).dropped)
+    _drop(network, meta_network(config, info, size).dropped)
     _load_encoders(network, config)
     return network
 
@@ -48,19 +52,19 @@ def _load_encoders(network: Network, config: AnyNetwork) -> None:
         load_encoders(network, config.encoder, config.encoder_weights)
 
 
-def meta_network(config: AnyNetwork, info: DatasetInfo) -> Network:
+def meta_network(config: AnyNetwork, info: DatasetInfo, size: Size = PROBE_SIZES[0]) -> Network:
     """The same network on the meta device, in eval mode: shapes without values. Cached, so do not change it."""
-    return _meta_network(without_weights(config).model_dump_json(), info)
+    return _meta_network(without_weights(config).model_dump_json(), info, size)
 
 
 @lru_cache(maxsize=64)
-def _meta_network(config_json: str, info: DatasetInfo) -> Network:
+def _meta_network(config_json: str, info: DatasetInfo, size: Size) -> Network:
     config: AnyNetwork = TypeAdapter(NetworkConfig).validate_json(config_json)
     with torch.random.fork_rng(devices=[]), _EmptyOnMeta():
         network = _construct(config, info)
     network.to("meta").eval()
     if not isinstance(config, CLNetConfig):
-        _drop(network, _unneeded(network, info.channels))
+        _drop(network, _unneeded(network, info.channels, size))
     return network
 
 
@@ -93,7 +97,7 @@ class _EmptyOnMeta(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _unneeded(network: Network, channels: int) -> tuple[str, ...]:
+def _unneeded(network: Network, channels: int, size: Size) -> tuple[str, ...]:
     """Names of the modules with parameters that no output depends on.
 
     Some never run; some run and their result is thrown away, such as the stage behind the last one that `encoder_depth`
@@ -101,7 +105,7 @@ def _unneeded(network: Network, channels: int) -> tuple[str, ...]:
     """
     ran: set[nn.Module] = set()
     hooks = [module.register_forward_hook(lambda module, *_: ran.add(module)) for module in network.modules()]
-    output = _probe(network, channels)
+    output = _probe(network, channels, size)
     for hook in hooks:
         hook.remove()
     needed = _leaves(output)
@@ -118,23 +122,12 @@ def _unneeded(network: Network, channels: int) -> tuple[str, ...]:
         smaller = copy.deepcopy(network)
         _drop(smaller, names)
         try:
-            same = _shapes(_probe(smaller, channels)) == _shapes(output)
+            same = _shapes(_probe(smaller, channels, size)) == _shapes(output)
         except (UserError, TypeError, AttributeError, IndexError, ValueError):
             same = False  # the encoder reads more of the module than its output
         if same:
             return names
     return idle
-
-
-def _probe(network: Network, channels: int) -> SegOutput:
-    try:
-        with torch.enable_grad():
-            output: SegOutput = network(torch.empty(2, channels, PROBE_SIZE, PROBE_SIZE, device="meta"))
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"This network does not run at {PROBE_SIZE}x{PROBE_SIZE}: {error}. Take another encoder."
-        ) from error
-    return output
 
 
 def _shapes(output: SegOutput) -> dict[str, torch.Size]:
@@ -164,6 +157,22 @@ def _outermost(names: Iterable[str]) -> tuple[str, ...]:
         if not name.startswith(tuple(f"{outer}." for outer in found)):
             found.append(name)
     return tuple(found)
+
+
+def _probe(network: Network, channels: int, size: Size) -> SegOutput:
+    """The output on two images of `size`, or of the first of `PROBE_SIZES` that the network takes."""
+    reasons: list[str] = []
+    for height, width in (size, *PROBE_SIZES):
+        try:
+            with torch.enable_grad():
+                output: SegOutput = network(torch.empty(2, channels, height, width, device="meta"))
+        except DOES_NOT_RUN as error:
+            reasons.append(reason_of(error))
+        else:
+            return output
+    raise UserError(
+        f"This network runs neither at {size[0]}x{size[1]} ({reasons[0]}) nor at any usual size. Take another encoder."
+    )
 
 
 def _drop(network: Network, names: tuple[str, ...]) -> None:

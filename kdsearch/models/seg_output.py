@@ -43,8 +43,26 @@ class SegOutput:
         return None if self.inside_bhw is None else nearest_cells(self.inside_bhw, size)
 
 
+STRIP = 2**23
+"""Resized logits, as a number of values, that `upsampled_classes` holds at a time: 32 MiB."""
+
+
 def upsampled_classes(logits_bkhw: Tensor, size: torch.Size) -> Tensor:
-    """Class ids `[B, H, W]` at `size` from low-resolution logits: resize the logits, then take the largest."""
-    if logits_bkhw.shape[-2:] != size:
-        logits_bkhw = resize_map(logits_bkhw.float(), size)
-    return logits_bkhw.argmax(1)
+    """Class ids `[B, H, W]` at `size` from low-resolution logits: resize the logits, then take the largest.
+
+    Classes are resized a few at a time: all of 150 classes at 3 megapixels would take 2 GiB.
+    """
+    if logits_bkhw.shape[-2:] == size:
+        return logits_bkhw.argmax(1)
+    classes = max(1, STRIP // (len(logits_bkhw) * size.numel()))
+    largest_bhw: Tensor | None = None
+    for start in range(0, logits_bkhw.shape[1], classes):
+        strip_bkhw = logits_bkhw[:, start : start + classes].float()
+        values_bhw, found_bhw = resize_map(strip_bkhw, size).max(1)
+        if largest_bhw is None:
+            largest_bhw, classes_bhw = values_bhw, found_bhw
+        else:
+            larger_bhw = values_bhw > largest_bhw  # of equal ones the first counts, as in argmax
+            classes_bhw = torch.where(larger_bhw, found_bhw + start, classes_bhw)
+            largest_bhw = torch.maximum(values_bhw, largest_bhw)
+    return classes_bhw

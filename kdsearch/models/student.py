@@ -163,7 +163,7 @@ def load_student(folder: str | Path) -> Student:
         reason = " ".join(str(error).split())
         raise UserError(f"{folder / 'config.json'} does not describe a student ({reason}).") from error
     # A folder from elsewhere may name initial weights, which would be read or downloaded for nothing.
-    network = build_network(without_weights(network_config), info)
+    network = build_network(without_weights(network_config), info, (height, width))
     load_network(network, folder / "model.safetensors")
     network.detail_taps = False  # detail heads serve training alone
     return Student(network, info, (height, width)).eval()

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from kdsearch.errors import UserError
-from kdsearch.io.state_dict import SUFFIXES, listed, load_state, read_state
-from kdsearch.models.network import Network
+from kdsearch.io.state_dict import PREFIXES, SUFFIXES, listed, load_state, read_state
+from kdsearch.models.network import Network, reason_of
 
-_PREFIXES = ("module.", "model.", "encoder.", "backbone.", "state_dict.")
+_PREFIXES = (*PREFIXES, "encoder.", "backbone.", "state_dict.")
 
 
 def load_encoders(network: Network, encoder: str, source: str) -> None:
     """Fill the encoders of `network`, of the kind named `encoder`, from `source`.
 
-    `source` is a file (.safetensors, .pt, .pth), a folder that holds one named after the encoder
+    `source` is a file (.safetensors, .pt, .pth, .ckpt), a folder that holds one named after the encoder
     (`mobilenet_v2_imagenet.safetensors`), or "imagenet" for the weights that smp and timm download. Keys may be
-    those of torchvision, timm or smp, with any of the prefixes `module.`, `model.`, `encoder.`, `backbone.`; keys that
+    those of torchvision, timm or smp, with any of the known prefixes, `encoder.` and `backbone.`; keys that
     the encoder lacks, such as a classifier, are skipped. Three-channel weights extend to RGB and thermal: the
     fourth filter is the mean of the others, and all are scaled by 3/4, so that equal channels give equal responses.
 
@@ -39,7 +39,9 @@ def load_encoders(network: Network, encoder: str, source: str) -> None:
 
 def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
     """Fill one encoder from `state`; `origin` names it in the `UserError` for keys that are missing or do not fit."""
-    given = {_canonical(key): tensor for key, tensor in state.items()}
+    given: dict[str, Tensor] = {}
+    for key, tensor in state.items():
+        given.setdefault(_canonical(key), tensor)  # the network's own come before their average
     wanted = encoder.state_dict()
     missing, mismatched = [], []
     found: dict[str, Tensor] = {}
@@ -63,10 +65,10 @@ def load_encoder(encoder: nn.Module, state: Mapping[str, Tensor], origin: str) -
 
 
 def load_network(network: nn.Module, path: str | Path) -> None:
-    """Fill a whole network, such as a teacher, from a checkpoint: .safetensors, or a state_dict in .pt or .pth.
+    """Fill a whole network, such as a teacher, from a checkpoint, whatever has wrapped it; see `load_state`.
 
     `UserError` for a missing or unreadable file and, with counts and names, unless the keys and shapes are those of the
-    network, apart from a prefix `module.` and the modules in `Network.dropped`.
+    network, apart from known prefixes and the modules in `Network.dropped`.
     """
     load_state(network, Path(path), unused=getattr(network, "dropped", ()))
 
@@ -95,10 +97,10 @@ def _download(encoder: str) -> Mapping[str, Tensor]:
 
     try:
         pretrained = get_encoder(encoder, weights=True if encoder.startswith("tu-") else "imagenet")
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
+    except Exception as error:  # a proxy, a firewall or a hub: each library that downloads has errors of its own
         raise UserError(
-            f"The ImageNet weights of {encoder} cannot be downloaded ({error}). "
-            "Check the network, or name a file or folder as encoder_weights."
+            f"The ImageNet weights of {encoder} cannot be downloaded ({reason_of(error)}). Check the network and "
+            "HTTPS_PROXY, or name a file or folder as encoder_weights."
         ) from error
     state: Mapping[str, Tensor] = pretrained.state_dict()
     return state

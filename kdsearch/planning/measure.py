@@ -175,7 +175,7 @@ def _random_teacher(config: TrialConfig, info: DatasetInfo, scratch: Path) -> Pa
     assert config.teacher is not None
     path = scratch / "teacher.safetensors"
     if not path.exists():
-        network = build_network(config.teacher.network(), info)
+        network = build_network(config.teacher.network(), info, config.data.size)
         save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
     return path
 

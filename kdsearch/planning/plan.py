@@ -15,7 +15,7 @@ from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.data.registry import open_reader
-from kdsearch.engine.cluster import Node, check_batches, trials_that_fit
+from kdsearch.engine.cluster import Node, check_batches, check_share, trials_that_fit
 from kdsearch.engine.messages import Placement
 from kdsearch.models.cost import network_cost
 from kdsearch.planning.disk_usage import disk_usage
@@ -25,6 +25,7 @@ from kdsearch.planning.measurement_jobs import MeasurementJob, run_jobs
 from kdsearch.planning.representatives import draw, representatives
 from kdsearch.planning.result import Plan, PlanRow
 from kdsearch.planning.totals import add_totals
+from kdsearch.search.costs import check_space
 from kdsearch.train.teacher import teacher_trial
 
 FLOPS = {"cpu": 2e10, "cuda": 5e12}
@@ -64,11 +65,13 @@ def make_plan(space: SearchSpace, request: PlanRequest, say: Say = lambda part: 
 
     Raises `UserError` for a space that could not be trained either.
     """
+    check_share(request.gpus_per_worker)
     check_batches(space, request.workers_per_trial)
     config = space.default().trial
     reader = open_reader(config.data)
     images = {split: len(reader.keys(split)) for split in ("train", "val")}
     on_gpu = torch.cuda.is_available()
+    check_space(space, reader.info, 1 if on_gpu else request.workers_per_trial)
     setup = _setup(space, request, images, on_gpu)
     drawn = draw(space, lambda trial: network_cost(trial.student, reader.info, config.data.size).to_dict())
     plan = Plan(

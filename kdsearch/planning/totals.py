@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 
 from kdsearch.config.space.search_space import Sample, SearchSpace
+from kdsearch.errors import addressed
 from kdsearch.models.latency import SECONDS
 from kdsearch.planning.estimate import Stage, TimeModel, search_stage, stages
 from kdsearch.planning.result import Plan, PlanRow
@@ -26,7 +27,9 @@ def add_totals(
     """Complete a plan that has its rows: stages, totals, warnings and notes."""
     plan.warnings += [text for row in plan.rows if (text := _row_warning(row))]
     if not model.students:
-        plan.warnings.append("Nothing could be measured, so there is no estimate; give it more time with --limit.")
+        plan.warnings.append(
+            addressed("Nothing could be measured, so there is no estimate; give it more time with --limit.")
+        )
         return
     unmeasured = sorted({name for sample, _ in drawn for name in sample.trial.distill} - set(model.terms))
     if unmeasured:
@@ -107,4 +110,4 @@ def _row_warning(row: PlanRow) -> str:
 def _advice(row: PlanRow) -> str:
     if "the term " in row.problem:
         return " In a study it would take as long at every step: give it a smaller map, or leave it out."
-    return " Allow more time with --limit, or plan on a machine like those of the study."
+    return addressed(" Allow more time with --limit, or plan on a machine like those of the study.")

@@ -113,7 +113,7 @@ def _teacher(run: RunFolder, space: SearchSpace, store: Store) -> Student | None
         weights = teacher_folder(config, store, run.teachers) / "model.safetensors"
     if not weights.is_file():
         return None  # trained elsewhere, or deleted: the students can be shown without it
-    network = build_network(config.teacher.network(), store.info)
+    network = build_network(config.teacher.network(), store.info, store.size)
     load_network(network, weights)
     return Student(network, store.info, store.size).eval()
 

@@ -37,6 +37,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from kdsearch.errors import addressed
+
 if TYPE_CHECKING:
     from kdsearch.config.space.search_space import SearchSpace
     from kdsearch.search.confirm import Confirmation
@@ -130,7 +132,7 @@ class CallbackList(StudyCallback):
         self._deliver("on_study_start", lambda each: each.on_study_start(study))
 
     def on_message(self, text: str) -> None:
-        self._deliver("on_message", lambda each: each.on_message(text))
+        self._deliver("on_message", lambda each: each.on_message(addressed(text)))
 
     def on_progress(self, label: str, done: int, total: int) -> None:
         self._deliver("on_progress", lambda each: each.on_progress(label, done, total))

@@ -23,6 +23,8 @@ STUDENT_FILES = ("model.safetensors", "config.json", "metrics.json")
 class ChosenStudent:
     """A student of a finished study: its folder, its point of the frontier, its study, and the reason of the choice.
 
+    One that was trained without a study has an empty `space`, and its folder's name as `study`.
+
     `origin` names the run folder or the run that it was read from; `stores` is the folder of the study's data stores,
     None where it is not at hand.
     """
@@ -93,5 +95,5 @@ def _within(point: FrontierPoint, budget: str | None) -> bool:
         raise UserError(f"--budget {budget!r}: unknown metric '{name}'.{did_you_mean(name, list(METRICS))}")
     value = point.value(name)
     if value is None:
-        raise UserError(f"--budget {budget!r}: this study measured no latency (kdsearch run --latency).")
+        raise UserError(f"--budget {budget!r}: this study measured no latency (it is searched with --latency).")
     return bool(OPERATORS[sign](value, float(bound)))

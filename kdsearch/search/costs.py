@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from kdsearch.config.metrics import Cost
 from kdsearch.config.networks import AnyNetwork
-from kdsearch.config.space.search_space import SearchSpace
+from kdsearch.config.space.ranges import ends
+from kdsearch.config.space.search_space import Sample, SearchSpace
 from kdsearch.config.trial import TrialConfig
+from kdsearch.data.info import DatasetInfo
 from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.cost import network_cost
-from kdsearch.models.registry import build_network
 from kdsearch.search.constraints import broken, check_names, static
 from kdsearch.search.latency.cache import Latencies, measure_latencies, rank_correlation
 from kdsearch.search.latency.enumerate import student_name, students
 from kdsearch.search.latency.probe import OpenProbe
-from kdsearch.train.requirements import requirements_of
+from kdsearch.train.requirements import check_trial
 from kdsearch.train.teacher import teacher_trial
 
 
@@ -30,6 +31,29 @@ class Candidate:
     network: AnyNetwork
     name: str
     cost: Cost
+
+
+def check_space(space: SearchSpace, info: DatasetInfo, ranks: int = 1) -> None:
+    """Raise `UserError` unless all students and terms of the space fit teacher, data, size and batch.
+
+    Networks and terms are built on the meta device, at the defaults and at the ends of every range. `ranks` are those
+    of a trial that normalise their part of the batch alone.
+    """
+    check_names(space, info)
+    for corner, sample in [*space.corners(), *_smallest_batch(space)]:
+        try:
+            check_trial(sample.trial, info, ranks)
+        except UserError as error:
+            raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
+
+
+def _smallest_batch(space: SearchSpace) -> Iterator[tuple[str, Sample]]:
+    """The default trial with the smallest batch, where the search draws it."""
+    name = "train.batch_size"
+    domain = space.parameters().get(name)
+    if domain is not None:
+        least = min(ends(domain))
+        yield f"{name}={least}", space.from_params({name: least})
 
 
 class Costs:
@@ -47,30 +71,6 @@ class Costs:
     def _counted(self, config: TrialConfig) -> Cost:
         """The cost without latency."""
         return network_cost(config.student, self.store.info, config.data.size)
-
-    def check(self) -> None:
-        """Check that the space can be trained: weights load, and all students and terms fit teacher, data and size.
-
-        Networks and terms are built on the meta device, at the defaults and at the ends of every range. Raises
-        `UserError`.
-        """
-        config, info = self.space.default().trial, self.store.info
-        if not info.video and (config.data.consistency or config.data.frames == "video"):
-            raise UserError(
-                f"the data set {info.name} has single images: set data.frames to views and data.consistency to false, "
-                "or choose a video set (camvid with option flow, scenes)."
-            )
-        check_names(self.space, info)
-        for corner, sample in self.space.corners():
-            try:
-                self._counted(sample.trial)
-                if sample.trial.teacher is not None:
-                    requirements_of(sample.trial, info)
-            except UserError as error:
-                raise UserError(f"with {corner}: {error}" if corner else str(error)) from error
-        build_network(config.student, info)
-        if config.teacher is not None:
-            build_network(config.teacher.network(), info)
 
     def reference(self) -> dict[str, float]:
         """The corner that bounds the hypervolume: per cost its constraint, without one the teacher's cost."""

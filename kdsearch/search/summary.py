@@ -179,7 +179,7 @@ class StudySummary:
         except ValueError as error:
             reason = str(error).rstrip(".")
             raise UserError(
-                f"{path} is no summary of a study ({reason}); `--resume` the study to write it again."
+                f"{path} is no summary of a study ({reason}); continue the study with --resume to write it again."
             ) from error
 
     @classmethod

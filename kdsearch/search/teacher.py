@@ -14,8 +14,6 @@ from kdsearch.errors import UserError
 from kdsearch.io.locks import take
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
-from kdsearch.models.registry import build_network
-from kdsearch.models.weights import load_network
 from kdsearch.search.costs import Costs
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.train.teacher import teacher_folder, teacher_lock, teacher_trial
@@ -36,8 +34,6 @@ class StudyTeacher:
             return
         if teacher.checkpoint is not None:
             self.weights = checkpoint_file(teacher.checkpoint, teacher.network())
-            network = build_network(teacher.network(), store.info)
-            load_network(network, self.weights)
             return
         self.folder = teacher_folder(self.config, store, run.teachers)
         self.weights = self.folder / "model.safetensors"

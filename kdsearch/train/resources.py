@@ -57,7 +57,7 @@ class Resources:
         key = json.dumps([network_config.model_dump(mode="json", exclude={"fuse"}), str(self.teacher_weights)])
         if key not in self._teachers:
             self._teachers.clear()  # one teacher at a time is kept in memory
-            network = build_network(network_config, self.store.info)
+            network = build_network(network_config, self.store.info, self.store.size)
             load_network(network, self.teacher_weights)
             network.to(self.device).eval().requires_grad_(False)
             self._teachers[key] = network

@@ -9,14 +9,16 @@ from typing import Any
 
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.config.trial import TrialConfig
-from kdsearch.data.store.store import Store, build_store
+from kdsearch.data.registry import open_reader
+from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.models.checkpoint import checkpoint_file
 from kdsearch.models.cost import network_cost
 from kdsearch.models.weights import load_network
+from kdsearch.train.requirements import check_trial, check_weights
 from kdsearch.train.resources import Resources
-from kdsearch.train.standalone import device, teacher_weights
+from kdsearch.train.standalone import device, opened_store, teacher_weights
 from kdsearch.train.teacher import teacher_folder, teacher_trial
 from kdsearch.train.teacher_cache.plan import plan_cache
 from kdsearch.train.trial import Trial
@@ -26,13 +28,13 @@ Log = Callable[[str], None]
 
 def train_teacher(space: SearchSpace, folder: RunFolder, log: Log) -> dict[str, Any]:
     """Train the space's teacher unless it exists, and log the path of its weights."""
-    config, store = _opened(space, folder)
-    assert config.teacher is not None
-    if config.teacher.checkpoint is not None:
+    teacher = space.default().trial.teacher
+    if teacher is not None and teacher.checkpoint is not None:
         raise UserError(
-            f"the teacher of {space.name} comes as a checkpoint, {config.teacher.checkpoint}; to train one, set "
+            f"the teacher of {space.name} comes as a checkpoint, {teacher.checkpoint}; to train one, set "
             "teacher.checkpoint to null."
         )
+    config, store = _opened(space, folder, log)
     is_new = not teacher_folder(config, store, folder.teachers).exists()
     weights = teacher_weights(config, store, folder, log)
     log(f"{'wrote' if is_new else 'exists already:'} {weights}")
@@ -41,7 +43,7 @@ def train_teacher(space: SearchSpace, folder: RunFolder, log: Log) -> dict[str, 
 
 def evaluate_teacher(space: SearchSpace, folder: RunFolder, log: Log) -> dict[str, Any]:
     """Log the teacher's cost, its mIoU and the IoU of each class over the whole validation split."""
-    config, store = _opened(space, folder)
+    config, store = _opened(space, folder, log)
     weights = _existing_weights(config, store, folder, space)
     alone = teacher_trial(config)
     cost = network_cost(alone.student, store.info, config.data.size)
@@ -69,7 +71,7 @@ def cache_teacher(space: SearchSpace, folder: RunFolder, log: Log) -> list[dict[
 
     Several of these commands at once share the work. `teacher.cache: off` is treated as `taps`.
     """
-    config, store = _opened(space, folder)
+    config, store = _opened(space, folder, log)
     weights = teacher_weights(config, store, folder, log)
     trials = [_wanting_a_cache(sample.trial) for _, sample in space.corners()]
     planned = plan_cache(trials, store, folder.teacher_maps, weights)
@@ -100,11 +102,14 @@ def cache_teacher(space: SearchSpace, folder: RunFolder, log: Log) -> list[dict[
     return list(written.values())
 
 
-def _opened(space: SearchSpace, folder: RunFolder) -> tuple[TrialConfig, Store]:
+def _opened(space: SearchSpace, folder: RunFolder, log: Log) -> tuple[TrialConfig, Store]:
     config = space.default().trial
     if config.teacher is None:
         raise UserError(f"the space {space.name} has no teacher: add a `teacher` section.")
-    return config, build_store(config.data, folder.stores)
+    info = open_reader(config.data).info
+    check_trial(config, info)
+    check_weights(config, info)
+    return config, opened_store(config, folder, log)
 
 
 def _existing_weights(config: TrialConfig, store: Store, folder: RunFolder, space: SearchSpace) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Trial:
         config, resources = self.config, self.resources
         torch.manual_seed(config.train.seed)
         info, split = resources.store.info, resources.store.split("train")
-        student = build_network(config.student, info)
+        student = build_network(config.student, info, config.data.size)
         size = config.data.crop or config.data.size
         shapes = tap_shapes(config.student, info, size)
         teacher_shapes = {}
@@ -104,8 +105,11 @@ class Trial:
 
     # ---- training ------------------------------------------------------------------------------------------------
 
-    def train_epoch(self) -> dict[str, float]:
-        """Train one epoch; mean losses as `loss/...`, gradient ratios as `grad_ratio/...`, times as `time/...`."""
+    def train_epoch(self, on_step: Callable[[], None] | None = None) -> dict[str, float]:
+        """Train one epoch; mean losses as `loss/...`, gradient ratios as `grad_ratio/...`, times as `time/...`.
+
+        `on_step` is called after each step.
+        """
         started = time.monotonic()
         torch.manual_seed(_mix(self.config.train.seed, self.epoch, self.resources.rank))
         self.wrapped.train()
@@ -117,6 +121,8 @@ class Trial:
             for name, value in self._step(batch, metrics if step == 0 else None).items():
                 history.setdefault(name, []).append(value)
             images += len(batch.image_bchw)
+            if on_step is not None:
+                on_step()
         losses_ns = torch.stack([torch.stack(values) for values in history.values()]).double()
         if self.resources.world_size > 1:
             # All ranks must agree on whether the trial continues; a NaN on one rank makes the mean NaN.

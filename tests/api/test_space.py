@@ -34,7 +34,7 @@ def test_a_space_with_latency_is_written_and_read_again(tmp_path: Path) -> None:
 
 
 def test_bad_requests_are_one_sentence() -> None:
-    with pytest.raises(UserError, match="--latency should be cpu"):
+    with pytest.raises(UserError, match="latency should be cpu"):
         Space("clfd", profile="demo", latency="tpu")
     for override in ("objectives={miou: max, latency_ms: min}", "constraints={latency_ms: '<= 3'}"):
         with pytest.raises(UserError, match=r"name it with search\.latency"):

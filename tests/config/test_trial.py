@@ -100,7 +100,7 @@ def test_a_trial_file_round_trips(load: Load, in_folder: Path) -> None:
             "trial.yaml:10: distill.contrast.tau: a trial has one value here,",
         ),
         ("tau: 0.3", "tua: 0.3", "trial.yaml:10: distill.contrast.tua: unknown key. Did you mean 'tau'?"),
-        ("data:", "name: x\ndata:", "trial.yaml:1: name: unknown key."),
+        ("data:", "nam: x\ndata:", "trial.yaml:1: nam: unknown key."),
     ],
 )
 def test_trial_file_errors(in_folder: Path, old: str, new: str, message: str) -> None:

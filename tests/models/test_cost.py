@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from kdsearch.compat import ensure_torchvision
 from kdsearch.config.networks import CLNetTeacher, SmpConfig
 from kdsearch.errors import UserError
-from kdsearch.models.cost import network_cost, tap_shapes
+from kdsearch.models.cost import check_batch, network_cost, tap_shapes
 from kdsearch.models.registry import build_network
 from kdsearch.models.weights import load_network
 from tests.models.model_cases import clnet, dataset, smp
@@ -119,6 +119,35 @@ def test_a_size_that_cannot_run_names_one_that_can(config: SmpConfig, size: tupl
         network_cost(config, dataset(4), size)
     height, width = nearest.split("x")
     assert tap_shapes(config, dataset(4), (int(height), int(width)))
+
+
+def test_an_encoder_of_one_size_runs_at_that_size() -> None:
+    config = smp("unet", "tu-swin_tiny_patch4_window7_224")
+    assert network_cost(config, dataset(3), (224, 224)).gflops > 0
+    assert build_network(config, dataset(3), (224, 224)).dropped == build_network(config, dataset(3)).dropped
+    with pytest.raises(UserError, match=r"not run at 256x256 \(.*224\)+\. The nearest size that it takes is 224x224"):
+        network_cost(config, dataset(3), (256, 256))
+
+
+@pytest.mark.parametrize(
+    ("arch", "encoder"),
+    [("deeplabv3", "tu-ghostnet_100"), ("pan", "tu-vgg11"), ("deeplabv3plus", "tu-swin_tiny_patch4_window7_224")],
+)
+def test_an_encoder_that_a_decoder_cannot_take_is_refused_with_the_reason(arch: str, encoder: str) -> None:
+    with pytest.raises(UserError, match=rf"smp cannot build {arch} on {encoder} \(.+\)\. Take another encoder, arch"):
+        network_cost(smp(arch, encoder), dataset(3), (224, 224))
+
+
+def test_a_batch_of_one_that_batch_normalisation_cannot_take() -> None:
+    config, info = smp("deeplabv3plus", "mobilenet_v2"), dataset(3)
+    with pytest.raises(UserError, match=r"cannot be trained on one image of 64x64 at a time .*more than 1 value"):
+        check_batch(config, info, (64, 64), 1)
+    check_batch(config, info, (64, 64), 2)
+    check_batch(smp("fpn", "mobilenet_v2"), info, (64, 64), 1)
+    with pytest.raises(UserError, match="one image of 32x32"):
+        check_batch(smp("fpn", "mobilenet_v2"), info, (32, 32), 1)
+    network = build_network(config, info)  # the cached one on the meta device was left in eval mode
+    assert network_cost(config, info, (64, 64)).params_m == sum(p.numel() for p in network.parameters()) / 1e6
 
 
 @pytest.mark.parametrize(

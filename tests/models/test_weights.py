@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from torch import Tensor
 
 from kdsearch.config.networks import CLNetConfig, SmpConfig
 from kdsearch.errors import UserError
+from kdsearch.models.network import Network
 from kdsearch.models.registry import build_network
 from kdsearch.models.weights import find_weights, load_network
 from tests.models.model_cases import clnet, dataset, smp
@@ -158,12 +162,82 @@ def test_files_that_are_no_weights(tmp_path: Path) -> None:
         build_network(with_weights(smp("fpn", "mobilenet_v2"), tmp_path / "absent"), dataset(3))
 
 
-def test_a_checkpoint_of_a_whole_network(tmp_path: Path) -> None:
-    config = smp("pspnet", "resnet18")
-    teacher, other = build_network(config, dataset(3)), build_network(config, dataset(3))
-    torch.save({f"module.{key}": tensor for key, tensor in teacher.state_dict().items()}, tmp_path / "teacher.pt")
-    load_network(other, tmp_path / "teacher.pt")
-    assert all(torch.equal(tensor, teacher.state_dict()[key]) for key, tensor in other.state_dict().items())
+SAVED = {
+    "plain": lambda state: state,
+    "ddp": lambda state: {f"module.{key}": each for key, each in state.items()},
+    "compiled": lambda state: {f"_orig_mod.{key}": each for key, each in state.items()},
+    "compiled-ddp": lambda state: {f"_orig_mod.module.{key}": each for key, each in state.items()},
+    "lightning": lambda state: {
+        "epoch": 3, "global_step": 12, "pytorch-lightning_version": "2.5", "hyper_parameters": {"lr": 1e-3},
+        "state_dict": {"criterion.weight": torch.ones(9)} | {f"model.{key}": each for key, each in state.items()},
+    },
+    "lightning-compiled": lambda state: {
+        "state_dict": {f"model._orig_mod.{key}": each for key, each in state.items()},
+    },
+    "averaged": lambda state: {"n_averaged": torch.tensor(7)} | {f"module.{key}": each for key, each in state.items()},
+    "ema": lambda state: {"state_dict": {f"ema_model.{key}": each for key, each in state.items()}},
+    "ema-alone": lambda state: {"model_ema": {f"module.{key}": each for key, each in state.items()}, "epoch": 1},
+    "ema-beside": lambda state: {
+        "state_dict": {f"ema.{key}": torch.zeros_like(each) for key, each in state.items()}
+        | {f"net.{key}": each for key, each in state.items()},
+    },
+}  # fmt: skip
+"""What a state_dict becomes in the hands of wrappers and trainers."""
+
+
+@pytest.fixture(scope="module")
+def teacher() -> Network:
+    torch.manual_seed(1)
+    return build_network(smp("pspnet", "resnet18"), dataset(3))
+
+
+@pytest.mark.parametrize("saved", SAVED)
+@pytest.mark.parametrize("suffix", [".pt", ".ckpt"])
+def test_a_checkpoint_of_a_whole_network(teacher: Network, saved: str, suffix: str, tmp_path: Path) -> None:
+    wanted = teacher.state_dict()
+    torch.save(SAVED[saved](wanted), tmp_path / f"teacher{suffix}")
+    other = build_network(smp("pspnet", "resnet18"), dataset(3))
+    load_network(other, tmp_path / f"teacher{suffix}")
+    assert all(torch.equal(tensor, wanted[key]) for key, tensor in other.state_dict().items())
+
+
+def test_an_unknown_prefix_is_named(teacher: Network, tmp_path: Path) -> None:
+    state = {f"model.inner.{key}": each for key, each in teacher.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "teacher.pt")
+    with pytest.raises(UserError, match=r"begin with 'model\.inner\.', which is none of module\., .*Save the state"):
+        load_network(teacher, tmp_path / "teacher.pt")
+
+
+@pytest.fixture
+def refusing_proxy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A proxy on this machine, named by the environment, that lets nothing through."""
+
+    class Refuse(BaseHTTPRequestHandler):
+        def do_CONNECT(self) -> None:
+            self.send_error(403, "not on this network")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refuse)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("encoder", ["mit_b0", "tu-mobilenetv3_small_050"])
+@pytest.mark.usefixtures("refusing_proxy")
+def test_imagenet_behind_a_proxy_that_refuses(encoder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        UserError, match=rf"weights of {encoder} cannot be downloaded .* Check the network and HTTPS_PROXY"
+    ):
+        build_network(with_weights(smp("fpn", encoder), "imagenet"), dataset(3))
 
 
 def test_a_checkpoint_of_smp_with_stages_that_never_run(tmp_path: Path) -> None:

@@ -79,7 +79,9 @@ def test_json_holds_no_nan(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_values_that_no_study_writes_are_refused(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
     (tmp_path / "summary.json").write_text(json.dumps(OLD | change))
-    with pytest.raises(UserError, match=rf"summary.json is no summary of a study \({reason}.*`--resume` the study"):
+    with pytest.raises(
+        UserError, match=rf"summary.json is no summary of a study \({reason}.*continue the study with resume=True"
+    ):
         StudySummary.read(tmp_path / "summary.json")
 
 

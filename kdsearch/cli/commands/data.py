@@ -172,9 +172,12 @@ def _check_picture(picture: Path) -> None:
     """Report a path that cannot be written before minutes of reading."""
     from PIL import Image
 
+    from kdsearch.io.targets import check_target
+
     Image.init()
     if picture.suffix.lower() not in Image.EXTENSION:
         raise UserError(f"--picture {picture}: '{picture.suffix}' is not a picture format; use .png")
+    check_target("--picture", picture)
     if not picture.absolute().parent.is_dir():
         raise UserError(f"--picture {picture}: {picture.absolute().parent} does not exist; create it, or give another")
 

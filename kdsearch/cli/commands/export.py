@@ -27,12 +27,13 @@ def add_to(commands: Commands) -> None:
         examples=[
             "export runs/clfd-1 --best knee --out student",
             "export runs/clfd-1 --budget 'gflops<=5' --formats onnx,pt2 --out s",
+            "export student --formats onnx --out student-onnx",
             "export models:/clfd-1@knee --tracking-uri http://mlflow:5000 --out s",
         ],
         failed="a format differs from the student",
     )  # fmt: skip
     add = command.add_argument
-    run_help = "run folder of a study; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow"
+    run_help = "folder of a study or of one student; runs:/ID, models:/NAME@ALIAS or models:/NAME/VERSION in MLflow"
     complete.by(add("run", metavar="RUN", help=run_help), complete.runs)
     add("--out", metavar="DIR", type=Path, required=True, help="folder to write")
     add("--best", choices=("miou", "knee"), help="most accurate or best compromise (default: miou)")

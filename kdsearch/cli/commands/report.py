@@ -33,8 +33,11 @@ def _report(options: argparse.Namespace) -> CommandOutput:
 
     ensure_torchvision()
     from kdsearch.io.run_folder import RunFolder
+    from kdsearch.io.targets import check_target
     from kdsearch.report.pages import write_report, write_report_of_server
 
+    if options.out is not None:
+        check_target("--out", options.out)
     if options.run.startswith("runs:/"):
         out = write_report_of_server(options.run, options.tracking_uri, options.out)
     elif options.tracking_uri:

@@ -187,7 +187,7 @@ def profile_names(source: str | Path) -> list[str]:
     """Names of the profiles in the file of a space."""
     path = find_space(source)
     origin = display(path)
-    tree = parse_yaml(path.read_text(encoding="utf-8"), lambda line: f"{origin}:{line}")
+    tree = parse_yaml(path.read_bytes(), lambda line: f"{origin}:{line}")
     return list(tree.get("profiles", {})) if isinstance(tree, Tree) else []
 
 

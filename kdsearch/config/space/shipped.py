@@ -25,13 +25,22 @@ def find_space(source: str | Path) -> Path:
     """The file of a space, given by its path or, for a shipped one, by its name. Raises `UserError`."""
     path = Path(source)
     if isinstance(source, Path) or path.suffix in (".yaml", ".yml") or os.sep in source:
+        return yaml_file(path)
+    if source not in shipped_spaces():
+        raise UserError(f"unknown search space '{source}'.{did_you_mean(source, shipped_spaces())}")
+    return spaces_folder() / f"{source}.yaml"
+
+
+def yaml_file(path: Path) -> Path:
+    """`path`, if it is a file. Raises `UserError`."""
+    try:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name the YAML file in it.")
         if not path.is_file():
             raise UserError(f"{path}: no such file.")
-        return path
-    shipped = spaces_folder() / f"{source}.yaml"
-    if not shipped.is_file():
-        raise UserError(f"unknown search space '{source}'.{did_you_mean(source, shipped_spaces())}")
-    return shipped
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); name another file.") from None
+    return path
 
 
 def display(path: Path) -> str:

@@ -22,7 +22,7 @@ from kdsearch.data.store.arrow_file import SCHEMA_VERSION, column_view, damaged,
 from kdsearch.data.store.build import store_name, write_store
 from kdsearch.data.store.file_digests import FileDigests
 from kdsearch.errors import UserError
-from kdsearch.io.disk import leaving_no_empty_folders
+from kdsearch.io.targets import new_folders
 from kdsearch.io.uris import in_folder, is_remote, local_path
 
 
@@ -65,7 +65,7 @@ def build_store(
 
         filesystem(str(root))  # a URI that cannot be opened is reported before the data is read
     if not is_remote(root):
-        with leaving_no_empty_folders(local_path(root)):
+        with new_folders(local_path(root)):
             return _checked(Store.open(build(local_path(root), open_digests(config, local_path(root)))))
     with remote.building_for(str(root)) as folder:
         digests = open_digests(config, folder)

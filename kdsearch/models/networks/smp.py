@@ -11,7 +11,7 @@ from kdsearch.compat import ensure_torchvision
 from kdsearch.config.networks import SmpConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError, did_you_mean
-from kdsearch.models.network import Network
+from kdsearch.models.network import DOES_NOT_RUN, Network, reason_of
 from kdsearch.models.seg_output import SegOutput
 
 OWN = ("encoder_name", "encoder_weights", "in_channels", "classes", "activation", "upsampling", "aux_params")
@@ -46,9 +46,11 @@ class SmpNetwork(Network):
                 classes=info.num_classes,
                 **config.options,
             )
-        except (ValueError, TypeError, KeyError, RuntimeError, NotImplementedError) as error:
+        except DOES_NOT_RUN as error:
+            options = f" with options {config.options}" if config.options else ""
             raise UserError(
-                f"smp cannot build {config.arch} on {config.encoder} with options {config.options}: {error}"
+                f"smp cannot build {config.arch} on {config.encoder}{options} ({reason_of(error)}). Take another "
+                "encoder, arch (deeplabv3, deeplabv3plus and pan need an encoder that can be dilated) or options."
             ) from error
         self.encoder: nn.Module = network.encoder
         self.decoder: nn.Module = network.decoder

@@ -90,7 +90,7 @@ def latency_report(about: Mapping[str, Any] | None) -> LatencyReport | None:
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"`latency` in summary.json holds values that no study writes ({type(error).__name__}: {error}); "
-            "`--resume` the study to write it again."
+            "continue the study with --resume to write it again."
         ) from error
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 
 from kdsearch.config.space.search_space import load_space
 from kdsearch.errors import UserError
+from kdsearch.io.locks import is_held
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.io.targets import check_target
 from kdsearch.search.simulation.tabular_benchmark import BenchmarkTable, TableRow, TabularBenchmark
 from kdsearch.search.storage.study_storage import StudyStorage
 from kdsearch.search.trial_record import TrialRecord
@@ -25,14 +29,17 @@ def export_table(folder: Path, out: Path, report: Callable[[str], None]) -> dict
 
     Raises `UserError` if there is no study, if it is running, or if it has too few whole curves.
     """
+    check_target("--out", out)
     run = RunFolder(folder)
     if not (run.space.exists() and run.journal.exists()):
         raise UserError(f"There is no study in {folder}; name a run folder, such as runs/clfd-20260101-120000.")
     space = load_space(run.space)
-    storage = StudyStorage.open(run.journal, space, lambda config: {})
-    try:
+    if is_held(run.lock):
+        raise UserError(f"The study in {folder} is still running; wait for its end, or stop it.")
+    with tempfile.TemporaryDirectory(prefix="kdsearch-") as scratch:
+        # A copy: opening the journal of a study writes to it.
+        storage = StudyStorage.open(Path(shutil.copy(run.journal, scratch)), space, lambda config: {})
         searched = [trial for trial in storage.trials if trial.stage == "search" and trial.epoch > 0]
-    finally:
         storage.close()
     rows = _rows(searched)
     if rows and len({len(row.curve) for row in rows}) > 1:

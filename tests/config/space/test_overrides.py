@@ -57,7 +57,7 @@ def test_data(load: Load) -> None:
     assert other == {"name": "mfnet", "size": [64, 96], "path": "/data/MFNet"}
     same = load(data=("scenes", "x")).resolved()["data"]
     assert same == {"name": "scenes", "size": [64, 96], "options": {"n": 8}, "path": "x"}
-    with pytest.raises(UserError, match=r"^--data mfnet=/x: data.size: missing key$"):
+    with pytest.raises(UserError, match=r"^data mfnet=/x: data.size: missing key$"):
         load("name: a\nstudent: {arch: clnet}\n", data=("mfnet", "/x"))
 
 
@@ -123,12 +123,12 @@ def test_an_override_of_one_alias_leaves_the_other(load: Load) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.lr", "--set train.lr: should have the form --set section.key=value"),
-        ("=3", "--set =3: should have the form --set section.key=value"),
+        ("train.lr", "set train.lr: should have the form set section.key=value"),
+        ("=3", "set =3: should have the form set section.key=value"),
         ("train..lr=3", "should have the form"),
         ("student[clnet.encoder=3", "should have the form"),
-        ("train.lr=[1", "--set train.lr=[1: not valid YAML"),
-        ("train.lr.x=1", "--set train.lr.x=1: train.lr is a value, not a section: it has no key 'x'"),
+        ("train.lr=[1", "set train.lr=[1: not valid YAML"),
+        ("train.lr.x=1", "set train.lr.x=1: train.lr is a value, not a section: it has no key 'x'"),
         ("train.epochs.x=1", "train.epochs is a value, not a section"),
         ("student[clnt].width=1", "student has no branch 'clnt'. Did you mean 'clnet'?"),
         ("train[a].lr=1", "train has no branch 'a'. It has no branches."),
@@ -137,13 +137,13 @@ def test_an_override_of_one_alias_leaves_the_other(load: Load) -> None:
             "student.steps=2",
             "no branch of student has 'steps'; to add it to one, name the branch: student[clnet].steps",
         ),
-        ("trian.lr=1", "--set trian.lr=1: trian: unknown key. Did you mean 'train'?"),
-        ("train.lrr=1", "--set train.lrr=1: train.lrr: unknown key. Did you mean 'lr'?"),
-        ("train.lr=fast", "--set train.lr=fast: train.lr: should be a valid number, got 'fast'"),
-        ("train.lr={log: [0, 1]}", "--set train.lr={log: [0, 1]}: train.lr: log cannot start at 0"),
-        ("train={lr: 1, epoch: 2}", "--set train={lr: 1, epoch: 2}: train.epoch: unknown key. Did you mean 'epochs'?"),
-        ("student={arch: fpn}", "--set student={arch: fpn}: student.encoder: missing key"),
-        ("profiles.a.b=1", "--set profiles.a.b=1: profiles: only the space file itself holds profiles"),
+        ("trian.lr=1", "set trian.lr=1: trian: unknown key. Did you mean 'train'?"),
+        ("train.lrr=1", "set train.lrr=1: train.lrr: unknown key. Did you mean 'lr'?"),
+        ("train.lr=fast", "set train.lr=fast: train.lr: should be a valid number, got 'fast'"),
+        ("train.lr={log: [0, 1]}", "set train.lr={log: [0, 1]}: train.lr: log cannot start at 0"),
+        ("train={lr: 1, epoch: 2}", "set train={lr: 1, epoch: 2}: train.epoch: unknown key. Did you mean 'epochs'?"),
+        ("student={arch: fpn}", "set student={arch: fpn}: student.encoder: missing key"),
+        ("profiles.a.b=1", "set profiles.a.b=1: profiles: only the space file itself holds profiles"),
     ],
 )
 def test_set_errors(load: Load, override: str, message: str) -> None:

@@ -172,9 +172,9 @@ def test_a_version_cut_off_at_its_start_begins_again(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.epochs=9", "train.epochs cannot change on --resume"),
-        ("data.size=[32, 32]", "data.size cannot change on --resume"),
-        ("teacher.encoder=resnet18", "teacher.encoder cannot change on --resume"),
+        ("train.epochs=9", "train.epochs cannot change on resume=True"),
+        ("data.size=[32, 32]", "data.size cannot change on resume=True"),
+        ("teacher.encoder=resnet18", "teacher.encoder cannot change on resume=True"),
         ("name=other", "A study keeps its name"),
     ],
 )

@@ -258,5 +258,5 @@ class TestRecord:
         space = timed_space(tmp_path, "objectives: {miou: max, latency_ms: min}")
         StudyStorage.open(tmp_path / "study.journal", space, timed(MS)).close()
         (tmp_path / "other.yaml").write_text(space.to_yaml().replace("latency: cpu", "latency: cpu:2"))
-        with pytest.raises(UserError, match=r"search\.latency cannot change on --resume"):
+        with pytest.raises(UserError, match=r"search\.latency cannot change on resume=True"):
             StudyStorage.open(tmp_path / "study.journal", load_space(tmp_path / "other.yaml"), timed(MS))
