@@ -61,8 +61,8 @@ class TeacherFields(Strict):
 
     checkpoint: FilePath | None = Field(
         None,
-        description="trained weights: a file (.safetensors, or a state_dict in .pt, .pth, .ckpt), or a folder written "
-        "by smp's save_pretrained or by kdsearch; none: train a teacher",
+        description="trained weights: a file (.safetensors, or a state_dict in .pt, .pth or .ckpt), or a folder that "
+        "smp's save_pretrained or kdsearch has written; none: train a teacher",
     )
     train: TrainConfig = Field(default_factory=TrainConfig, description="training of a teacher without a checkpoint")
     cache: Literal["off", "logits", "taps", "auto"] = Field(
