@@ -11,30 +11,25 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from kdsearch import plugins
 from kdsearch.api.cache_progress import CacheProgress
+from kdsearch.api.checks import check_request, values_of_a_study
 from kdsearch.api.identity import StudyIdentity
 from kdsearch.api.interrupt import Interrupted, interruptible
 from kdsearch.api.request import StudyRequest
 from kdsearch.config.space.search_space import SearchSpace
-from kdsearch.data.registry import open_reader
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.address import check_cluster
 from kdsearch.engine.cluster import (
-    check_batches,
     check_fits,
-    check_share,
     connected,
     living_nodes,
     place,
-    ranks_alone,
 )
 from kdsearch.engine.faults import Faults
 from kdsearch.engine.messages import Placement, TrialJob
@@ -58,11 +53,10 @@ from kdsearch.search.summary import StudySummary, versions
 from kdsearch.search.teacher import StudyTeacher
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
-from kdsearch.tracking.mlflow.address import check_address, check_server, own_database, without_password
+from kdsearch.tracking.mlflow.address import without_password
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database
 from kdsearch.tracking.retention import RetentionCallback
-from kdsearch.train.requirements import check_weights
 from kdsearch.train.teacher_cache.plan import plan_cache
 
 TEACHER_POLL_S = 1.0
@@ -91,23 +85,8 @@ class StudyRunner:
         self._facts: dict[str, Any] = {"versions": versions()}
         self._connected = False
         self._ray_is_ours = False
-        self._check()
-
-    def _check(self) -> None:
-        """Everything that can be checked before anything is written."""
-        request, space = self.request, self.space
-        _check_limits(request)
-        check_cluster(request.address)
-        check_batches(space, request.workers_per_trial)
-        info = open_reader(space.default().trial.data).info
-        check_space(space, info, ranks_alone(request.workers_per_trial, request.gpus_per_worker, request.address))
-        check_weights(space.default().trial, info)
-        if request.tracking_uri is None:
-            own_database(self.run)
-        else:
-            check_address(request.tracking_uri)
-            check_server(request.tracking_uri)
-        self._earlier = [read_earlier(folder) for folder in self.request.warm_start]
+        check_request(request, self.space, self.run)
+        self._earlier = [read_earlier(folder) for folder in request.warm_start]
 
     def execute(self) -> StudyEnd:
         """Run the study; called once."""
@@ -405,35 +384,8 @@ class StudyRunner:
             log.write(text + "\n")
 
 
-def _check_limits(request: StudyRequest) -> None:
-    """Raise `UserError` for numbers with which no trial could start, or of which one undoes another."""
-    check_share(request.gpus_per_worker)
-    if request.time_limit is not None and not request.time_limit > 0:
-        raise UserError(f"--time-limit {request.time_limit:g}: no trial would start; give seconds above 0.")
-    if request.grow_to is not None and request.max_concurrent is not None and request.grow_to > request.max_concurrent:
-        raise UserError(
-            f"--grow-to {request.grow_to} asks for more trials at a time than --max-concurrent "
-            f"{request.max_concurrent} allows; leave one of them out, or make them equal."
-        )
-
-
 def _no_cache() -> None:
     """The progress of a cache that no trial wants."""
-
-
-@contextmanager
-def values_of_a_study(file: Path) -> Iterator[None]:
-    """Turn errors from odd values in a file of the run folder into one sentence: it may come from somebody else."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(
-            f"{file} holds values that no study writes ({reason}); bring it back from a copy, or start anew under "
-            "another --name."
-        ) from error
 
 
 def _commonest_reason(storage: StudyStorage) -> str:
