@@ -7,9 +7,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from tests.wrong_inputs.case import Case
 
 LONG = "n" * 300
@@ -91,18 +88,6 @@ def started(folder: Path) -> None:
     run.mkdir(parents=True)
     (run / "space.yaml").write_text(SPACE)
     (run / "study.journal").write_text("")
-
-
-def pictures(folder: Path) -> None:
-    """A data set in MFNet's layout with one image too few."""
-    rng = np.random.default_rng(0)
-    for name in ("images", "labels"):
-        (folder / "mfnet" / name).mkdir(parents=True)
-    for key in ("00001D", "00002D"):
-        Image.fromarray(rng.integers(0, 255, (32, 64, 4), dtype=np.uint8)).save(folder / f"mfnet/images/{key}.png")
-        Image.fromarray(rng.integers(0, 9, (32, 64), dtype=np.uint8)).save(folder / f"mfnet/labels/{key}.png")
-    (folder / "mfnet" / "train.txt").write_text("00001D\n00003D\n")
-    (folder / "mfnet" / "val.txt").write_text("00002D\n")
 
 
 DASHBOARD = {"RAY_ADDRESS": "http://127.0.0.1:8265"}
