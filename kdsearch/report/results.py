@@ -125,7 +125,7 @@ class Results:
 
         rows = {point.trial.id: point for point in self.points}
         frontier = [point for point in self.summary.frontier if point.trial in rows]
-        return rows[choose(frontier, "knee", cost=self.main_cost)[0].trial] if frontier else None
+        return rows[choose(frontier, "knee", cost=self.summary.main_cost)[0].trial] if frontier else None
 
 
 def read_results(run: RunFolder) -> Results:

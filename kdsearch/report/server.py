@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from kdsearch.config.metrics import main_cost
 from kdsearch.config.networks import network_name_of
 from kdsearch.config.space.search_space import space_from_text
 from kdsearch.config.space.yaml_tree import dump_yaml
@@ -40,16 +41,18 @@ def results_of_server(run: str, uri: str | None) -> Results:
         for row, trial in zip(rows, study.trials, strict=True)
         if trial.tags.get("kdsearch.pareto") == "true"
     ]
+    objectives = {str(name): direction for name, direction in space.search.objectives.items()}
     summary = study.summary
     if not summary.frontier:  # a running study has its frontier in the tags alone
-        summary = replace(summary, frontier=[_frontier_point(point) for point in points if _is_whole(point.trial)])
+        members = [_frontier_point(point) for point in points if _is_whole(point.trial, main_cost(objectives))]
+        summary = replace(summary, frontier=members, objectives=objectives)
     teacher = next((row.miou for row in rows if row.id == "teacher"), None)
     results = Results(
         name=study.run.tags["kdsearch.study"],
         space=space.name,
         description=space.description,
         status=STATUSES.get(study.run.status, "running"),
-        objectives={str(name): direction for name, direction in space.search.objectives.items()},
+        objectives=objectives,
         trials=rows,
         points=points,
         hypervolume=study.hypervolume,
@@ -142,8 +145,8 @@ def _frontier_point(point: MemberRow) -> FrontierPoint:
     )
 
 
-def _is_whole(row: TrialRow) -> bool:
-    return all(map(math.isfinite, (row.miou, row.gflops, row.params_m)))
+def _is_whole(row: TrialRow, cost: str) -> bool:
+    return all(map(math.isfinite, (row.miou, row.gflops, row.params_m, row.cost(cost))))
 
 
 def _value(text: str) -> int | float | str:
