@@ -12,6 +12,11 @@ ARGUMENTS = {
     "--limit": "seconds_per_trial",
 }  # fmt: skip
 """Arguments of the library that are not simply called like their option: `--time-limit` is `time_limit`."""
+OTHER_PROGRAMS = {
+    "--allowed-hosts", "--artifact-path", "--backend-store-uri", "--dst-path", "--experiment-id", "--local-dir",
+    "--run-id",
+}  # fmt: skip
+"""Options of commands of MLflow and others that messages give to copy."""
 _OPTION = re.compile(r"(?<![\w/-])--[a-z][a-z-]*")
 _by_command_line = False
 
@@ -53,7 +58,7 @@ def addressed(message: str) -> str:
     """A message that names options, in the words of whoever made the request: options, or arguments of the library."""
     if _by_command_line:
         return message
-    return _OPTION.sub(lambda option: argument(option[0]), message)
+    return _OPTION.sub(lambda option: option[0] if option[0] in OTHER_PROGRAMS else argument(option[0]), message)
 
 
 def argument(option: str) -> str:

@@ -17,7 +17,7 @@ from kdsearch.api.functions import plan, train
 from kdsearch.api.search import search
 from kdsearch.api.study import Study
 from kdsearch.cli.main import _parser, main
-from kdsearch.errors import UserError, addressed, argument, command_line
+from kdsearch.errors import OTHER_PROGRAMS, UserError, addressed, argument, command_line
 
 OF_THE_COMMAND_LINE_ALONE = {"--help", "--version", "--json"}
 
@@ -53,9 +53,8 @@ def test_every_option_is_an_argument(command: str, function: object, others: set
 
 def test_every_option_that_a_message_of_the_library_names_exists() -> None:
     known = options("") | OF_THE_COMMAND_LINE_ALONE
-    foreign = {"--local-dir", "--backend-store-uri", "--run-id", "--artifact-path", "--dst-path"}
     named = {option: where for where, text in texts() for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
-    assert {option: where for option, where in named.items() if option not in known | foreign} == {}
+    assert {option: where for option, where in named.items() if option not in known | OTHER_PROGRAMS} == {}
 
 
 def texts() -> Iterator[tuple[str, str]]:

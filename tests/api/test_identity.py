@@ -111,7 +111,7 @@ def test_labels_corrected_in_place_are_refused_with_their_names_and_the_way_on(s
     assert "2 changed (" in message
     for label in sorted((tmp_path / "set" / "labels" / "val").iterdir())[:2]:
         assert f"labels/val/{label.name}" in message
-    assert f"--warm-start {tmp_path / 'runs' / 'x'}" in message
+    assert f"warm_start {tmp_path / 'runs' / 'x'}" in message
     assert listing(tmp_path / "runs") == before, "nothing is built from the other data"
     swap(tmp_path / "set")
     study(resume=True)
@@ -120,7 +120,7 @@ def test_labels_corrected_in_place_are_refused_with_their_names_and_the_way_on(s
 def test_a_moved_data_set_is_accepted_at_its_new_place(study: Run, tmp_path: Path) -> None:
     study()
     (tmp_path / "set").rename(tmp_path / "moved")
-    with pytest.raises(UserError, match=r"does not exist; give --data folder=FOLDER"):
+    with pytest.raises(UserError, match=r"does not exist; give data folder=FOLDER"):
         study(resume=True)
     said = study(resume=True, data="folder=moved")
     assert any("has moved from" in line and "its content is the same" in line for line in said)
@@ -142,7 +142,7 @@ def test_other_data_at_the_new_place_are_refused(study: Run, tmp_path: Path) -> 
 
 def test_another_reader_is_refused(study: Run, tmp_path: Path) -> None:
     study()
-    with pytest.raises(UserError, match=r"data\.name.* cannot change on --resume"):
+    with pytest.raises(UserError, match=r"data\.name.* cannot change on resume=True"):
         study(resume=True, data="camvid=set")
 
 
@@ -224,7 +224,7 @@ def test_other_weights_under_the_same_name_are_refused(study: Run, tmp_path: Pat
     write(1)
     study(resume=True)
     (tmp_path / "teacher.pt").rename(tmp_path / "moved.pt")
-    with pytest.raises(UserError, match=r"moved\.pt holds other weights than when .*--warm-start"):
+    with pytest.raises(UserError, match=r"moved\.pt holds other weights than when .*warm_start"):
         study(resume=True)
 
 
@@ -234,7 +234,7 @@ def test_other_weights_under_the_same_name_are_refused(study: Run, tmp_path: Pat
 def test_another_space_is_never_resumed_in_silence(study: Run, tmp_path: Path) -> None:
     study()
     for other in ("afdcd", "clfd", Space("afdcd", profile="demo")):
-        with pytest.raises(UserError, match=r"searches the space toy, not \w+: give toy, or another --name"):
+        with pytest.raises(UserError, match=r"searches the space toy, not \w+: give toy, or another name"):
             study(other, resume=True)
     with pytest.raises(UserError, match="not nothing"):
         study("nothing", resume=True)
@@ -249,7 +249,7 @@ def test_an_edited_file_is_refused_with_what_changed(study: Run, tmp_path: Path)
     with pytest.raises(UserError) as error:
         study(resume=True)
     assert "train.lr.log, search.trials" in str(error.value)
-    assert "--extend toy.yaml" in str(error.value)
+    assert "extend toy.yaml" in str(error.value)
     study(str(tmp_path / "runs" / "x" / "space.yaml"), resume=True)
     study(resume=True, extend="toy.yaml")
     assert load_space(tmp_path / "runs" / "x" / "space.yaml").search.trials == 6
@@ -306,7 +306,7 @@ def test_other_defaults_for_a_study_that_did_not_record_them_are_refused(study: 
     text = run.journal.read_text().replace(f'"weight_decay":{default}', '"weight_decay":0.125')
     assert "0.125" in text
     run.journal.write_text(text.replace(f"weight_decay: {default}", ""))
-    with pytest.raises(UserError, match=r"--set 'train\.weight_decay=0\.125'"):
+    with pytest.raises(UserError, match=r"set 'train\.weight_decay=0\.125'"):
         study(resume=True)
     study(resume=True, set={"train.weight_decay": 0.125})
 

@@ -136,7 +136,7 @@ def test_a_study_waits_for_the_teacher_that_another_trains(tmp_path: Path, monke
     runner = StudyRunner(request)
     assert waits(runner, [False, False, True, True]) == [True]
     assert runner.run.log.read_text().count("another study trains the same teacher") == 1
-    late = StudyRunner(replace(request, time_limit=0.0))
+    late = StudyRunner(replace(request, time_limit=1e-9))
     assert waits(late, [False, True]) == [True], "after the time limit no trial starts anyway"
     stopped = StudyRunner(request)
     stopped.stop.set()

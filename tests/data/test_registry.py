@@ -13,8 +13,8 @@ from kdsearch.errors import UserError
     ("fields", "message"),
     [
         ({"name": "scens"}, "unknown data set 'scens'. Did you mean 'scenes'"),
-        ({"name": "mfnet"}, "needs a folder; give --data mfnet=FOLDER"),
-        ({"name": "mfnet", "path": "/no/such"}, "folder /no/such does not exist; give --data mfnet=FOLDER"),
+        ({"name": "mfnet"}, "needs a folder; give data mfnet=FOLDER"),
+        ({"name": "mfnet", "path": "/no/such"}, "folder /no/such does not exist; give data mfnet=FOLDER"),
         ({"name": "mfnet", "path": "nope://bucket/x"}, "give a local folder, or a URI such as s3://"),
         ({"name": "scenes", "path": "/tmp"}, "takes no path"),
         ({"name": "scenes", "options": {"sede": 1}}, "no option 'sede'. Did you mean 'seed'"),

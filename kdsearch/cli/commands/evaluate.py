@@ -10,14 +10,13 @@ from typing import Any
 from kdsearch.cli import completion as complete
 from kdsearch.cli.output import CommandOutput, print_columns
 from kdsearch.cli.parser import Commands, add_command, add_json
-from kdsearch.config.protocol import PROTOCOLS
 from kdsearch.errors import UserError
 
-ABOUT = f"""\
+ABOUT = """\
 Images and labels have their native size; the network's input is resized by the rules of the protocol: by default to the
 size of the student's training. Of a run folder, every student of the frontier is measured.
 
-Protocols: {", ".join(PROTOCOLS)}. A number compares with others of the same protocol, data set and split alone.
+Protocols: kdsearch, native, cirkd, afdcd, skd, etc, mmseg, clnet, rtfnet. A number compares with others of the same protocol, data set and split alone.
 
 Each measurement of a run's student is appended to the run folder's evaluations.jsonl.
 """
@@ -29,19 +28,19 @@ def add_to(commands: Commands) -> None:
         examples=[
             "evaluate runs/clfd-1",
             "evaluate runs/clfd-1/students/t0007 --split test --protocol cirkd",
-            "evaluate student/model.onnx --data camvid=/data/CamVid --predictions ids",
+            "evaluate student/model.onnx --predictions ids",
         ],
     )  # fmt: skip
     add = command.add_argument
-    source = "folder of a student or of a bundle, model.onnx of a bundle, or a run folder"
-    complete.by(add("student", metavar="STUDENT", type=Path, help=source), complete.runs)
+    source = "run folder; or the folder of one student, or of a bundle; or the model.onnx of a bundle"
+    complete.by(add("run", metavar="RUN", type=Path, help=source), complete.runs)
     data = "data set, and its folder or URI (default: that of the training, at its place)"
     complete.by(add("--data", metavar="NAME=PATH", help=data), complete.readers)
     add("--split", metavar="NAME", default="val", help="a split that the data set lists (default: val)")
     add("--protocol", metavar="NAME", default="kdsearch", help="rules of the measurement (default: kdsearch)")
     add("--scales", metavar="LIST", help="comma-separated factors of the input's size, averaged")
     add("--flip", action="store_true", help="average with the mirrored image")
-    add("--slide", metavar="CROP,STRIDE", help="windows of HxW every HxW pixels, such as 512x512,341x341")
+    add("--slide", metavar="LIST", help="windows and their stride in pixels, such as 512x512,341x341")
     add("--predictions", metavar="DIR", type=Path, help="write the predicted class ids there, as PNG files")
     add("--page", metavar="FILE", type=Path, help="write an HTML page with the lowest and the highest images")
     add_json(command, "a list of student, dataset, split, images, fingerprint, protocol, metrics, absent")
@@ -50,11 +49,11 @@ def add_to(commands: Commands) -> None:
 def _evaluate(options: argparse.Namespace) -> CommandOutput:
     from kdsearch.api.evaluation import evaluate
 
-    students = _students(options.student)
+    students = _students(options.run)
     if len(students) > 1:
         for name in ("predictions", "page"):
             if getattr(options, name) is not None:
-                raise UserError(f"--{name} takes one student: name one of {options.student / 'students'}/.")
+                raise UserError(f"--{name} takes one student: name one of {options.run / 'students'}/.")
     settings = _settings(options)
     results = {
         name: evaluate(

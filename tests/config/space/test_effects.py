@@ -68,7 +68,7 @@ def test_settings_with_an_effect_are_accepted(sections: dict[str, Any], override
 
 def test_a_setting_on_the_command_line_needs_an_effect() -> None:
     space = space_from_text(changed(), "toy.yaml", overrides=("search.stop=none", "search.reduction=2"))
-    with pytest.raises(UserError, match=r"--set search.reduction=2: search.reduction: has no effect"):
+    with pytest.raises(UserError, match=r"set search.reduction=2: search.reduction: has no effect"):
         space.check_effects()
 
 

@@ -38,7 +38,7 @@ class TestCityscapes:
     @pytest.mark.parametrize(("there", "asked"), [("labelTrainIds", "labelIds"), ("labelIds", "labelTrainIds")])
     def test_the_other_label_files_alone_name_the_option(self, tmp_path, there, asked):
         folder = write_cityscapes(tmp_path / "set", there)
-        with pytest.raises(UserError, match=rf"but those of {there}; add --set data\.options\.labels={there}"):
+        with pytest.raises(UserError, match=rf"but those of {there}; add set data\.options\.labels={there}"):
             opened("cityscapes", folder, labels=asked)
 
     def test_folders_that_are_no_cities_are_left_out(self, tmp_path):

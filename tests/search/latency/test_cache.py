@@ -21,6 +21,7 @@ from kdsearch.search.latency.cache import ROUNDS, Latencies, measure_latencies, 
 from kdsearch.search.latency.enumerate import MOST, network_key, student_name, students
 from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
+from kdsearch.search.study_record import StudyRecord
 from tests.search.conftest import SPACE, cost_of
 
 INFO = DatasetInfo("toy", ("a", "b"), ((0, 0, 0), (1, 1, 1)), 3, (0.0,) * 3, (1.0,) * 3)
@@ -244,11 +245,13 @@ class TestRecord:
             storage.tell(trial, "COMPLETE")
             earlier.student(trial.id).mkdir()
         storage.close()
+        record = StudyRecord("content", {})
+        record.save(earlier)
         run = RunFolder.at(str(tmp_path / "runs"), "next")
         run.create()
         slower = {name: 10 * ms for name, ms in MS.items()}
         storage = StudyStorage.open(run.journal, space, timed(slower))
-        warm_start(storage, space, run, [read_earlier(str(earlier.path))])
+        warm_start(storage, space, run, [read_earlier(str(earlier.path))], record)
         adopted = [r for r in storage.trials if r.origin]
         assert adopted
         assert all(r.cost["latency_ms"] == slower[r.config.student.encoder] for r in adopted)

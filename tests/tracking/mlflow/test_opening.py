@@ -59,7 +59,7 @@ HTML = "<html><body>Nothing for you here</body></html>"
     [
         (401, "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"),
         (403, "ask for the permission to write there"),
-        (404, "correct host, port and path of --tracking-uri"),
+        (404, "correct host, port and path of tracking_uri"),
         (500, "look into the server's log"),
     ],
 )
@@ -99,7 +99,7 @@ def test_an_experiment_that_was_deleted_is_restored_or_avoided(
     client = MlflowClient(tracking_uri=database)
     gone = load_space("clfd", profile="demo", overrides=["name=gone"])
     client.delete_experiment(client.create_experiment("kdsearch/gone"))
-    with pytest.raises(UserError, match=r"was deleted .*experiments restore --experiment-id \d+.*--set name="):
+    with pytest.raises(UserError, match=r"was deleted .*experiments restore --experiment-id \d+.*\bset name="):
         open_study(header(database, gone, tmp_path))
 
 
@@ -171,5 +171,5 @@ def test_a_database_of_another_mlflow_is_left_as_it_is(
 def test_a_run_folder_in_which_no_database_works_is_refused(tmp_path: Path, space: SearchSpace) -> None:
     study = header(None, space, tmp_path)
     (study.run.path / "mlflow.db").write_text("no database at all, and long enough not to look empty" * 9)
-    with pytest.raises(UserError, match=r"file is not a database.*; give another --storage, or --tracking-uri\."):
+    with pytest.raises(UserError, match=r"file is not a database.*; give another storage, or tracking_uri\."):
         open_study(study)
