@@ -36,8 +36,6 @@ def check_request(request: StudyRequest, space: SearchSpace, run: RunFolder) -> 
 def _check_limits(request: StudyRequest) -> None:
     """Raise `UserError` for numbers with which no trial could start, or of which one undoes another."""
     check_share(request.gpus_per_worker)
-    if request.time_limit is not None and not request.time_limit > 0:
-        raise UserError(f"--time-limit {request.time_limit:g}: no trial would start; give seconds above 0.")
     if request.grow_to is not None and request.max_concurrent is not None and request.grow_to > request.max_concurrent:
         raise UserError(
             f"--grow-to {request.grow_to} asks for more trials at a time than --max-concurrent "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from kdsearch.config.networks import without_weights
 from kdsearch.config.trial import TrialConfig
 from kdsearch.data.info import DatasetInfo
 from kdsearch.distill.base import Requirements
@@ -49,13 +50,14 @@ def check_trial(config: TrialConfig, info: DatasetInfo, ranks: int = 1) -> None:
 
 def check_weights(config: TrialConfig, info: DatasetInfo) -> None:
     """Raise `UserError` unless the weights that files and downloads give to student and teacher can be loaded."""
-    teacher = config.teacher
+    teacher, size = config.teacher, config.data.size
     weights = None
     if teacher is not None and teacher.checkpoint is not None:
         weights = checkpoint_file(teacher.checkpoint, teacher.network())
-    build_network(config.student, info, config.data.size)
-    if teacher is not None:
-        network = build_network(teacher.network(), info, config.data.size)
+    if without_weights(config.student) != config.student:
+        build_network(config.student, info, size)
+    if teacher is not None and (weights is not None or without_weights(teacher.network()) != teacher.network()):
+        network = build_network(teacher.network(), info, size)
         if weights is not None:
             load_network(network, weights)
 

@@ -107,3 +107,12 @@ def test_an_exported_onnx_file_measures_as_its_student(run: Path, capsys: pytest
     assert np.abs(student.counts_kk - onnx.counts_kk).sum() <= 0.001 * student.counts_kk.sum()
     assert main(["evaluate", str(folder / "model.onnx"), "--scales", "0.5"]) == 2
     assert "takes images of 32x64 alone, and this protocol gives it 16x32" in capsys.readouterr().err
+
+
+def test_the_help_names_every_protocol(capsys: pytest.CaptureFixture[str]) -> None:
+    from kdsearch.config.protocol import PROTOCOLS
+
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
+    listed = " ".join(capsys.readouterr().out.split()).partition("Protocols: ")[2].partition(".")[0]
+    assert listed.split(", ") == list(PROTOCOLS)

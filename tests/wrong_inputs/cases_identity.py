@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from kdsearch.api.resumed_space import source_of
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.registry import open_reader
@@ -18,7 +20,7 @@ from tests.wrong_inputs.case import Case
 SPACE = """
 name: toy
 data: {name: folder, path: set, size: [32, 32]}
-student: {arch: fpn, encoder: resnet18, encoder_weights: encoder.pt}
+student: {arch: fpn, encoder: tu-mobilenetv3_small_050, encoder_weights: encoder.pt}
 train: {lr: {log: [1.0e-4, 1.0e-2]}, epochs: 2}
 search: {trials: 4, rungs: [1]}
 """
@@ -28,7 +30,7 @@ CHANGED = r"the data set folder is not the one .*of 12 files 2 changed \(labels/
 def begun(folder: Path) -> RunFolder:
     """A study `x` of `toy.yaml` on the data set `set`, as its driver leaves it before the first trial."""
     write_folder(folder / "set")
-    (folder / "encoder.pt").write_text("weights")
+    weights(folder, 0.5)
     (folder / "toy.yaml").write_text(SPACE)
     run, space = RunFolder(folder / "runs" / "x"), load_space(folder / "toy.yaml")
     run.create()
@@ -40,6 +42,14 @@ def begun(folder: Path) -> RunFolder:
     source = source_of(str(folder / "toy.yaml"))
     StudyRecord(content.fingerprint, named_weights(space), given=space.complete(), source=source).save(run)
     return run
+
+
+def weights(folder: Path, value: float) -> None:
+    """Weights of the student's encoder that are all `value`."""
+    from segmentation_models_pytorch.encoders import get_encoder
+
+    state = get_encoder("tu-mobilenetv3_small_050", weights=None).state_dict()
+    torch.save({name: torch.full_like(each, value) for name, each in state.items()}, folder / "encoder.pt")
 
 
 def after(change: Callable[[Path], object]) -> Callable[[Path], None]:
@@ -99,7 +109,7 @@ CASES = [
     Case("resume-with-a-place-without-a-name", f"{RESUME} --data set", "expected NAME=PATH", begun),
     Case("resume-with-a-profile", f"{RESUME} --profile demo", "leave --profile out", begun),
     Case("resume-with-other-weights", RESUME, r"encoder.pt holds other weights .*--warm-start",
-         after(lambda f: (f / "encoder.pt").write_text("others"))),
+         after(lambda folder: weights(folder, 0.25))),
     Case("resume-a-damaged-record", RESUME, r"study.json is no record .*bring it back", after(damage("study.json"))),
     Case("resume-a-damaged-content", RESUME, r"content.json cannot be read .*bring it back",
          after(damage("content.json"))),

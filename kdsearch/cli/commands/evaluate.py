@@ -16,7 +16,8 @@ ABOUT = """\
 Images and labels have their native size; the network's input is resized by the rules of the protocol: by default to the
 size of the student's training. Of a run folder, every student of the frontier is measured.
 
-Protocols: kdsearch, native, cirkd, afdcd, skd, etc, mmseg, clnet, rtfnet. A number compares with others of the same protocol, data set and split alone.
+Protocols: kdsearch, native, cirkd, afdcd, skd, etc, mmseg, clnet, rtfnet. A number compares with others of the same
+protocol, data set and split alone.
 
 Each measurement of a run's student is appended to the run folder's evaluations.jsonl.
 """

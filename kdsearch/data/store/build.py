@@ -59,7 +59,7 @@ def write_store(
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot create {root} ({error.strerror}); choose another folder for stores") from None
+        raise UserError(f"cannot create {root} ({error.strerror}); give another --storage") from None
     reader, keys = digests.reader, digests.keys
     rules = hashlib.sha256(json.dumps([keys, reader.rules()]).encode()).hexdigest()
     facts = {"schema_version": SCHEMA_VERSION, "info": dataclasses.asdict(reader.info), "size": size}
