@@ -94,10 +94,10 @@ def reader_notes(reader: Reader) -> tuple[str, ...]:
     return tuple(getattr(reader, "notes", ()))
 
 
-def check_split(split: str) -> None:
-    """Raise `ValueError` for a split that no data set has."""
-    if split not in SPLITS:
-        raise ValueError(f"unknown split '{split}'; there are 'train' and 'val'")
+def check_split(split: str, splits: tuple[str, ...] = SPLITS) -> None:
+    """Raise `ValueError` for a split that is none of `splits`."""
+    if split not in splits:
+        raise ValueError(f"unknown split '{split}'; there are {', '.join(splits)}")
 
 
 def check_sample(sample: Sample, info: DatasetInfo, where: str) -> NDArray[np.int64]:

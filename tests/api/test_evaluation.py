@@ -82,7 +82,7 @@ def test_predictions_and_page(run: Path, tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--split", "test"], "scenes has no split 'test'. Known: train, val."),
+        (["--split", "tset"], "scenes has no split 'tset'. Did you mean 'test'?"),
         (["--protocol", "cikd"], "unknown protocol 'cikd'. Did you mean 'cirkd'?"),
         (["--slide", "3"], "--slide 3: expected CROP,STRIDE"),
         (["--slide", "30x30,40x40"], "slide.stride: a stride of [40, 40] leaves pixels between windows"),

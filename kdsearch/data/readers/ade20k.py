@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, DatasetInfo
-from kdsearch.data.readers.pairs import PairReader, colour_map, pair_files
+from kdsearch.data.readers.pairs import PairReader, Share, colour_map, pair_files
 
 _NAMES = """
 wall; building; sky; floor; tree; ceiling; road; bed; windowpane; grass; cabinet; sidewalk; person; earth; door;
@@ -36,12 +36,15 @@ INFO = DatasetInfo(
 
 
 class ADE20K(PairReader):
-    """Reader of ADE20K at `path`, the folder `ADEChallengeData2016`: 20,210 training and 2,000 validation images."""
+    """Reader of ADE20K at `path`, the folder `ADEChallengeData2016`: 20,210 training and 2,000 validation images.
 
-    def __init__(self, path: Path) -> None:
+    `holdout`: see `hold_out`.
+    """
+
+    def __init__(self, path: Path, holdout: Share = 0.0) -> None:
         pairs = {
             split: pair_files(path / "images" / folder, path / "annotations" / folder, image_ends=(".jpg",))
             for split, folder in (("train", "training"), ("val", "validation"))
         }
         ids = {0: IGNORE_INDEX, **{value: value - 1 for value in range(1, INFO.num_classes + 1)}}
-        super().__init__(path, INFO, pairs, ids=ids)
+        super().__init__(path, INFO, pairs, ids=ids, holdout=holdout)

@@ -2,7 +2,8 @@
 
 The layout of SegNet's release: `train/`, `trainannot/`, `val/`, `valannot/` with images and 8-bit labels of ids 0..10,
 and 11 for pixels without a class. Lists `train.txt` and `val.txt`, of names or of paths of image and label, are used
-if they exist; without them a split is the content of its folders.
+if they exist; without them a split is the content of its folders. `test/`, `testannot/` and `test.txt` likewise, where
+they are there.
 """
 
 from __future__ import annotations
@@ -46,7 +47,12 @@ class CamVid(PairReader):
             pairs = {split: pair_frames(pairs[split], gap) for split in SPLITS}
         ids = {**{i: i for i in range(INFO.num_classes)}, 11: IGNORE_INDEX}
         colours = {**{colour: i for i, colour in enumerate(INFO.palette)}, (0, 0, 0): IGNORE_INDEX}
-        super().__init__(path, INFO, pairs, ids=ids, colours=colours, flow=estimator, facts=(gap,))
+
+        def test() -> dict[str, Pair]:
+            return _split(path, "test") if estimator is None else pair_frames(_split(path, "test"), gap)
+
+        tests = {"test": test} if (path / "test").is_dir() else {}
+        super().__init__(path, INFO, pairs, ids=ids, colours=colours, flow=estimator, facts=(gap,), tests=tests)
 
 
 def _split(path: Path, split: str) -> dict[str, Pair]:

@@ -16,7 +16,7 @@ from pydantic import PositiveInt
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, DatasetInfo
 from kdsearch.data.optical_flow import FlowName, open_flow
 from kdsearch.data.reader import SPLITS
-from kdsearch.data.readers.pairs import Pair, PairReader, pair_files
+from kdsearch.data.readers.pairs import Pair, PairReader, Share, pair_files
 from kdsearch.errors import UserError
 
 INFO = DatasetInfo(
@@ -44,7 +44,7 @@ class Cityscapes(PairReader):
     """Reader of Cityscapes at `path`, from the label files that `labels` names.
 
     With a `flow` (see `optical_flow`) the next frame is the one `gap` frames later in `leftImg8bit_sequence`, a folder
-    in `path` or at the path `sequence`.
+    in `path` or at the path `sequence`. `holdout`: see `hold_out`; the official test set has no labels.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Cityscapes(PairReader):
         gap: PositiveInt = 1,
         flow_weights: str | None = None,
         sequence: str | None = None,
+        holdout: Share = 0.0,
     ) -> None:
         estimator = open_flow(path, flow, flow_weights, gap)
         if estimator is None and sequence is not None:
@@ -66,7 +67,7 @@ class Cityscapes(PairReader):
                 raise UserError(f"{frames} does not exist; unpack leftImg8bit_sequence there, or set sequence")
             pairs = {split: _with_next(pairs[split], frames / split, gap) for split in SPLITS}
         ids = {**_IDS[labels], IGNORE_INDEX: IGNORE_INDEX}
-        super().__init__(path, INFO, pairs, ids=ids, flow=estimator, facts=(labels, gap))
+        super().__init__(path, INFO, pairs, ids=ids, flow=estimator, facts=(labels, gap), holdout=holdout)
 
 
 def _split(path: Path, split: str, labels: str) -> dict[str, Pair]:

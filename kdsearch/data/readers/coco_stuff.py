@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, DatasetInfo
-from kdsearch.data.readers.pairs import PairReader, colour_map, pair_files
+from kdsearch.data.readers.pairs import PairReader, Share, colour_map, pair_files
 
 UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
 """Values of the categories without annotations: street sign, hat, shoe, eye glasses, plate, mirror, window, desk, door,
@@ -43,13 +43,16 @@ INFO = DatasetInfo(
 
 
 class COCOStuff(PairReader):
-    """Reader of COCO-Stuff 164K at `path`: 118,287 training and 5,000 validation images."""
+    """Reader of COCO-Stuff 164K at `path`: 118,287 training and 5,000 validation images.
 
-    def __init__(self, path: Path) -> None:
+    `holdout`: see `hold_out`.
+    """
+
+    def __init__(self, path: Path, holdout: Share = 0.0) -> None:
         pairs = {
             split: pair_files(path / "images" / folder, path / "annotations" / folder, image_ends=(".jpg",))
             for split, folder in (("train", "train2017"), ("val", "val2017"))
         }
         used = [value for value in range(182) if value not in UNUSED]
         ids = {**{value: i for i, value in enumerate(used)}, 255: IGNORE_INDEX}
-        super().__init__(path, INFO, pairs, ids=ids)
+        super().__init__(path, INFO, pairs, ids=ids, holdout=holdout)

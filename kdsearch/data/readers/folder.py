@@ -5,10 +5,10 @@
     channels: 4        # RGB and thermal; 3 when left out
 
 A mask has one channel, or shows the `colour` of each class. In a mask of one channel a class is the value `id`, or its
-place in the list, counted from 0. Splits are the folders
-`images/train/`, `images/val/`, `labels/train/` and `labels/val/`; or, where `train.txt` and `val.txt` list names,
-`images/` and `labels/`. Thermal images lie under `thermal/` like the images; without that folder the images have 4
-channels themselves.
+place in the list, counted from 0. Splits are the folders `images/train/`, `images/val/`, `labels/train/` and
+`labels/val/`; or, where `train.txt` and `val.txt` list names, `images/` and `labels/`. A split `test` lies beside them
+in the same form. Thermal images lie under `thermal/` like the images; without that folder the images have 4 channels
+themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from kdsearch.data.mask_files import Colour
 from kdsearch.data.optical_flow import FlowName, open_flow
 from kdsearch.data.reader import SPLITS
 from kdsearch.data.readers.names import FilesByName
-from kdsearch.data.readers.pairs import Pair, PairReader, colour_map, pair_files, pair_frames
+from kdsearch.data.readers.pairs import Pair, PairReader, Share, colour_map, pair_files, pair_frames
 from kdsearch.errors import UserError
 
 Byte = Annotated[int, Field(ge=0, le=255)]
@@ -69,10 +69,18 @@ class Classes(Strict):
 
 
 class Folder(PairReader):
-    """Reader of `path`. With a `flow` the names are SEQUENCE_NUMBER, and next frames are found as in CamVid."""
+    """Reader of `path`. With a `flow` the names are SEQUENCE_NUMBER, and next frames are found as in CamVid.
+
+    The split `test` is there where the set has one; where not, `holdout` makes one, see `hold_out`.
+    """
 
     def __init__(
-        self, path: Path, flow: FlowName = "none", gap: PositiveInt = 1, flow_weights: str | None = None
+        self,
+        path: Path,
+        flow: FlowName = "none",
+        gap: PositiveInt = 1,
+        flow_weights: str | None = None,
+        holdout: Share = 0.0,
     ) -> None:
         estimator = open_flow(path, flow, flow_weights, gap)
         file = path / "classes.yaml"
@@ -80,11 +88,21 @@ class Folder(PairReader):
         pairs = {split: _split(path, split, classes.channels) for split in SPLITS}
         if estimator is not None:
             pairs = {split: pair_frames(pairs[split], gap) for split in SPLITS}
+
+        def test() -> dict[str, Pair]:
+            found = _split(path, "test", classes.channels)
+            return found if estimator is None else pair_frames(found, gap)
+
+        lists = (path / "train.txt").exists()
+        has_test = (path / "test.txt").exists() if lists else (path / "images" / "test").is_dir()
+        if has_test and holdout:
+            raise UserError(f"{path} has a test split of its own; leave the option holdout out")
         if all(value != IGNORE_INDEX for value, _ in classes.ids()) and IGNORE_INDEX not in classes.ignore:
             self.doubt = f"if 255 is a class, say so in {file} ({{name: thing, id: 255}}), if not, list it under ignore"
         super().__init__(
             path, _info(classes), pairs, ids=_ids(classes, file), colours=_colours(classes, file), source=str(file),
-            one_namespace=False, flow=estimator, facts=(gap,),
+            one_namespace=False, flow=estimator, facts=(gap,), tests={"test": test} if has_test else {},
+            holdout=holdout,
         )  # fmt: skip
 
 

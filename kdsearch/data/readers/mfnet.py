@@ -7,6 +7,7 @@ names `train.txt`, `val.txt`, also `train_day.txt`, `train_night.txt`, `val_day.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,14 +29,18 @@ _FLIP = "_flip"
 
 
 class MFNet(PairReader):
-    """Reader of MFNet at `path`; `subset` keeps the images taken by day or by night. Class 0 counts as a class."""
+    """Reader of MFNet at `path`; `subset` keeps the images taken by day or by night. Class 0 counts as a class.
+
+    The splits `test`, `test_day` and `test_night` are there where their lists are.
+    """
 
     def __init__(self, path: Path, subset: Literal["all", "day", "night"] = "all") -> None:
         suffix = "" if subset == "all" else f"_{subset}"
-        pairs = {
-            split: pair_files(path / "images", path / "labels", path / f"{split}{suffix}.txt", image_ends=(".png",))
-            for split in SPLITS
-        }
+
+        def listed(name: str) -> dict[str, Pair]:
+            return pair_files(path / "images", path / "labels", path / f"{name}.txt", image_ends=(".png",))
+
+        pairs = {split: listed(f"{split}{suffix}") for split in SPLITS}
         notes = []
         for split in SPLITS:
             unmade = [name for name in pairs[split] if _is_unmade(name, pairs[split])]
@@ -46,7 +51,10 @@ class MFNet(PairReader):
                     f"{path / f'{split}{suffix}.txt'}: left out {len(unmade)} names such as {unmade[0]}: they are "
                     "mirrored copies, which MFNet's make_flip.py would write; kdsearch mirrors training images itself"
                 )
-        super().__init__(path, INFO, pairs, colours={colour: i for i, colour in enumerate(INFO.palette)}, notes=notes)
+        names = ("test", "test_day", "test_night") if subset == "all" else (f"test{suffix}",)
+        tests = {name: partial(listed, name) for name in names if (path / f"{name}.txt").exists()}
+        colours = {colour: i for i, colour in enumerate(INFO.palette)}
+        super().__init__(path, INFO, pairs, colours=colours, notes=notes, tests=tests)
 
 
 def _is_unmade(name: str, pairs: dict[str, Pair]) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from kdsearch.data.images import read_gray, read_rgb, read_rgb_thermal
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
@@ -20,6 +22,8 @@ from kdsearch.data.reader import SPLITS, Sample, check_sample, check_split
 from kdsearch.data.readers.masks import Masks
 from kdsearch.data.readers.names import IMAGE_ENDS, FilesByName, read_names
 from kdsearch.errors import UserError
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 READING = 2
 """Version of the way from the bytes of a file to pixels and class ids; raised where the same files give others."""
@@ -48,6 +52,9 @@ class PairReader:
     `source` is the file that defines both, if one does. With a `flow`, every pair has a `next_image`, and the set is a
     video set. `facts` are options that change samples but not files; `notes` say what the reader left out. `UserError`
     for a key in two splits; without `one_namespace`, if its image is the same file.
+
+    `tests` are further splits, such as `test`: a function that lists their files, called on first use. A study never
+    reads them. `holdout` is for sets without a test split, see `hold_out`.
     """
 
     doubt = ""
@@ -65,33 +72,31 @@ class PairReader:
         flow: Flow | None = None,
         facts: Sequence[object] = (),
         notes: Sequence[str] = (),
+        tests: Mapping[str, Callable[[], dict[str, Pair]]] | None = None,
+        holdout: float = 0.0,
     ) -> None:
-        both = pairs["train"].keys() & pairs["val"].keys()
-        if not one_namespace:
-            both = {key for key in both if pairs["train"][key].image == pairs["val"][key].image}
-        if both:
-            raise UserError(f"{root}: '{min(both)}' is in train and in val; remove it from one of them")
-        for split, samples in pairs.items():
-            if not samples:
-                raise UserError(f"{root}: {split} has no image; add images, or their names to its list")
-        self.root, self.info, self.notes = root, replace(info, video=flow is not None), tuple(notes)
+        if holdout:
+            pairs, tests = hold_out(pairs, holdout)
+        self._one_namespace, self._tests = one_namespace, dict(tests or {})
+        self.splits = (*SPLITS, *self._tests)
+        self.root = root
+        self._check_split("train", pairs["train"], {})
+        self._check_split("val", pairs["val"], {"train": pairs["train"]})
+        self.info, self.notes = replace(info, video=flow is not None), tuple(notes)
         self._pairs, self._flow = pairs, flow
         self._ids = dict(ids) if ids else {**{i: i for i in range(info.num_classes)}, IGNORE_INDEX: IGNORE_INDEX}
         self._masks = Masks(info.name, self._ids, colours or {}, self._label_files, source)
         self._facts, self._colours = facts, colours or {}
 
     def keys(self, split: str) -> list[str]:
-        check_split(split)
-        return list(self._pairs[split])
+        return list(self._samples(split))
 
     def files(self, split: str, key: str) -> list[Path]:
         """The files that `read` reads for a sample."""
-        check_split(split)
-        return self._pairs[split][key].files()
+        return self._samples(split)[key].files()
 
     def read(self, split: str, key: str) -> Sample:
-        check_split(split)
-        pair = self._pairs[split][key]
+        pair = self._samples(split)[key]
         for path in pair.files():
             if not os.path.exists(path):
                 raise MissingFileError(
@@ -121,6 +126,25 @@ class PairReader:
             "flow": None if self._flow is None else self._flow.facts,
             "options": self._facts,
         }
+
+    def _samples(self, split: str) -> dict[str, Pair]:
+        check_split(split, self.splits)
+        if split not in self._pairs:
+            pairs = self._tests[split]()
+            self._check_split(split, pairs, {name: self._pairs[name] for name in SPLITS})
+            self._pairs[split] = pairs
+        return self._pairs[split]
+
+    def _check_split(self, split: str, pairs: dict[str, Pair], others: Mapping[str, dict[str, Pair]]) -> None:
+        """`UserError` for a split without samples, and for a sample that is in another one as well."""
+        if not pairs:
+            raise UserError(f"{self.root}: {split} has no image; add images, or their names to its list")
+        for name, other in others.items():
+            both = other.keys() & pairs.keys()
+            if not self._one_namespace:
+                both = {key for key in both if other[key].image == pairs[key].image}
+            if both:
+                raise UserError(f"{self.root}: '{min(both)}' is in {name} and in {split}; remove it from one of them")
 
     def _image(self, path: Path, thermal: Path | None) -> NDArray[np.uint8]:
         if self.info.channels == 3:
@@ -175,6 +199,23 @@ def pair_files(
             (have_labels.get(label) if label is not None else None) or labels / f"{name}{label_ends[0]}",
         )
     return pairs
+
+
+def hold_out(
+    pairs: dict[str, dict[str, Pair]], share: float
+) -> tuple[dict[str, dict[str, Pair]], dict[str, Callable[[], dict[str, Pair]]]]:
+    """`pairs` with about a `share` of train as val, and the val of before as the split test.
+
+    A digest of its name decides where a sample belongs, so images that are added later move no other.
+    """
+
+    def is_held_out(name: str) -> bool:
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) < share * 2**64
+
+    parts: dict[bool, dict[str, Pair]] = {True: {}, False: {}}
+    for name, pair in pairs["train"].items():
+        parts[is_held_out(name)][name] = pair
+    return {"train": parts[False], "val": parts[True]}, {"test": lambda: pairs["val"]}
 
 
 def pair_frames(pairs: dict[str, Pair], gap: int) -> dict[str, Pair]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from kdsearch.data.info import RGB_MEAN, RGB_STD, THERMAL_MEAN, THERMAL_STD, DatasetInfo
-from kdsearch.data.readers.pairs import Pair, PairReader, pair_files
+from kdsearch.data.readers.pairs import Pair, PairReader, Share, pair_files
 
 INFO = DatasetInfo(
     name="pst900",
@@ -23,11 +23,15 @@ INFO = DatasetInfo(
 
 
 class PST900(PairReader):
-    """Reader of PST900 at `path`, the folder `PST900_RGBT_Dataset`. Class 0 counts as a class."""
+    """Reader of PST900 at `path`, the folder `PST900_RGBT_Dataset`. Class 0 counts as a class.
 
-    def __init__(self, path: Path) -> None:
+    The set has no validation split: `val` is its test set, unless a `holdout` of train is given, see `hold_out`.
+    """
+
+    def __init__(self, path: Path, holdout: Share = 0.0) -> None:
         pairs = {"train": _split(path / "train"), "val": _split(path / "test")}
-        super().__init__(path, INFO, pairs, colours={colour: i for i, colour in enumerate(INFO.palette)})
+        colours = {colour: i for i, colour in enumerate(INFO.palette)}
+        super().__init__(path, INFO, pairs, colours=colours, holdout=holdout)
 
 
 def _split(folder: Path) -> dict[str, Pair]:

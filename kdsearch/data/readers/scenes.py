@@ -49,7 +49,7 @@ class Scene:
 
 def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> Scene:
     """Scene `index` of a split, `size` (height, width) pixels: a pure function of its arguments."""
-    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    rng = np.random.default_rng([seed, Scenes.splits.index(split), index])
     street = scenes_layout.random_street(rng)
     camera = scenes_layout.random_camera(rng, size)
     later = scenes_layout.random_step(rng, camera)
@@ -65,9 +65,10 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> Scen
 
 
 class Scenes:
-    """Reader of the built-in scenes: `train` and `val` samples of `height` x `width` pixels."""
+    """Reader of the built-in scenes: `train`, `val` and `test` samples of `height` x `width` pixels."""
 
     info = INFO
+    splits = (*SPLITS, "test")
 
     def __init__(
         self,
@@ -76,20 +77,21 @@ class Scenes:
         seed: NonNegativeInt = 0,
         height: PositiveInt = 96,
         width: PositiveInt = 128,
+        test: PositiveInt = 48,
     ) -> None:
-        self.counts = {"train": train, "val": val}
+        self.counts = {"train": train, "val": val, "test": test}
         self.seed, self.size = seed, (height, width)
 
     def keys(self, split: str) -> list[str]:
-        check_split(split)
+        check_split(split, self.splits)
         return [f"{split}-{index:05d}" for index in range(self.counts[split])]
 
     def read(self, split: str, key: str) -> Sample:
-        check_split(split)
+        check_split(split, self.splits)
         return draw_scene(self.seed, split, int(key.rpartition("-")[2]), self.size).sample
 
     def files(self, split: str, key: str) -> list[Path]:
-        check_split(split)
+        check_split(split, self.splits)
         return []
 
     def rules(self) -> dict[str, Any]:

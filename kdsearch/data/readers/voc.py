@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from kdsearch.data.info import IGNORE_INDEX, RGB_MEAN, RGB_STD, DatasetInfo
-from kdsearch.data.readers.pairs import PairReader, colour_map, pair_files
+from kdsearch.data.readers.pairs import PairReader, Share, colour_map, pair_files
 from kdsearch.errors import UserError
 
 INFO = DatasetInfo(
@@ -33,10 +33,10 @@ class VOC(PairReader):
     """Reader of VOC at `path`, the folder `VOC2012`.
 
     `train` names the list of training images: "trainaug" (10,582, the usual one) or "train" (1,464). Validation is on
-    the 1,449 images of `val` with VOC's own labels, of which background is a class.
+    the 1,449 images of `val` with VOC's own labels, of which background is a class. `holdout`: see `hold_out`.
     """
 
-    def __init__(self, path: Path, train: Literal["train", "trainaug"] = "trainaug") -> None:
+    def __init__(self, path: Path, train: Literal["train", "trainaug"] = "trainaug", holdout: Share = 0.0) -> None:
         lists = path / "ImageSets" / "Segmentation"
         if train == "trainaug" and (lists / "train.txt").exists() and not (lists / "trainaug.txt").exists():
             raise UserError(f"{lists / 'trainaug.txt'} does not exist; add the augmented set, or set train: train")
@@ -46,4 +46,4 @@ class VOC(PairReader):
         }
         ids = {**{i: i for i in range(INFO.num_classes)}, 255: IGNORE_INDEX}
         colours = {**{colour: i for i, colour in enumerate(INFO.palette)}, _BORDER: IGNORE_INDEX}
-        super().__init__(path, INFO, pairs, ids=ids, colours=colours)
+        super().__init__(path, INFO, pairs, ids=ids, colours=colours, holdout=holdout)
