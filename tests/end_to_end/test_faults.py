@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.data.layouts import write_image, write_label
 from tests.end_to_end.cluster import SETTINGS, Nodes
 from tests.end_to_end.conftest import Process, Start
 
@@ -63,14 +64,17 @@ def goings_on(process: Process) -> list[str]:
 def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver_and_uses_a_new_node(
     nodes: Nodes, start: Start, space: Path, tmp_path: Path, faults: Path
 ) -> None:
-    """And through a node that is away for longer than workers may take to start, and a device that is poisoned."""
+    """And through a node that is away for longer than workers may take to start, a device that is poisoned, and labels
+    that somebody changes meanwhile.
+    """
+    data = write_images(tmp_path / "images")
     (faults / "t0002-2-0").write_text("poison")
     second = nodes.add()
     run = tmp_path / "runs" / "storm"
     arguments = [
         str(space), "--name", "storm", "--address", nodes.address, "--trials", "3", "--set", "train.epochs=150",
         "--set", "search.stop=none", "--set", f"search.start_timeout={START_S}",
-        "--grow-to", "2",
+        "--grow-to", "2", "--data", f"folder={data}",
     ]  # fmt: skip
     process = start(*arguments)
     process.wait_for_line("2 at a time")
@@ -91,6 +95,7 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
     third = nodes.add()
     process.wait_for(lambda: bool(nodes.workers(third)))
 
+    resume = [str(space), "--name", "storm", "--address", nodes.address, "--resume"]
     for _ in range(2):
         before = [path.stat().st_mtime for path in (run / "checkpoints").glob("t*.pt")]
         process.wait_for(
@@ -100,7 +105,13 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
         )  # fmt: skip
         process.process.kill()
         process.process.wait()
-        process = start(str(space), "--name", "storm", "--address", nodes.address, "--resume")
+        one, other = (data / "labels" / "val" / f"val{i}.png" for i in (0, 1))
+        swap(one, other)
+        process = start(*resume)
+        assert process.finish() == 2, process.output
+        assert "2 changed (labels/val/val0.png, labels/val/val1.png)" in process.output
+        swap(one, other)
+        process = start(*resume)
         process.wait_for_line(" starts: ")
     assert process.finish(600) == 0, process.output
     assert not (faults / "t0002-2-0").exists()
@@ -112,6 +123,22 @@ def test_a_study_lives_through_the_death_of_a_worker_of_a_node_and_of_its_driver
     assert len(told(run)) == 3
     assert unfinished_in_mlflow(run) == []
     assert not list((run / "checkpoints").iterdir())
+
+
+def write_images(root: Path) -> Path:
+    """A data set in a folder: twelve images of train and four of val, and their labels."""
+    for split, count in (("train", 12), ("val", 4)):
+        for i in range(count):
+            write_image(root / "images" / split / f"{split}{i}.png", i)
+            write_label(root / "labels" / split / f"{split}{i}.png", range(3), i)
+    (root / "classes.yaml").write_text("classes: [road, car, person]\n")
+    return root
+
+
+def swap(one: Path, other: Path) -> None:
+    first, second = one.read_bytes(), other.read_bytes()
+    one.write_bytes(second)
+    other.write_bytes(first)
 
 
 def faulty(faults: Path) -> dict[str, str]:
