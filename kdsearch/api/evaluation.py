@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from kdsearch.data.reader import Reader, Sample
     from kdsearch.models.student import Student
-    from kdsearch.train.evaluation.measure import OnImage
+    from kdsearch.train.evaluation.evaluate import OnImage
     from kdsearch.train.evaluation.result import Evaluation, ImageResult
 
 Progress = Callable[[int, int], None]
@@ -53,7 +53,7 @@ def evaluate(
     ensure_torchvision()
     from kdsearch.models.student import Student
     from kdsearch.report.evaluation_page import EvaluationPage
-    from kdsearch.train.evaluation.measure import measure
+    from kdsearch.train.evaluation.evaluate import measure
     from kdsearch.train.evaluation.prediction import Predictor
     from kdsearch.train.evaluation.source import from_folder, of_student
 

@@ -19,10 +19,10 @@ from typing import Any
 
 from kdsearch import plugins
 from kdsearch.api.cache_progress import CacheProgress
-from kdsearch.api.checks import check_request, values_of_a_study
 from kdsearch.api.identity import StudyIdentity
 from kdsearch.api.interrupt import Interrupted, interruptible
 from kdsearch.api.request import StudyRequest
+from kdsearch.api.request_checks import check_request, values_of_a_study
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store, build_store
 from kdsearch.engine.cluster import (

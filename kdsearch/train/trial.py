@@ -24,7 +24,7 @@ from kdsearch.models.seg_output import SegOutput
 from kdsearch.models.student import save_student
 from kdsearch.train.adversaries import Adversaries
 from kdsearch.train.distillation import Distillation, both_frames, data_parallel
-from kdsearch.train.evaluation.validation import evaluate
+from kdsearch.train.evaluation.in_training import evaluate
 from kdsearch.train.frame_source import frame_source
 from kdsearch.train.losses import SupervisedLoss
 from kdsearch.train.memory import (

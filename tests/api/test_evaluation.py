@@ -32,7 +32,7 @@ def run(store: Store, tmp_path: Path) -> Path:
 
 def test_default_rules_are_those_of_segment(run: Path) -> None:
     from kdsearch.data.registry import open_reader
-    from kdsearch.train.evaluation.measure import confusion
+    from kdsearch.train.evaluation.evaluate import confusion
 
     folder = run / "students" / "t0000"
     result = kdsearch.evaluate(folder)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kdsearch.api.checks import values_of_a_study
+from kdsearch.api.request_checks import values_of_a_study
 from kdsearch.cli.main import main as kdsearch
 from kdsearch.config.space.search_space import load_space
 from kdsearch.data.store.store import Store

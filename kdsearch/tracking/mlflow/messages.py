@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdsearch.config.networks import network_name
 from kdsearch.config.space.search_space import flatten
 from kdsearch.io.run_folder import RunFolder
-from kdsearch.tracking.mlflow.names import LONGEST_PARAM, LONGEST_TAG, cut, escape
+from kdsearch.tracking.mlflow.escaping import LONGEST_PARAM, LONGEST_TAG, cut, escape
 from kdsearch.tracking.mlflow.outbox import Losses
 
 if TYPE_CHECKING:

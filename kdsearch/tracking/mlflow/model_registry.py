@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kdsearch.search.choice import choose
 from kdsearch.search.summary import FrontierPoint
-from kdsearch.tracking.mlflow.names import model_name
+from kdsearch.tracking.mlflow.escaping import model_name
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

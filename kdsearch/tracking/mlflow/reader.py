@@ -16,7 +16,7 @@ from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.summary import StudySummary
 from kdsearch.tracking.mlflow.address import find, without_password
 from kdsearch.tracking.mlflow.client import MOST_RUNS, connect
-from kdsearch.tracking.mlflow.names import unescape
+from kdsearch.tracking.mlflow.escaping import unescape
 from kdsearch.tracking.mlflow.problems import plain_errors
 
 if TYPE_CHECKING:

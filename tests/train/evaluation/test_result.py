@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kdsearch.config.protocol import EvalProtocol
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.train.evaluation.boundary import BoundaryCounts
-from kdsearch.train.evaluation.measure import confusion
+from kdsearch.train.evaluation.evaluate import confusion
 from kdsearch.train.evaluation.result import Evaluation
 
 N = IGNORE_INDEX

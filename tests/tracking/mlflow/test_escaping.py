@@ -7,7 +7,7 @@ import itertools
 import pytest
 from mlflow.utils.validation import _validate_metric_name, _validate_model_name
 
-from kdsearch.tracking.mlflow.names import CUT, LONGEST_NAME, cut, escape, model_name, unescape
+from kdsearch.tracking.mlflow.escaping import CUT, LONGEST_NAME, cut, escape, model_name, unescape
 
 CLASSES = (
     "road", "traffic light", "a/b", "/", "//", "a/", "/a", "a//b", ".", "..", "a/../b", "...", "", "tree+", "tree*",

@@ -15,7 +15,7 @@ from kdsearch.config.protocol import EvalProtocol, FixedSize, KeptRatio, Slide
 from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.reader import Sample
 from kdsearch.errors import UserError
-from kdsearch.train.evaluation.measure import measure
+from kdsearch.train.evaluation.evaluate import measure
 from kdsearch.train.evaluation.prediction import Predictor
 from kdsearch.train.evaluation.result import Evaluation
 
