@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,11 +149,10 @@ def _written_to(folder: Path) -> OnImage:
 
 
 def _record(path: Path, result: Evaluation) -> None:
-    """Append the measurement to the run folder that the student is part of, so that looks at a test split show."""
+    """Note the measurement in the run folder that the student is part of, so that looks at a test split show."""
+    from kdsearch.report import measurements
+
     folder = path.parent if path.suffix == ".onnx" else path
     run = folder.parent.parent
-    if folder.parent.name != "students" or not (run / "space.yaml").is_file():
-        return
-    line = {"when": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "student": folder.name, **result.to_dict()}
-    with (run / "evaluations.jsonl").open("a") as file:
-        file.write(json.dumps(line, allow_nan=False) + "\n")
+    if folder.parent.name == "students" and (run / "space.yaml").is_file():
+        measurements.append(run, folder.name, result.to_dict())

@@ -14,6 +14,8 @@ from kdsearch.config.metrics import COSTS, main_cost
 from kdsearch.config.networks import network_name
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.report import measurements
+from kdsearch.report.measurements import Measurement
 from kdsearch.report.space_tables import search_budget, setting_ranges
 from kdsearch.search.latency.report import LatencyReport, latency_report
 from kdsearch.search.summary import StudySummary
@@ -104,6 +106,8 @@ class Results:
     """The folder, or the run on a server, that it was read from."""
     server: str = ""
     """Address of the tracking server; empty where it has no pages."""
+    measurements: Sequence[Measurement] = ()
+    """Results of `kdsearch evaluate` for students of this run."""
 
     @property
     def search(self) -> list[TrialRow]:
@@ -169,6 +173,7 @@ def read_results(run: RunFolder) -> Results:
         space_yaml=space.to_yaml(),
         place=str(run.path),
         server=server,
+        measurements=measurements.read(run.path),
     )
 
 
