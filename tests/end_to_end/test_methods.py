@@ -22,7 +22,7 @@ TINY = [
 
 
 def test_the_method_itself_is_searched(start: Start, tmp_path: Path) -> None:
-    process = start("methods", "--name", "all", "--trials", "12", *TINY)
+    process = start("methods", "--name", "all", "--trials", "12", "--max-concurrent", "1", *TINY)
     assert process.finish() == 0, process.output
     assert "running the demo profile on built-in scenes" in process.output
     trials = pd.read_parquet(tmp_path / "runs" / "all" / "trials.parquet")
@@ -34,7 +34,7 @@ def test_the_method_itself_is_searched(start: Start, tmp_path: Path) -> None:
 
 
 def test_frames_opponents_and_fusions_in_a_study(start: Start, tmp_path: Path) -> None:
-    process = start("stc", "--name", "video", "--trials", "4", *TINY)
+    process = start("stc", "--name", "video", "--trials", "3", "--max-concurrent", "1", *TINY)
     assert process.finish() == 0, process.output
     run = tmp_path / "runs" / "video"
     trials = pd.read_parquet(run / "trials.parquet")
