@@ -1,7 +1,7 @@
 """Whether a resumed study is still itself: the space that was requested, the content of its data, its weights.
 
-A study keeps what its results depend on in a `StudyRecord`, beside its space. Nothing that differs is taken in silence:
-it is refused with the way on, or said.
+A study keeps what its results depend on in a `StudyRecord`, beside its space. A difference is refused with the
+remedy, or reported.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class StudyIdentity:
         return self.record
 
     def note_teacher(self, weights: Path, say: Say) -> None:
-        """Record the teacher from which trials learn; say so where earlier trials learned from another."""
+        """Record the teacher of the trials; report where earlier trials had another."""
         if self._teacher_noted or not weights.exists():  # a network file system may show it a little later
             return
         assert self.record is not None

@@ -58,7 +58,7 @@ def _check_space(
     before = kept.complete() if record is None or not record.given else dict(record.given)
     if given.name not in (kept.name, before.get("name")):
         raise _other(run, kept.name, given.name)
-    if extended or record is None:  # what was requested of an earlier version is not known
+    if extended or record is None:  # an earlier version did not record the request
         return
     wanted = given.complete()
     if any(without_places(wanted) == without_places(each) for each in (before, kept.complete())):

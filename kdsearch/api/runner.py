@@ -375,7 +375,7 @@ class StudyRunner:
             try:
                 replace(StudySummary.read(self.run.summary), tracking=facts).write(self.run.summary)
             except OSError:
-                traceback.print_exc()  # a full disk, which the status names; the console has told the losses
+                traceback.print_exc()  # a full disk, which the status names; the console has shown the losses
 
     def _log(self, text: str) -> None:
         """A message that the log of the run keeps too."""

@@ -69,7 +69,7 @@ def colour_code(colour: Colour) -> int:
 
 
 def _encoding(path: Path, image: Image.Image) -> Encoding:
-    tiles = getattr(image, "tile", None)  # the only place where Pillow tells the depth of the file
+    tiles = getattr(image, "tile", None)  # the only place where Pillow has the depth of the file
     raw = tiles[0][3] if tiles else image.mode
     depth = str(raw[0] if isinstance(raw, tuple) and raw else raw).partition(";")[2]
     if image.mode in ("I", "I;16", "I;16B", "I;16L"):

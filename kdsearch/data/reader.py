@@ -57,8 +57,8 @@ class Reader(Protocol):
     the way in which files are read), as plain values by name, without paths and times. Keys, rules and the bytes of the
     files are the content of the set, whose fingerprint names its stores and teachers and keeps studies apart.
 
-    **Notes.** A reader may have `notes`, sentences on what it left out of the set; every command shows them. Its
-    `doubt` says what to do if label values that it ignores unasked are those of a class; a set with much of them, in
+    **Notes.** A reader may have `notes`, sentences on samples left out of the set; every command shows them. Its
+    `doubt` is the remedy where label values that it ignores by itself belong to a class; a set with much of them, in
     which a class never occurs, is then refused.
 
     `kdsearch.testing.readers.ReaderConformance` tests this contract. Readers are registered by name in `registry.py`,

@@ -19,7 +19,7 @@ SMEARED = 0.3
 CamVid, Cityscapes, VOC, ADE20K, COCO-Stuff and MFNet it is below 0.15; after bilinear resizing or JPEG mostly over 0.4.
 """
 NOISE = 0.5
-"""Share of border pixels from which nothing is said: such masks have no areas."""
+"""Share of border pixels from which masks are not judged: they have no areas."""
 NAMED = 5
 """Classes that a message names."""
 

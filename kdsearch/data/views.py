@@ -3,7 +3,7 @@
 A matrix `theta` maps normalised coordinates of the view to those of the source, as in `torch.nn.functional.affine_grid`
 with `align_corners=False`: (-1, -1) and (1, 1) are the outer corners of the corner pixels. The same matrix warps the
 image and any map of it at another stride, whose cells lie where `map_grid` has them. Outside the source a view shows 0
-in images, which is the mean colour once they are normalised, and `IGNORE_INDEX` in labels; `inside` tells where.
+in images, which is the mean colour once they are normalised, and `IGNORE_INDEX` in labels; `inside` marks the others.
 
 All random numbers depend on (seed, epoch, index of the sample) alone, never on the batch or the process.
 """

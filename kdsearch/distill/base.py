@@ -69,7 +69,7 @@ class Term(nn.Module):
     Views
     -----
 
-    A training view may reach beyond its image. `inside_at` of an output tells the cells of a map that show the image
+    A training view may reach beyond its image. `inside_at` of an output gives the cells of a map that show the image
     (None: all of them); labels outside are 255. A term without labels leaves the others out of its means. `__call__`
     gives every map the nearest value inside the image there, without a gradient, so that the networks' outputs on
     padding have no effect in any case. `estimate_bytes` leaves those copies out.

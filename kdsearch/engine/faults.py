@@ -80,7 +80,7 @@ class Faults:
         return Decision("later" if later else "again", message)
 
     def on_wait(self, trial_id: str, reason: str = "") -> str:
-        """A trial has no place at the moment: the line that says so, once until it goes on, and then empty."""
+        """The message for a trial without a place at the moment: once until the trial goes on, then empty."""
         if trial_id in self._waiting:
             return ""
         self._waiting.add(trial_id)
@@ -125,7 +125,7 @@ class Faults:
         return left
 
     def _blame(self, trial_id: str, ended: AttemptEnded) -> str:
-        """Note the failure against its node, where there is one; the line that names a node avoided from now on."""
+        """Note the failure against its node, where there is one; the message that names a node avoided from now on."""
         if len(ended.nodes) != 1 or ended.kind == "memory":
             return ""
         (node,) = ended.nodes

@@ -216,7 +216,7 @@ class WatchdogCallback(_NotPickled, tune.Callback):  # type: ignore[misc]
 
 
 def _is_writable(folder: Path) -> bool:
-    """Whether this process can write there: what a worker could not is then its machine's fault."""
+    """Whether this process can write there: a worker that could not is then at fault, or its machine."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"probe")

@@ -27,7 +27,7 @@ STOP_S = 30.0
 PLACE_SHARE = 0.5
 PLACE_S = 120.0
 """Seconds for which a group asks for a place in the cluster, or that share of the time in which it must be up. Then it
-gives up, and the trial is handed out anew: what it has to avoid may have changed, and so may the study's turn."""
+gives up, and the trial is handed out anew: the nodes to avoid may have changed, and another trial may be due."""
 NO_PLACE = ("WorkerGroupStartupTimeoutError", "InsufficientClusterResourcesError")
 """Errors of Ray Train that mean that the cluster has no room at the moment."""
 

@@ -41,5 +41,5 @@ def with_nulls(value: Any) -> Any:
 
 
 def finite(metrics: Mapping[Key, float]) -> dict[Key, float]:
-    """The metrics that are numbers; a NaN or an infinity says that there is none."""
+    """The metrics that are finite; a NaN or an infinity stands for a missing one."""
     return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -27,7 +27,7 @@ class StudyRecord:
     """The fingerprint of the data set, the digests of the files of weights that the space names, and of the teacher's.
 
     `teacher` is empty until the teacher exists. `given` is the space as it was requested, before overrides, and
-    `source` the tree of its file, before profile and data set: what a later request is compared with.
+    `source` the tree of its file, before profile and data set: a later request is compared with them.
     """
 
     data: str

@@ -86,9 +86,8 @@ class StudySummary:
     """The results of a study so far. Fields that older versions did not write have defaults.
 
     `searched` trials of the search are over, of `asked`. `stopping` is the audit of early stopping, `reference` the
-    corner of the hypervolume, `latency` the measurement before training (see `LatencyReport`), `tracking` what MLflow
-    lost at the end, None where it has everything. Raises `ValueError` for
-    other values than a study writes.
+    corner of the hypervolume, `latency` the measurement before training (see `LatencyReport`), `tracking` the calls
+    that MLflow lacks at the end, None where it has all. Raises `ValueError` for other values than a study writes.
     """
 
     space: str

@@ -1,4 +1,4 @@
-"""Device memory: what counts as a full device, what others hold of it, and the errors of a trial that needs more."""
+"""Device memory: signs of a full device, the share of other processes, and the errors of a trial that needs more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdsearch.distill.base import Term
 
 OTHERS_BYTES = 2**31
 """Memory of others on a device below which a process counts as alone: the context and the libraries of this process
-take up to about 1 GB beside what torch has reserved, and cannot be told apart from a small neighbour."""
+take up to about 1 GB beside what torch has reserved, and look like a small neighbour."""
 
 _FULL = ("out of memory", "ALLOC_FAILED")
 

@@ -63,7 +63,7 @@ class Problem:
 class Report:
     """The result of `check_set`. `shown` are samples for a picture.
 
-    `faults` are reasons why the set cannot be trained although every sample can be read, `notes` what is odd about it.
+    `faults` are reasons why the set cannot be trained although every sample can be read, `notes` its oddities.
     """
 
     info: DatasetInfo
@@ -139,7 +139,7 @@ def check_set(
                 if progress is not None:
                     progress(start + done + 1, len(keys))
     report.notes.extend(reader_notes(reader))
-    if not report.problems:  # else what is missing may be in the samples that cannot be read
+    if not report.problems:  # else a missing class may be in the samples that cannot be read
         contents = {split: found.facts for split, found in splits.items()}
         report.faults = set_facts.faults(reader, contents)
         report.notes.extend(set_facts.notes(reader, contents) if not report.faults else ())

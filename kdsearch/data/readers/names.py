@@ -85,7 +85,7 @@ class FilesByName:
 def read_names(path: Path, real: Callable[[str], str | None]) -> dict[str, str]:
     """The names in a list, one per line: bare, or the last part of a path; each with the file name in its line.
 
-    `real` tells the name of a sample from a name in the list, None if there is none. Lines may have quotes, comments
+    `real` returns the name of a sample for a name in the list, None if there is none. Lines may have quotes, comments
     and further columns; how they are split is what makes the most names real, so that names may hold spaces and marks.
     `UserError` for a list that is missing or empty or repeats a name.
     """

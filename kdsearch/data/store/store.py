@@ -106,7 +106,7 @@ def _is_of_version_1(store: Path) -> bool:
     try:
         return bool(json.loads((store / "meta.json").read_text())["schema_version"] == 1)
     except (OSError, ValueError, LookupError, TypeError):
-        return False  # damaged, or a store of no version: opening it tells
+        return False  # damaged, or a store of no version: opening it reports that
 
 
 class Split:
@@ -158,7 +158,7 @@ class Store:
         self.size: tuple[int, int] = (meta["size"][0], meta["size"][1])
         self.fingerprint: str = meta["fingerprint"]
         self.notes: list[str] = meta.get("notes", [])
-        """What is odd about the set, and what its reader left out; stores of version 0.1 know nothing of it."""
+        """Oddities of the set, and samples that its reader left out; empty for stores of version 0.1."""
         self._splits = {name: Split(self, name) for name in meta["splits"]}
 
     @classmethod

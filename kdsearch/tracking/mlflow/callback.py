@@ -56,10 +56,10 @@ class MLflowCallback(StudyCallback):
     """Tracks a study in MLflow, by default in `mlflow.db` of the run folder; see `MLflowWriter` for the runs.
 
     `start` writes the run of the study, and `wait_until_open` raises `UserError` where MLflow refuses that. From then
-    on a study never waits for its tracking and never fails because of it: `losses` counts what MLflow does not have at
-    the end, and the first reason is told. The process sends everything that it received before its driver was killed;
-    where the process was killed too, epochs before the last one of a trial are missing from the curves. At the end a
-    server that does not answer is waited for `drain_s` seconds.
+    on a study never waits for its tracking and never fails because of it: `losses` counts the calls that MLflow
+    lacks at the end, with the first reason. The process sends every message that it received before the death of its
+    driver; where the process was killed too, epochs before the last one of a trial are missing from the curves. At the
+    end a server that does not answer is waited for `drain_s` seconds.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class MLflowCallback(StudyCallback):
                 half.unlink()
 
     def begin(self, store: Store, restored: Sequence[TrialRecord] = ()) -> None:
-        """Tell the data set, and the trials that were over before this driver began.
+        """Send the data set, and the trials that were over before this driver began.
 
         MLflow gets the data of them that it lacks: run, settings, last epoch, state, end.
         """

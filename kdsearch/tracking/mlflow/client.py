@@ -1,4 +1,4 @@
-"""A client of MLflow, and what has to be true of a database before one is opened."""
+"""A client of MLflow, and the checks of a database before one is opened."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _check_schema(uri: str) -> None:
     engine = sqlalchemy.create_engine(uri)
     try:
         if not sqlalchemy.inspect(engine).has_table("alembic_version"):
-            return  # empty, or of another program, which MLflow says itself
+            return  # empty, or of another program: MLflow reports that itself
         with engine.connect() as connection:
             found = connection.execute(sqlalchemy.text("SELECT version_num FROM alembic_version")).scalar()
     finally:

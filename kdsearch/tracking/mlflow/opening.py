@@ -32,9 +32,9 @@ class OpenStudy:
 
 
 def open_study(header: StudyHeader) -> OpenStudy:
-    """Connect, find or create the run of the study, and write to it what every study writes: tags, data, artifacts.
+    """Connect, find or create the run of the study, and write the tags, parameters and artifacts of every study.
 
-    Raises `UserError` where MLflow refuses one of these calls; what was created is deleted then.
+    Raises `UserError` where MLflow refuses one of these calls; a run created here is deleted then.
     """
     try:
         client = connect(header.uri)

@@ -13,7 +13,7 @@ LONGEST = 300
 """Characters of an answer that are shown; a proxy answers with a page."""
 _USER = re.compile(r"://[^/\s@]*@")
 UNKNOWN_HOST = "Invalid Host header"
-"""MLflow's answer to a name of its own that it was not told."""
+"""MLflow's answer to a host name that is not among its allowed hosts."""
 
 
 def reason_of(error: BaseException) -> str:

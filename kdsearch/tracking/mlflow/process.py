@@ -3,8 +3,8 @@
     python -m kdsearch.tracking.mlflow.process HANDLE
 
 `HANDLE` is the driver's end of a pipe: a `StudyHeader`, which is answered by `Opened` once the study is in MLflow, then
-any other `Message`. When the driver has gone, with
-`Close` or without, everything received is still sent, and only then may the process of the next driver write.
+any other `Message`. After the end of the driver, with `Close` or without, every received message is still sent, and
+only then may the process of the next driver write.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _open(writer: MLflowWriter) -> str:
         writer.open()
     except UserError as error:
         return str(error)
-    except Exception as error:  # noqa: BLE001  the driver tells it
+    except Exception as error:  # noqa: BLE001  the driver reports it
         traceback.print_exc()
         return f"The process that writes to MLflow failed ({reason_of(error)}); the lines above say where."
     return ""
