@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdsearch.config.data import DataConfig
 from kdsearch.config.protocol import EvalProtocol, protocol_named
 from kdsearch.errors import UserError, did_you_mean
+from kdsearch.io.targets import check_target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,27 +56,29 @@ def evaluate(
     from kdsearch.train.evaluation.prediction import Predictor
     from kdsearch.train.evaluation.source import from_folder, of_student
 
-    network = of_student(student) if isinstance(student, Student) else from_folder(Path(student).expanduser().resolve())
+    path: Path | None = None
+    if isinstance(student, Student):
+        network = of_student(student)
+    else:
+        path = Path(student).expanduser().resolve()
+        network = from_folder(path)
     reader = _reader(network.data, data)
     _check(reader, network.info.classes, network.info.channels, split)
     rules = _rules(protocol, reader.info.name, settings or {})
-    predictor = Predictor(
-        network.logits, network.info, rules, trained=network.trained, size_divisor=network.size_divisor,
-        device=network.device,
-    )  # fmt: skip
     reports: list[OnImage] = []
     if predictions is not None:
         reports.append(_written_to(Path(predictions)))
-    shown = EvaluationPage(reader.info)
-    if page is not None:
-        reports.append(shown.add)
+    extremes = None if page is None else EvaluationPage(reader.info)
+    if page is not None and extremes is not None:
+        check_target("--page", Path(page))
+        reports.append(extremes.add)
     if progress is not None:
         reports.append(_counted(progress, len(reader.keys(split))))
-    result = measure(predictor, reader, split, _each_image(reports))
-    if page is not None:
-        shown.write(Path(page), "student" if isinstance(student, Student) else Path(student).stem, result)
-    if not isinstance(student, Student):
-        _record(Path(student).expanduser().resolve(), result)
+    result = measure(Predictor(network, rules), reader, split, _each_image(reports))
+    if page is not None and extremes is not None:
+        extremes.write(Path(page), "student" if path is None else path.stem, result)
+    if path is not None:
+        _record(path, result)
     return result
 
 
@@ -137,6 +140,7 @@ def _written_to(folder: Path) -> OnImage:
     """Write the class ids of each image to `folder` as KEY.png."""
     from PIL import Image
 
+    check_target("--predictions", folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder; give another one for the predictions.")
 

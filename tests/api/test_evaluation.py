@@ -32,16 +32,17 @@ def run(store: Store, tmp_path: Path) -> Path:
 
 def test_default_rules_are_those_of_segment(run: Path) -> None:
     from kdsearch.data.registry import open_reader
-    from kdsearch.train.evaluation.evaluate import confusion
+    from kdsearch.train.evaluation.confusion import ConfusionMatrix
 
     folder = run / "students" / "t0000"
     result = kdsearch.evaluate(folder)
     student, reader = kdsearch.load_student(folder), open_reader(config().data)
-    counts_kk = np.zeros((9, 9), np.int64)
+    matrix = ConfusionMatrix(9, torch.device("cpu"))
     for key in reader.keys("val"):
         sample = reader.read("val", key)
-        counts_kk += confusion(student.segment(sample.image_hwc), sample.label_hw, 9)
-    assert (result.counts_kk == counts_kk).all()
+        classes_hw = torch.from_numpy(student.segment(sample.image_hwc)).long()
+        matrix.update(classes_hw, torch.from_numpy(sample.label_hw).long())
+    assert (result.counts_kk == matrix.counts_kk.numpy()).all()
     assert kdsearch.evaluate(student, data="scenes").counts_kk.sum() > 0
 
 

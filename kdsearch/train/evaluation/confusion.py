@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.distributed
 from torch import Tensor
@@ -33,9 +35,14 @@ class ConfusionMatrix:
         union = self.counts_kk.sum(0).double() + self.counts_kk.sum(1).double() - hits
         return torch.where(union > 0, hits / union, torch.nan)
 
-    def miou(self) -> float:
-        """Mean over the classes that occur in the truth or the prediction."""
-        return float(self.iou_k().nanmean())
+    def miou(self, absent: Literal["skip", "zero"] = "skip") -> float:
+        """Mean over the classes that occur in the truth or the prediction; others are skipped, or have IoU 0."""
+        iou_k = self.iou_k()
+        return float(iou_k.nan_to_num(0.0).mean() if absent == "zero" else iou_k.nanmean())
+
+    def miou_of_truth(self) -> float:
+        """Mean over the classes that occur in the truth; NaN without a counted pixel."""
+        return float(self.iou_k()[self.counts_kk.sum(1) > 0].mean())
 
     def pixel_accuracy(self) -> float:
         return float(self.counts_kk.diag().sum() / self.counts_kk.sum().clamp_min(1))

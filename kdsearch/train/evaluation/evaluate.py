@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from kdsearch.data.images import resize_label
@@ -15,6 +16,7 @@ from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.data.reader import Reader, Sample
 from kdsearch.errors import UserError
 from kdsearch.train.evaluation.boundary import BoundaryCounts
+from kdsearch.train.evaluation.confusion import ConfusionMatrix
 from kdsearch.train.evaluation.prediction import Predictor
 from kdsearch.train.evaluation.result import Evaluation, ImageResult
 
@@ -31,9 +33,8 @@ def measure(predictor: Predictor, reader: Reader, split: str, on_image: OnImage 
     split without a labelled pixel.
     """
     info, protocol = reader.info, predictor.protocol
-    count = info.num_classes
-    counts_kk = np.zeros((count, count), np.int64)
-    boundary = BoundaryCounts(count)
+    cpu = torch.device("cpu")
+    whole, boundary = ConfusionMatrix(info.num_classes, cpu), BoundaryCounts(info.num_classes)
     images: list[ImageResult] = []
     digest = hashlib.sha256()
     for key, sample in _samples(reader, split):
@@ -41,35 +42,22 @@ def measure(predictor: Predictor, reader: Reader, split: str, on_image: OnImage 
         if protocol.labels == "resized":
             label_hw = resize_label(label_hw, predictor.input_size(sample.image_hwc.shape[:2]))
         size = (label_hw.shape[0], label_hw.shape[1])
-        classes_hw = predictor.classes(sample.image_hwc, size).to("cpu").numpy().astype(np.uint8)
-        of_image_kk = confusion(classes_hw, label_hw, count)
-        counts_kk += of_image_kk
+        found_hw = predictor.classes(sample.image_hwc, size).to(cpu)
+        of_image = ConfusionMatrix(info.num_classes, cpu)
+        of_image.update(found_hw, torch.tensor(label_hw, dtype=torch.int64))
+        whole.counts_kk += of_image.counts_kk
+        classes_hw = found_hw.numpy().astype(np.uint8)
         boundary.update(classes_hw, label_hw, IGNORE_INDEX)
-        images.append(ImageResult(key, _miou_of_truth(of_image_kk)))
+        images.append(ImageResult(key, of_image.miou_of_truth()))
         for part in (key.encode(), sample.image_hwc.tobytes(), sample.label_hw.tobytes()):
             digest.update(hashlib.sha256(part).digest())
         if on_image is not None:
             on_image(images[-1], classes_hw, sample)
-    if not counts_kk.sum():
+    if not whole.counts_kk.any():
         raise UserError(f"the split '{split}' of {info.name} has no labelled pixel, so there is nothing to measure.")
     return Evaluation(
-        info.name, split, info.classes, protocol, digest.hexdigest(), counts_kk, boundary.iou_k(), tuple(images)
+        info.name, split, info.classes, protocol, digest.hexdigest(), whole, boundary.iou_k(), tuple(images)
     )
-
-
-def confusion(classes_hw: NDArray[np.uint8], label_hw: NDArray[np.uint8], count: int) -> NDArray[np.int64]:
-    """Pixels `[K, K]` of one image: rows truth, columns prediction."""
-    valid = label_hw != IGNORE_INDEX
-    index = label_hw[valid].astype(np.int64) * count + classes_hw[valid]
-    return np.bincount(index, minlength=count * count).reshape(count, count)
-
-
-def _miou_of_truth(counts_kk: NDArray[np.int64]) -> float:
-    truth_k, hits_k = counts_kk.sum(1), counts_kk.diagonal()
-    present = truth_k > 0
-    if not present.any():
-        return float("nan")
-    return float((hits_k / np.maximum(truth_k + counts_kk.sum(0) - hits_k, 1))[present].mean())
 
 
 def _samples(reader: Reader, split: str) -> Iterator[tuple[str, Sample]]:

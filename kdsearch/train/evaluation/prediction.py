@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from kdsearch.config.data import DataConfig
 from kdsearch.config.protocol import EvalProtocol, KeptRatio
 from kdsearch.data.images import resize_image
 from kdsearch.data.info import DatasetInfo
@@ -20,32 +22,38 @@ Logits = Callable[[Tensor], Tensor]
 """A network: normalised images `[B, C, H, W]` to logits `[B, K, h, w]`, both fp32 on one device."""
 
 
+@dataclass(frozen=True)
+class MeasuredNetwork:
+    """A network with the classes and normalisation of `info`, and the size (height, width) of its training.
+
+    `size_divisor` is the stride of which the input has to be a multiple (1: any size). `data` is the data set of the
+    training, where that is known.
+    """
+
+    logits: Logits
+    info: DatasetInfo
+    trained: Size
+    size_divisor: int
+    device: torch.device
+    data: DataConfig | None = None
+
+
 class Predictor:
     """Class maps of single images by one protocol.
 
-    `size_divisor` is the stride of which the network's input has to be a multiple (1: any size): other inputs are
-    padded at the right and at the bottom with the mean colour, and the logits cut. `trained` is the size of the
-    network's training.
+    Inputs of a size that the network does not take are padded at the right and at the bottom with the mean colour, and
+    the logits cut.
     """
 
-    def __init__(
-        self,
-        logits: Logits,
-        info: DatasetInfo,
-        protocol: EvalProtocol,
-        *,
-        trained: Size,
-        size_divisor: int = 1,
-        device: torch.device | None = None,
-    ) -> None:
-        self.protocol, self._logits, self._trained, self._divisor = protocol, logits, trained, size_divisor
-        self._device = device or torch.device("cpu")
-        self._mean_c11 = torch.tensor(info.mean, device=self._device).view(-1, 1, 1)
-        self._std_c11 = torch.tensor(info.std, device=self._device).view(-1, 1, 1)
+    def __init__(self, network: MeasuredNetwork, protocol: EvalProtocol) -> None:
+        self.network, self.protocol = network, protocol
+        info, device = network.info, network.device
+        self._mean_c11 = torch.tensor(info.mean, device=device).view(-1, 1, 1)
+        self._std_c11 = torch.tensor(info.std, device=device).view(-1, 1, 1)
 
     def input_size(self, native: Size) -> Size:
         """The size to which an image of `native` size is resized."""
-        return input_size(self.protocol, native, self._trained)
+        return input_size(self.protocol, native, self.network.trained)
 
     @torch.no_grad()
     def classes(self, image_hwc: NDArray[np.uint8], size: Size) -> Tensor:
@@ -106,10 +114,10 @@ class Predictor:
     def _padded(self, image_1chw: Tensor) -> tuple[Tensor, Size]:
         """Low-resolution logits of an input that is padded to a size which the network takes, and that size."""
         height, width = image_1chw.shape[-2:]
-        down, right = -height % self._divisor, -width % self._divisor
+        down, right = -height % self.network.size_divisor, -width % self.network.size_divisor
         if down or right:
             image_1chw = F.pad(image_1chw, (0, right, 0, down))
-        return self._logits(image_1chw).float(), (height + down, width + right)
+        return self.network.logits(image_1chw).float(), (height + down, width + right)
 
     def _up(self, scores_1khw: Tensor, size: Size) -> Tensor:
         if scores_1khw.shape[-2:] == torch.Size(size):
@@ -120,7 +128,7 @@ class Predictor:
         """The image `[1, C, *size]`. mmseg resizes by two taps without antialiasing, as OpenCV does."""
         two_taps = isinstance(self.protocol.resize, KeptRatio)
         image_hwc = image_hwc if two_taps else resize_image(image_hwc, size)
-        image_1chw = torch.tensor(image_hwc, device=self._device).permute(2, 0, 1)[None].float()
+        image_1chw = torch.tensor(image_hwc, device=self.network.device).permute(2, 0, 1)[None].float()
         if image_1chw.shape[-2:] != torch.Size(size):
             image_1chw = F.interpolate(image_1chw, size, mode="bilinear", align_corners=False).round()
         return (image_1chw / 255 - self._mean_c11) / self._std_c11

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kdsearch.config.protocol import EvalProtocol
+from kdsearch.train.evaluation.confusion import ConfusionMatrix
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A network measured on a split. `counts_kk` are pixels: rows truth, columns prediction. IoUs are in [0, 1]."""
+    """A network measured on a split. `matrix` counts all of its pixels, on the CPU. IoUs are in [0, 1]."""
 
     dataset: str
     split: str
@@ -30,36 +31,25 @@ class Evaluation:
     protocol: EvalProtocol
     fingerprint: str
     """Digest of the split's keys, images and labels."""
-    counts_kk: NDArray[np.int64]
+    matrix: ConfusionMatrix
     boundary_iou_k: NDArray[np.float64]
     images: tuple[ImageResult, ...]
 
     @property
-    def iou_k(self) -> NDArray[np.float64]:
-        """IoU of each class; NaN for one that is neither in truth nor in predictions."""
-        hits = self.counts_kk.diagonal()
-        union = self.counts_kk.sum(0) + self.counts_kk.sum(1) - hits
-        return np.where(union > 0, hits / np.maximum(union, 1), np.nan)
-
-    def miou_by(self, absent: str) -> float:
-        """Mean over classes: those that are nowhere left out (`skip`), or counted with IoU 0 (`zero`)."""
-        iou_k = self.iou_k
-        known = iou_k[~np.isnan(iou_k)]
-        return float(known.sum() / (len(iou_k) if absent == "zero" else len(known)))
+    def counts_kk(self) -> NDArray[np.int64]:
+        """Pixels: rows truth, columns prediction."""
+        counts_kk: NDArray[np.int64] = self.matrix.counts_kk.numpy()
+        return counts_kk
 
     @property
     def miou(self) -> float:
         """Mean IoU by the protocol's convention."""
-        return self.miou_by(self.protocol.absent)
+        return self.matrix.miou(self.protocol.absent)
 
     @property
     def absent(self) -> tuple[str, ...]:
         """Classes that the truth does not have."""
         return tuple(name for name, n in zip(self.classes, self.counts_kk.sum(1), strict=True) if n == 0)
-
-    @property
-    def pixel_accuracy(self) -> float:
-        return float(self.counts_kk.trace() / self.counts_kk.sum())
 
     @property
     def boundary_iou(self) -> float:
@@ -70,10 +60,10 @@ class Evaluation:
     def metrics(self) -> dict[str, float]:
         """Numbers by name, without NaN: miou, the other conventions, pixel_accuracy, boundary_iou, iou/CLASS."""
         named = {
-            "miou": self.miou, "miou_skip": self.miou_by("skip"), "miou_zero": self.miou_by("zero"),
-            "pixel_accuracy": self.pixel_accuracy, "boundary_iou": self.boundary_iou,
+            "miou": self.miou, "miou_skip": self.matrix.miou("skip"), "miou_zero": self.matrix.miou("zero"),
+            "pixel_accuracy": self.matrix.pixel_accuracy(), "boundary_iou": self.boundary_iou,
         }  # fmt: skip
-        named |= {f"iou/{name}": float(iou) for name, iou in zip(self.classes, self.iou_k, strict=True)}
+        named |= {f"iou/{name}": iou for name, iou in zip(self.classes, self.matrix.iou_k().tolist(), strict=True)}
         return {name: value for name, value in named.items() if not math.isnan(value)}
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from kdsearch.config.data import DataConfig
-from kdsearch.data.info import DatasetInfo
 from kdsearch.errors import UserError
 from kdsearch.models.student import Student, load_student, read_trial
-from kdsearch.train.evaluation.prediction import Logits
+from kdsearch.train.evaluation.prediction import Logits, MeasuredNetwork
 from kdsearch.train.evaluation.sizes import Size
-
-
-@dataclass(frozen=True)
-class MeasuredNetwork:
-    """A network with its classes and sizes. `data` is the data set of its training, where that is known."""
-
-    logits: Logits
-    info: DatasetInfo
-    trained: Size
-    size_divisor: int
-    device: torch.device
-    data: DataConfig | None = None
 
 
 def of_student(student: Student, data: DataConfig | None = None) -> MeasuredNetwork:

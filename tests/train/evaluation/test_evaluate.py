@@ -16,7 +16,7 @@ from kdsearch.data.info import IGNORE_INDEX, DatasetInfo
 from kdsearch.data.reader import Sample
 from kdsearch.errors import UserError
 from kdsearch.train.evaluation.evaluate import measure
-from kdsearch.train.evaluation.prediction import Predictor
+from kdsearch.train.evaluation.prediction import MeasuredNetwork, Predictor
 from kdsearch.train.evaluation.result import Evaluation
 
 INFO = DatasetInfo("two", ("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), 3, (0.5,) * 3, (0.25,) * 3)
@@ -56,8 +56,8 @@ def oracle(image_bchw: Tensor) -> Tensor:
 
 
 def measured(protocol: EvalProtocol, reader: Any = None, divisor: int = 1) -> Evaluation:
-    predictor = Predictor(oracle, INFO, protocol, trained=(32, 64), size_divisor=divisor)
-    return measure(predictor, reader or TwoImages(), "val")
+    network = MeasuredNetwork(oracle, INFO, (32, 64), divisor, torch.device("cpu"))
+    return measure(Predictor(network, protocol), reader or TwoImages(), "val")
 
 
 def second_evaluator(protocol_align: bool) -> NDArray[np.int64]:

@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from kdsearch.config.protocol import EvalProtocol
 from kdsearch.data.info import IGNORE_INDEX
 from kdsearch.train.evaluation.boundary import BoundaryCounts
-from kdsearch.train.evaluation.evaluate import confusion
+from kdsearch.train.evaluation.confusion import ConfusionMatrix
 from kdsearch.train.evaluation.result import Evaluation
 
 N = IGNORE_INDEX
@@ -23,20 +24,22 @@ def evaluation(counts_kk: NDArray[np.int64], **settings: str) -> Evaluation:
     count = len(counts_kk)
     names = tuple(f"class {i}" for i in range(count))
     protocol = EvalProtocol.model_validate(settings)
-    return Evaluation("set", "val", names, protocol, "0", counts_kk, np.full(count, np.nan), ())
+    matrix = ConfusionMatrix(count, torch.device("cpu"))
+    matrix.counts_kk += torch.from_numpy(counts_kk)
+    return Evaluation("set", "val", names, protocol, "0", matrix, np.full(count, np.nan), ())
 
 
 def test_both_means_of_a_matrix_with_an_absent_and_a_predicted_only_class() -> None:
-    counts = sum(
-        confusion(np.array(made, np.uint8), np.array(true, np.uint8), 5)
-        for made, true in zip(PREDICTIONS, TRUTHS, strict=True)
-    )
-    result = evaluation(np.asarray(counts))
-    assert result.iou_k.tolist() == pytest.approx([4 / 6, 3 / 6, 4 / 6, 0, math.nan], nan_ok=True)
-    assert result.miou_by("skip") == pytest.approx(0.458333, abs=1e-6)
-    assert result.miou_by("zero") == pytest.approx(0.366667, abs=1e-6)
-    assert result.miou == result.miou_by("skip")
-    assert evaluation(np.asarray(counts), absent="zero").miou == result.miou_by("zero")
+    matrix = ConfusionMatrix(5, torch.device("cpu"))
+    for made, true in zip(PREDICTIONS, TRUTHS, strict=True):
+        matrix.update(torch.tensor(made), torch.tensor(true))
+    counts = matrix.counts_kk.numpy()
+    result = evaluation(counts)
+    assert result.matrix.iou_k().tolist() == pytest.approx([4 / 6, 3 / 6, 4 / 6, 0, math.nan], nan_ok=True)
+    assert result.matrix.miou("skip") == pytest.approx(0.458333, abs=1e-6)
+    assert result.matrix.miou("zero") == pytest.approx(0.366667, abs=1e-6)
+    assert result.miou == result.matrix.miou("skip")
+    assert evaluation(counts, absent="zero").miou == result.matrix.miou("zero")
     assert result.absent == ("class 3", "class 4")
     assert "iou/class 4" not in result.metrics()
 
@@ -45,7 +48,7 @@ def test_coco_of_171_classes_in_the_convention_of_182() -> None:
     counts_kk = np.diag(np.full(182, 1000)).astype(np.int64)
     counts_kk[171:] = 0
     result = evaluation(counts_kk)
-    assert result.miou_by("zero") == pytest.approx(result.miou_by("skip") * 171 / 182)
+    assert result.matrix.miou("zero") == pytest.approx(result.matrix.miou("skip") * 171 / 182)
 
 
 def boundary_by_loop(label_hw: NDArray[np.uint8], of: int, width: int) -> NDArray[np.bool_]:
