@@ -103,7 +103,7 @@ def train(
     from kdsearch.compat import ensure_torchvision
 
     ensure_torchvision()
-    from kdsearch.config.space.effects import check_trial
+    from kdsearch.config.space.effects import check_effects
     from kdsearch.config.space.trial_file import load_trial, trial_from_dict
     from kdsearch.models.student import load_student
     from kdsearch.train.standalone import train_standalone
@@ -114,6 +114,6 @@ def train(
         config = trial
     else:
         config = load_trial(trial)
-    check_trial(config)
+    check_effects(config)
     train_standalone(config, RunFolder.at(str(storage), "alone"), Path(out), log)
     return load_student(out)

@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kdsearch.errors import UserError
+from kdsearch.io.atomic import write_text
 
 
 def check_target(option: str, path: Path) -> None:
@@ -24,6 +25,12 @@ def check_target(option: str, path: Path) -> None:
         raise UserError(f"{option} {path} cannot be written: {above} is a file, not a folder; give another.")
     if not os.access(above, os.W_OK | os.X_OK):
         raise UserError(f"{option} {path} cannot be written: {above} belongs to somebody else; give another.")
+
+
+def write_target(path: Path, text: str) -> None:
+    """Write a file that a command was asked for, with all folders above it, as commands that write folders do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, text)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kdsearch.io.atomic import write_text
+from kdsearch.io.targets import write_target
 from kdsearch.report.overlays import legend, overlay, picture_uri
 from kdsearch.report.templating import templates
 
@@ -60,7 +60,7 @@ class EvaluationPage:
             name=name, result=result, metrics=result.metrics(), legend=legend(self._info),
             ends=[("Lowest", self._rows(self._lowest)), ("Highest", self._rows(self._highest))],
         )  # fmt: skip
-        write_text(out, page)
+        write_target(out, page)
 
     def _rows(self, heap: list[tuple[float, int, ImageRow]]) -> list[ImageRow]:
         return [row for _, _, row in sorted(heap, reverse=True)]

@@ -13,6 +13,7 @@ from kdsearch.config.metrics import METRICS
 from kdsearch.errors import UserError
 from kdsearch.io.atomic import write_atomically, write_text
 from kdsearch.io.run_folder import RunFolder
+from kdsearch.io.targets import write_target
 from kdsearch.report import sentences
 from kdsearch.report.results import Results, TrialRow, read_results
 from kdsearch.report.templating import templates
@@ -47,7 +48,7 @@ def write_report(run: RunFolder, out: Path | None) -> Path:
         write_pages(run)
         return run.path / "report.html"
     results = read_results(run)
-    write_text(out, report_page(results, *overlays(run, results)))
+    write_target(out, report_page(results, *overlays(run, results)))
     return out
 
 
@@ -57,7 +58,7 @@ def write_report_of_server(run: str, uri: str | None, out: Path | None) -> Path:
 
     out = out or Path("report.html")
     results = results_of_server(run, uri)
-    write_text(out, report_page(results, None, "There are no pictures: they need the run folder."))
+    write_target(out, report_page(results, None, "There are no pictures: they need the run folder."))
     return out
 
 

@@ -62,7 +62,7 @@ def test_every_measurement_is_recorded_beside_the_study(run: Path, tmp_path: Pat
 
 def test_predictions_and_page(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run / "students" / "t0000"
-    ids, page = tmp_path / "ids", tmp_path / "page.html"
+    ids, page = tmp_path / "new" / "ids", tmp_path / "pages" / "of" / "page.html"
     assert main(["evaluate", str(folder), "--json", "--predictions", str(ids), "--page", str(page)]) == 0
     (value,) = json.loads(capsys.readouterr().out)
     assert value["images"] == len(list(ids.iterdir())) == 5

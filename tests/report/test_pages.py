@@ -68,6 +68,10 @@ def test_a_running_studys_report_has_its_numbers(study: MadeUp, capsys: pytest.C
     before = {path: path.read_bytes() for path in folder.iterdir() if path.suffix not in ("", ".html")}
     assert main(["report", str(folder)]) == 0, "the journal is locked by this process, as by a driver"
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
+    elsewhere = folder.parent / "new" / "folder" / "report.html"
+    assert main(["report", str(folder), "--out", str(elsewhere)]) == 0
+    assert elsewhere.is_file()
+    capsys.readouterr()
     assert main(["report", str(folder), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report": str(folder / "report.html")}
     assert {path: path.read_bytes() for path in before} == before

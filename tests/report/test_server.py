@@ -46,7 +46,7 @@ def test_a_tracking_server_gives_the_same_report(store: Store, tmp_path: Path) -
     assert [(p.trial.id, p.known("gain"), p.gain_of_class) for p in there.points] == [
         (p.trial.id, p.known("gain"), p.gain_of_class) for p in here.points
     ]
-    out = tmp_path / "from-server.html"
+    out = tmp_path / "new" / "folder" / "from-server.html"
     assert main(["report", f"runs:/{run_id}", "--tracking-uri", uri, "--out", str(out)]) == 0
     assert "+0.060" in Page(out).text
     child = next(t for t in there.trials).run.rpartition("/")[2]

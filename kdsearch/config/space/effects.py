@@ -31,7 +31,7 @@ def of_trial(trial: TrialConfig) -> Iterator[tuple[str, str]]:
             yield f"{section}.edge_width", "has no effect with detail_weight 0; leave it out"
 
 
-def check_trial(trial: TrialConfig) -> None:
+def check_effects(trial: TrialConfig) -> None:
     """Raise `UserError` for the settings of `of_trial`."""
     problems = [f"{name}: {why}" for name, why in of_trial(trial)]
     if problems:

@@ -19,6 +19,7 @@ from kdsearch.config.space.yaml_tree import parse_yaml
 from kdsearch.config.trial import TrialConfig
 from kdsearch.errors import UserError
 from kdsearch.io.json_text import to_json
+from kdsearch.io.targets import write_target
 from kdsearch.search.trial_record import TrialRecord
 
 Array = NDArray[np.float64]
@@ -46,7 +47,7 @@ class BenchmarkTable:
 
     def save(self, path: Path) -> None:
         rows = [to_json(vars(row)) for row in self.rows]
-        path.write_text(f'{{"space": {to_json(self.space)},\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
+        write_target(path, f'{{"space": {to_json(self.space)},\n"rows": [\n' + ",\n".join(rows) + "\n]}\n")
 
     @classmethod
     def load(cls, path: Path) -> BenchmarkTable:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from kdsearch.config.data import Augment
-from kdsearch.config.space.effects import check_trial
+from kdsearch.config.space.effects import check_effects
 from kdsearch.config.space.search_space import space_from_text
 from kdsearch.errors import UserError
 
@@ -75,7 +75,7 @@ def test_a_setting_on_the_command_line_needs_an_effect() -> None:
 def test_one_trial_is_checked_alike() -> None:
     space = space_from_text(changed(distill={"soft": {"warmup_epochs": 9}}), "toy.yaml")
     with pytest.raises(UserError, match="warmup_epochs: 9 leaves no epoch"):
-        check_trial(space.default().trial)
+        check_effects(space.default().trial)
 
 
 def test_a_zoom_goes_from_small_to_large() -> None:

@@ -55,7 +55,7 @@ def a_record(space: SearchSpace, **params: object) -> TrialRecord:
 
 
 def test_a_table_holds_the_curves_and_no_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run, out = finished(tmp_path, 20), tmp_path / "table.json"
+    run, out = finished(tmp_path, 20), tmp_path / "new" / "folder" / "table.json"
     assert main(["replay", str(run), "--out", str(out), "--json"]) == 0
     out_text, progress = capsys.readouterr()
     found = json.loads(out_text)
