@@ -13,7 +13,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -23,14 +22,10 @@ from kdsearch.api.identity import StudyIdentity
 from kdsearch.api.interrupt import Interrupted, interruptible
 from kdsearch.api.request import StudyRequest
 from kdsearch.api.request_checks import check_request, values_of_a_study
+from kdsearch.api.study_end import end_study
 from kdsearch.config.space.search_space import SearchSpace
 from kdsearch.data.store.store import Store, build_store
-from kdsearch.engine.cluster import (
-    check_fits,
-    connected,
-    living_nodes,
-    place,
-)
+from kdsearch.engine.cluster import check_fits, connected, living_nodes, place
 from kdsearch.engine.faults import Faults
 from kdsearch.engine.messages import Placement, TrialJob
 from kdsearch.engine.slots import Slots
@@ -49,11 +44,10 @@ from kdsearch.search.latency.report import latency_report
 from kdsearch.search.stopping.rung_state import RungState
 from kdsearch.search.storage.earlier_study import read_earlier
 from kdsearch.search.storage.study_storage import StudyStorage
-from kdsearch.search.summary import StudySummary, versions
+from kdsearch.search.summary import versions
 from kdsearch.search.teacher import StudyTeacher
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.artifacts import ArtifactsCallback
-from kdsearch.tracking.mlflow.address import without_password
 from kdsearch.tracking.mlflow.callback import MLflowCallback
 from kdsearch.tracking.mlflow.client import check_own_database
 from kdsearch.tracking.retention import RetentionCallback
@@ -83,8 +77,7 @@ class StudyRunner:
         """Set when the first trial may start: from then on the run folder holds work."""
         self._deadline = None if request.time_limit is None else time.monotonic() + request.time_limit
         self._facts: dict[str, Any] = {"versions": versions()}
-        self._connected = False
-        self._ray_is_ours = False
+        self._ray_is_ours: bool | None = None  # until Ray is connected
         check_request(request, self.space, self.run)
         self._earlier = [read_earlier(folder) for folder in request.warm_start]
 
@@ -134,19 +127,15 @@ class StudyRunner:
         faults = Faults(placement, self.space.search.max_failures, living_nodes)
         slots = Slots(placement, self.request.grow_to or 1, most, self.callback.on_slots, faults.suspects)
         controller = StudyController(
-            self.space,
-            storage,
-            rungs,
-            reference=self._facts["reference"],
-            teacher=self._teacher.training(),
-            confirm=self.request.confirm,
-            callback=self.callback,
-            may_start=lambda: self._deadline is None or time.monotonic() < self._deadline,
-        )
+            self.space, storage, rungs, reference=self._facts["reference"], teacher=self._teacher.training(),
+            confirm=self.request.confirm, callback=self.callback, may_start=lambda: not self._is_late(),
+        )  # fmt: skip
         if restored := storage.trials:
             self.callback.on_trials_restored(restored)
         self.callback.on_slots(slots.now)
-        return self._finish(controller, rungs, self._train(controller, store, placement, slots, faults))
+        outcome = self._train(controller, store, placement, slots, faults)
+        notes = [*filter(None, [self._teacher.describe()]), self._mlflow.how_to_look()]
+        return end_study(controller, rungs, outcome, notes, self.callback)
 
     def _note_space(self) -> None:
         for note in (*getattr(self.request.space, "notes", ()), *self._identity.notes):
@@ -163,11 +152,6 @@ class StudyRunner:
         self._mlflow = MLflowCallback(uri, self.space, self.run, self.callback.on_message, resumed)
         self._mlflow.start()
         stack.callback(self._mlflow.close)
-        if uri is None and "MLFLOW_TRACKING_URI" in os.environ:
-            self.callback.on_message(
-                "MLFLOW_TRACKING_URI is set, but a study goes there only with --tracking-uri; this one goes to "
-                f"{self._mlflow.uri}"
-            )
         if uri is not None:
             self._mlflow.wait_until_open()
 
@@ -229,7 +213,7 @@ class StudyRunner:
                 self.run.rungs,
                 search.audit,
                 search.seed,
-            )
+            )  # fmt: skip
         if storage.cut:
             self._log(f"{self.run.journal} ended in {storage.cut} bytes of an unfinished entry; they were cut off.")
         if again := [trial.id for trial in storage.ask_again()]:
@@ -254,7 +238,7 @@ class StudyRunner:
             waited = True
             if self.stop.wait(TEACHER_POLL_S):
                 raise Interrupted("interrupted")
-            if self._deadline is not None and time.monotonic() >= self._deadline:
+            if self._is_late():
                 return  # no trial starts any more
 
     def _add_callbacks(
@@ -271,12 +255,11 @@ class StudyRunner:
 
     def _connect(self, stack: ExitStack) -> None:
         """Connect to Ray, once."""
-        if self._connected:
+        if self._ray_is_ours is not None:
             return
         address = self.request.address
         self.callback.on_message(f"starting Ray{f' at {address}' if address else ''}")
         self._ray_is_ours = stack.enter_context(connected(address))
-        self._connected = True
 
     # ---- training and the end ------------------------------------------------------------------------------------
 
@@ -315,8 +298,11 @@ class StudyRunner:
         if controller.teacher is not None and controller.teacher.state in ("FAIL", "INFEASIBLE"):
             return "failed", f"the teacher could not be trained: {controller.teacher.reason}"
         if not controller.members():
-            late = self._deadline is not None and time.monotonic() >= self._deadline
-            reason = f" within {self.request.time_limit:g} s" if late else f"; {_commonest_reason(controller.storage)}"
+            reason = (
+                f" within {self.request.time_limit:g} s"
+                if self._is_late()
+                else f"; {_commonest_reason(controller.storage)}"
+            )
             return "failed", f"no trial was completed{reason}"
         return "done", ""
 
@@ -339,43 +325,14 @@ class StudyRunner:
             plugins=plugins.named(),
         )
 
+    def _is_late(self) -> bool:
+        """Whether the time limit is over."""
+        return self._deadline is not None and time.monotonic() >= self._deadline
+
     def _poll(self) -> bool:
         """Whether to stop; polled by the engine."""
         self._cache_progress.poll()
         return self.stop.is_set()
-
-    def _finish(self, controller: StudyController, rungs: RungState, outcome: tuple[Status, str]) -> StudyEnd:
-        status, failure = outcome
-        notes = [text] if (text := self._teacher.describe()) else []
-        notes.append(self._mlflow.how_to_look())
-        if audit := rungs.audit_report():
-            notes.append(
-                f"early stopping: of {audit['complete']} trials that trained on to audit it, {audit['wrong']} ended on "
-                "the frontier"
-            )
-        end = StudyEnd(
-            status, failure, controller.members(), controller.confirmed(), controller.hypervolume, tuple(notes)
-        )
-        try:
-            self.callback.on_study_end(end)
-        except OSError as error:
-            # The last write of the tables is the first that found no room.
-            traceback.print_exc()
-            failure = f"{error}; make room or mend it, then go on"
-            end = StudyEnd("failed", failure, end.members, end.confirmed, end.hypervolume, ())
-            CallbackList([each for each in self.callback.callbacks if not each.critical]).on_study_end(end)
-        self._note_losses()
-        return end
-
-    def _note_losses(self) -> None:
-        """MLflow comes last, when the summary has been written."""
-        losses = self._mlflow.losses
-        if (losses.refused or losses.unsent) and self.run.summary.exists():
-            facts = {"uri": without_password(self._mlflow.uri), **asdict(losses)}
-            try:
-                replace(StudySummary.read(self.run.summary), tracking=facts).write(self.run.summary)
-            except OSError:
-                traceback.print_exc()  # a full disk, which the status names; the console has shown the losses
 
     def _log(self, text: str) -> None:
         """A message that the log of the run keeps too."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -17,8 +17,6 @@ from kdsearch.api.runner import StudyRunner
 from kdsearch.api.space import Space
 from kdsearch.errors import UserError
 from kdsearch.search.callbacks import StudyEnd
-from kdsearch.search.summary import StudySummary
-from kdsearch.tracking.mlflow.outbox import Losses
 
 
 @pytest.mark.parametrize("began", [False, True])
@@ -84,19 +82,6 @@ def test_a_refused_study_takes_away_the_folders_that_it_created(
             StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(storage), name="x")).execute()
         assert storage.exists() is before
         assert (storage / ".cache" / "data" / "store").exists() is before
-
-
-@pytest.mark.parametrize("losses", [Losses(9), Losses(9, refused=2, unsent=1, reason="the token has run out")])
-def test_the_summary_has_what_mlflow_lost(losses: Losses, tmp_path: Path) -> None:
-    runner = StudyRunner(StudyRequest(Space("clfd", profile="demo"), storage=str(tmp_path), name="x"))
-    runner.run.create()
-    StudySummary(space="clfd", status="done").write(runner.run.summary)
-    runner._mlflow = cast(Any, SimpleNamespace(losses=losses, uri="http://me@mlflow:5000"))
-    runner._note_losses()
-    lost = {"uri": "http://mlflow:5000", "calls": 9, "refused": 2, "unsent": 1, "reason": "the token has run out"}
-    summary = StudySummary.read(runner.run.summary)
-    assert summary.tracking == (lost if losses.refused else None)
-    assert summary.status == "done"
 
 
 @pytest.mark.parametrize(

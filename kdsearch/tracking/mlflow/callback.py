@@ -6,13 +6,15 @@ MLflow takes more CPU than the rest of a driver. In a thread it would slow the s
 from __future__ import annotations
 
 import math
+import os
 import shlex
 import shutil
 import subprocess
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 from types import TracebackType
@@ -25,6 +27,7 @@ from kdsearch.errors import UserError
 from kdsearch.io.child_process import start_module
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyCallback, StudyEnd
+from kdsearch.search.summary import StudySummary
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.address import DATABASES, own_database, without_password
 from kdsearch.tracking.mlflow.messages import (
@@ -106,6 +109,11 @@ class MLflowCallback(StudyCallback):
         self._had_database = (self._header.run.path / "mlflow.db").exists()
         self._process, self._pipe = start_module("kdsearch.tracking.mlflow.process")
         self._pipe.send(self._header)
+        if self._header.is_own and "MLFLOW_TRACKING_URI" in os.environ:
+            self._say(
+                "MLFLOW_TRACKING_URI is set, but a study goes there only with --tracking-uri; this one goes to "
+                f"{self._shown}"
+            )
 
     def wait_until_open(self) -> None:
         """Wait until the run of the study is written. Raises `UserError` where MLflow refuses that."""
@@ -184,6 +192,17 @@ class MLflowCallback(StudyCallback):
         if lost.unsent:
             why = "" if lost.refused else f" ({reason})"
             self._say(f"{lost.unsent} of {lost.calls} calls did not reach {self._shown}{why}; {kept}")
+        self._note_losses()
+
+    def _note_losses(self) -> None:
+        """Add the losses to the summary, which is complete by now: this callback is the last."""
+        path = self._header.run.summary
+        if (self.losses.refused or self.losses.unsent) and path.exists():
+            facts = {"uri": self._shown, **asdict(self.losses)}
+            try:
+                replace(StudySummary.read(path), tracking=facts).write(path)
+            except OSError:
+                traceback.print_exc()  # a full disk, which the status names; the console has shown the losses
 
     def _queue(self, message: Message) -> None:
         self._messages.put(message)

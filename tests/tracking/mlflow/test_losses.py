@@ -13,8 +13,10 @@ from kdsearch.data.store.store import Store
 from kdsearch.errors import UserError
 from kdsearch.io.run_folder import RunFolder
 from kdsearch.search.callbacks import StudyEnd
+from kdsearch.search.summary import StudySummary
 from kdsearch.search.trial_record import TrialRecord
 from kdsearch.tracking.mlflow.callback import MLflowCallback
+from kdsearch.tracking.mlflow.outbox import Losses
 from tests.tracking.mlflow.doubles import Answer, fake_mlflow
 
 FORBIDDEN: Answer = (403, "the token has run out")
@@ -122,3 +124,16 @@ def test_a_parameter_that_is_refused_costs_no_metric(tmp_path: Path, store: Stor
         run = server.run("t0000")
     assert (run["status"], run["metrics"]["val/miou"], run["tags"]["kdsearch.state"]) == ("FINISHED", 0.5, "COMPLETE")
     assert (tracker.losses.refused, "too long" in tracker.losses.reason) == (1, True)
+
+
+@pytest.mark.parametrize("losses", [Losses(9), Losses(9, refused=2, unsent=1, reason="the token has run out")])
+def test_the_summary_has_the_losses(losses: Losses, space: SearchSpace, tmp_path: Path) -> None:
+    run = run_of(tmp_path)
+    StudySummary(space="clfd", status="done").write(run.summary)
+    tracker = MLflowCallback("http://me@mlflow:5000", space, run, print)
+    tracker.losses = losses
+    tracker._note_losses()
+    lost = {"uri": "http://mlflow:5000", "calls": 9, "refused": 2, "unsent": 1, "reason": "the token has run out"}
+    summary = StudySummary.read(run.summary)
+    assert summary.tracking == (lost if losses.refused else None)
+    assert summary.status == "done"
